@@ -24,9 +24,11 @@
 //! | [`spki`] | [`SpkiDer`], [`KeyAlgorithm`] |
 //! | [`certificate`] | [`CertificateDer`]: received bytes with a tolerant view |
 //! | [`crypto`] | the traits of keys and of the [`CryptoProvider`] |
+//! | [`algorithm`] | AlgorithmIdentifiers of signatures and digests |
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
+pub mod algorithm;
 pub mod certificate;
 pub mod crypto;
 pub mod fault;
@@ -38,6 +40,7 @@ pub mod time;
 pub mod tlv;
 pub mod usage;
 
+pub use algorithm::{DigestAlgorithm, DigestParameters, UnknownAlgorithm};
 pub use certificate::{CertificateDer, CertificateError};
 pub use const_oid::ObjectIdentifier;
 pub use crypto::{
