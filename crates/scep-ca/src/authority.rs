@@ -1,0 +1,182 @@
+//! The trait of CAs, and what they answer.
+
+use crate::error::CaError;
+use async_trait::async_trait;
+use scep_ledger::IssuePermit;
+use scep_types::{CertificateDer, Fault, SerialNumber, SpkiDer};
+use thiserror::Error;
+
+/// A certification authority, as the enrolment transaction sees it.
+///
+/// # Writing an adapter
+///
+/// An adapter turns one [`IssuePermit`] into one certificate, and says truly what it knows when it cannot:
+///
+/// * **Issue from [`IssuePermit::contents`]**, never from the request. Where the CA insists on signing the
+///   request itself, hand it [`IssuePermit::csr_der`]: what comes back is compared with the approval before it
+///   is released, so a CA that adds or changes something makes the enrolment fail, not the certificate wrong.
+/// * **[`IssueError::NothingIssued`] is a promise**: it gives the challenge back to the device. Use it when the
+///   request never left (no connection, refused before sending) or when the CA has said no. A timeout, a broken
+///   connection or an answer that cannot be read is [`IssueError::Unknown`].
+/// * **Do not retry** inside `issue`. The permit is for one call; recovery looks the certificate up with
+///   [`CertificateAuthority::find`].
+/// * **[`Found::Nothing`] is a promise too**: no certificate exists that anybody could hold.
+///
+/// This one wraps a closure, for a CA reached by a function call:
+///
+/// ```
+/// use async_trait::async_trait;
+/// use scep_ca::{
+///     CaError, CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Wanted,
+/// };
+/// use scep_ledger::IssuePermit;
+/// use scep_policy::CertificateContents;
+/// use scep_types::{CertificateDer, SerialNumber};
+///
+/// struct Closure<F> {
+///     chain: Vec<CertificateDer>,
+///     sign: F,
+/// }
+///
+/// impl<F> std::fmt::Debug for Closure<F> {
+///     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+///         f.debug_struct("Closure").field("chain", &self.chain).finish_non_exhaustive()
+///     }
+/// }
+///
+/// #[async_trait]
+/// impl<F> CertificateAuthority for Closure<F>
+/// where
+///     F: Fn(&CertificateContents) -> Result<Vec<u8>, String> + Send + Sync,
+/// {
+///     fn chain(&self) -> &[CertificateDer] {
+///         &self.chain
+///     }
+///     fn capabilities(&self) -> Capabilities {
+///         // This CA chooses its serial numbers and cannot be asked later.
+///         Capabilities { revoke: CanRevoke::No, recover: Recover::None }
+///     }
+///     fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError> {
+///         Ok(None)
+///     }
+///     async fn issue(&self, permit: IssuePermit) -> Result<CertificateDer, IssueError> {
+///         // The closure's error means that the CA said no ...
+///         let der = (self.sign)(permit.contents())
+///             .map_err(|why| IssueError::NothingIssued(CaError::Refused { why }))?;
+///         // ... but bytes that are no certificate leave open what it did.
+///         CertificateDer::parse(&der).map_err(|e| IssueError::Unknown(CaError::NotACertificate(e)))
+///     }
+///     async fn find(&self, _wanted: &Wanted<'_>) -> Result<Found, CaError> {
+///         Ok(Found::Unknown)
+///     }
+/// }
+///
+/// let ca = Closure { chain: vec![], sign: |_: &CertificateContents| Err("closed today".into()) };
+/// assert_eq!(ca.capabilities().recover, Recover::None);
+/// ```
+#[async_trait]
+pub trait CertificateAuthority: Send + Sync + core::fmt::Debug {
+    /// Its certificates: the issuer first, then upwards; the root may be left out.
+    fn chain(&self) -> &[CertificateDer];
+
+    /// What it can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// The serial number to put into the intent before [`CertificateAuthority::issue`] is called; `None` where
+    /// the CA chooses it.
+    ///
+    /// # Errors
+    /// When none can be made.
+    fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError>;
+
+    /// Issues exactly the permit's contents, under the permit's serial number where there is one. The permit is
+    /// consumed: one permit, one call.
+    ///
+    /// # Errors
+    /// [`IssueError`], which says whether it is certain that nothing was issued.
+    async fn issue(&self, permit: IssuePermit) -> Result<CertificateDer, IssueError>;
+
+    /// Looks up what may have been issued, for recovery. Never issues.
+    ///
+    /// # Errors
+    /// When the CA cannot be asked now. That it can never be known is [`Found::Unknown`].
+    async fn find(&self, wanted: &Wanted<'_>) -> Result<Found, CaError>;
+}
+
+/// What a CA can do, as data.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Capabilities {
+    /// Whether it revokes.
+    pub revoke: CanRevoke,
+    /// How it finds a certificate again.
+    pub recover: Recover,
+}
+
+/// Whether a CA revokes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CanRevoke {
+    /// It does.
+    Yes,
+    /// It does not, or not through this adapter.
+    No,
+}
+
+/// How a CA finds a certificate again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Recover {
+    /// It keeps none: signing is local and an unrecorded certificate was never handed out by it.
+    NothingKept,
+    /// By serial number.
+    BySerial,
+    /// By public key.
+    ByKey,
+    /// It cannot.
+    None,
+}
+
+/// What recovery looks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// The serial number, where the intent has one.
+    pub serial: Option<&'a SerialNumber>,
+    /// The key that was to be certified.
+    pub spki: &'a SpkiDer,
+}
+
+/// What recovery found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Found {
+    /// This.
+    Certificate(CertificateDer),
+    /// Certainly nothing that anybody could hold.
+    Nothing,
+    /// It cannot be known.
+    Unknown,
+}
+
+/// Why a CA did not issue, and whether that is certain.
+#[derive(Debug, PartialEq, Eq, Error)]
+pub enum IssueError {
+    /// Certainly nothing was issued.
+    #[error("nothing was issued: {0}")]
+    NothingIssued(#[source] CaError),
+    /// Perhaps something was.
+    #[error("it is unknown whether a certificate was issued: {0}")]
+    Unknown(#[source] CaError),
+}
+
+impl IssueError {
+    /// What went wrong.
+    #[must_use]
+    pub const fn cause(&self) -> &CaError {
+        match self {
+            Self::NothingIssued(cause) | Self::Unknown(cause) => cause,
+        }
+    }
+
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        self.cause().fault()
+    }
+}

@@ -1,0 +1,179 @@
+//! Why a CA cannot be set up, or did not issue.
+
+use scep_types::{
+    CertificateError, Fault, KeyAlgorithm, KeyError, KeyUsages, NameError, ObjectIdentifier,
+    Timestamp, tlv::TlvError,
+};
+use thiserror::Error;
+
+/// A CA's failure. Positions count certificates from the issuing CA (0) upwards.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum CaError {
+    /// The CA's key or the source of randomness failed.
+    #[error("the CA's key: {0}")]
+    Key(#[from] KeyError),
+    /// The key is not the one in the certificate, or signs with another one than it says.
+    #[error("the CA's key does not belong to its certificate")]
+    KeyMismatch,
+    /// RSA of 2048 to 4096 bits, P-256 and P-384 are allowed.
+    #[error("a {got} key is not allowed here: RSA of 2048 to 4096 bits, P-256 or P-384 is")]
+    KeyNotAllowed {
+        /// The key's algorithm and size.
+        got: KeyAlgorithm,
+    },
+    /// An EC key encrypts nothing (RFC 8813, 3), and SCEP transports keys by RSA.
+    #[error("a {got} key cannot encipher keys: an RSA key is needed")]
+    KeyCannotEncipher {
+        /// The key's algorithm and size.
+        got: KeyAlgorithm,
+    },
+    /// A certificate was asked for the CA's own key.
+    #[error("the key to be certified is the CA's own")]
+    CaKeyReused,
+
+    /// Not CA:TRUE, or without keyCertSign.
+    #[error("certificate {position} of the chain is no CA certificate")]
+    NotACa {
+        /// Which.
+        position: usize,
+    },
+    /// One of its extensions cannot be read.
+    #[error("certificate {position} of the chain has a malformed extension: {why}")]
+    Extension {
+        /// Which.
+        position: usize,
+        /// What is wrong, and where in the extension.
+        why: TlvError,
+    },
+    /// No subjectKeyIdentifier (RFC 5280, 4.2.1.2), which the certificates it issues must name.
+    #[error("the CA's certificate has no subjectKeyIdentifier")]
+    NoSubjectKeyId,
+    /// Its issuer is not the subject of the next one.
+    #[error("certificate {position} of the chain was not issued by the next one")]
+    ChainBroken {
+        /// Which.
+        position: usize,
+    },
+    /// Its signature is not one of the next one's key (or its own, at the top).
+    #[error("the signature of certificate {position} of the chain does not verify")]
+    ChainSignature {
+        /// Which.
+        position: usize,
+    },
+    /// Its signature algorithm is none that is verified here: RSA PKCS #1 v1.5, RSA-PSS or ECDSA with SHA-2.
+    #[error("certificate {position} of the chain is signed with an algorithm that is not accepted")]
+    ChainAlgorithm {
+        /// Which.
+        position: usize,
+    },
+    /// More CAs below it than its pathLenConstraint allows.
+    #[error("certificate {position} of the chain allows {allowed} CAs below it; there are {below}")]
+    PathLength {
+        /// Which.
+        position: usize,
+        /// Its pathLenConstraint.
+        allowed: u64,
+        /// CAs below it, with the one that was asked for.
+        below: u64,
+    },
+    /// More than 8 certificates.
+    #[error("the chain has {got} certificates; at most {max} are allowed")]
+    ChainTooLong {
+        /// How many.
+        got: usize,
+        /// The limit.
+        max: usize,
+    },
+    /// notAfter is not after notBefore.
+    #[error("certificate {position} of the chain is never valid")]
+    NeverValid {
+        /// Which.
+        position: usize,
+    },
+    /// A URL for CRLs, the issuer's certificate or OCSP that cannot be written into certificates.
+    #[error("a URL for certificates: {0}")]
+    Url(#[source] NameError),
+
+    /// A CA or infrastructure certificate without a subject.
+    #[error("the certificate would have no subject")]
+    SubjectMissing,
+    /// Neither subject nor subjectAltName (RFC 5280, 4.1.2.6).
+    #[error("the certificate would name nobody: subject and subjectAltName are empty")]
+    NamesMissing,
+    /// A validity of no time at all.
+    #[error("the certificate would never be valid")]
+    EmptyValidity,
+    /// It would be valid longer than the CA. Not shortened: what was promised is issued, or nothing.
+    #[error("the certificate would be valid until {not_after}, the CA is until {ca}")]
+    OutlivesCa {
+        /// The certificate's notAfter.
+        not_after: Timestamp,
+        /// The earliest notAfter in the CA's chain.
+        ca: Timestamp,
+    },
+    /// Only CA certificates sign certificates and CRLs (RFC 5280, 4.2.1.3 and 4.2.1.9).
+    #[error("the key usages {usages} are for CAs")]
+    CaUsage {
+        /// What was asked for.
+        usages: KeyUsages,
+    },
+    /// The extension is set by the CA itself, belongs to CA certificates, or is there twice.
+    #[error("extension {oid} cannot be asked for here")]
+    ReservedExtension {
+        /// extnID.
+        oid: ObjectIdentifier,
+    },
+    /// The permit has no serial number although this CA chooses it beforehand.
+    #[error("the permit has no serial number")]
+    SerialMissing,
+
+    /// The CA cannot be reached; adapters say with [`crate::IssueError`] whether something may have been issued.
+    #[error("the CA cannot be reached: {why}")]
+    Unavailable {
+        /// As the connection says.
+        why: String,
+    },
+    /// The CA says no.
+    #[error("the CA refuses: {why}")]
+    Refused {
+        /// As the CA says.
+        why: String,
+    },
+    /// What the CA made is no certificate.
+    #[error("what the CA made is no certificate: {0}")]
+    NotACertificate(#[from] CertificateError),
+}
+
+impl CaError {
+    /// Whose fault it is.
+    #[must_use]
+    pub const fn fault(&self) -> Fault {
+        match self {
+            Self::Key(error) => error.fault(),
+            Self::KeyMismatch
+            | Self::KeyNotAllowed { .. }
+            | Self::KeyCannotEncipher { .. }
+            | Self::CaKeyReused
+            | Self::NotACa { .. }
+            | Self::Extension { .. }
+            | Self::NoSubjectKeyId
+            | Self::ChainBroken { .. }
+            | Self::ChainSignature { .. }
+            | Self::ChainAlgorithm { .. }
+            | Self::PathLength { .. }
+            | Self::ChainTooLong { .. }
+            | Self::NeverValid { .. }
+            | Self::Url(_)
+            | Self::SubjectMissing
+            | Self::NamesMissing
+            | Self::EmptyValidity
+            | Self::OutlivesCa { .. }
+            | Self::CaUsage { .. }
+            | Self::ReservedExtension { .. } => Fault::OurConfiguration,
+            Self::Unavailable { .. } | Self::Refused { .. } | Self::NotACertificate(_) => {
+                Fault::OurDependency
+            }
+            Self::SerialMissing => Fault::OurBug,
+        }
+    }
+}
