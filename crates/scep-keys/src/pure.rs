@@ -1,0 +1,370 @@
+//! Public-key operations and private keys on the pure-Rust crates rsa, p256 and p384.
+
+use crate::aws::encryptable;
+use crate::error::KeyProblem;
+use crate::reject;
+use getrandom::SysRng;
+use p256::elliptic_curve::sec1::ToSec1Point;
+use pkcs8::DecodePrivateKey;
+use rsa::traits::PublicKeyParts;
+use rsa::{BoxedUint, PrivateKey, PublicKey, hazmat};
+use scep_types::{
+    CryptoProvider, EcdhKey, EphemeralAgreement, KeyAlgorithm, KeyError, OaepHash,
+    RsaDecryptionKey, RsaPadding, Secret, SignatureInvalid, SignatureScheme, SpkiDer,
+};
+use sha1::Sha1;
+use sha2::{Digest, Sha256, Sha384, Sha512};
+use signature::hazmat::{PrehashSigner, PrehashVerifier};
+use subtle::{Choice, ConstantTimeEq};
+use zeroize::Zeroizing;
+
+/// Public-key operations on the pure-Rust crates rsa, p256 and p384, with the same limits as
+/// [`AwsLc`](crate::AwsLc): portable, several times slower, and the oracle of the differential tests.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct PureRust;
+
+impl CryptoProvider for PureRust {
+    fn verify(
+        &self,
+        key: &SpkiDer,
+        scheme: SignatureScheme,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<(), SignatureInvalid> {
+        verify(key, scheme, message, signature)
+    }
+
+    fn rsa_encrypt(
+        &self,
+        key: &SpkiDer,
+        padding: RsaPadding,
+        plaintext: &[u8],
+    ) -> Result<Vec<u8>, KeyError> {
+        let canonical = encryptable(key)?;
+        let key = rsa_public(&canonical)
+            .ok_or(KeyError::Rejected { why: "the RSA public key is not acceptable" })?;
+        match padding {
+            RsaPadding::Pkcs1v15 => key.pkcs1v15_encrypt_with_rng(&mut SysRng, plaintext),
+            RsaPadding::Oaep(OaepHash::Sha1) => {
+                key.oaep_encrypt_with_rng::<Sha1, _>(&mut SysRng, plaintext)
+            }
+            RsaPadding::Oaep(OaepHash::Sha256) => {
+                key.oaep_encrypt_with_rng::<Sha256, _>(&mut SysRng, plaintext)
+            }
+            RsaPadding::Oaep(OaepHash::Sha384) => {
+                key.oaep_encrypt_with_rng::<Sha384, _>(&mut SysRng, plaintext)
+            }
+            RsaPadding::Oaep(OaepHash::Sha512) => {
+                key.oaep_encrypt_with_rng::<Sha512, _>(&mut SysRng, plaintext)
+            }
+        }
+        .map_err(|error| match error {
+            rsa::Error::Rng => no_randomness(),
+            _ => KeyError::Rejected { why: "the plaintext is too long for the RSA key" },
+        })
+    }
+
+    fn ephemeral_agree(&self, peer: &SpkiDer) -> Result<EphemeralAgreement, KeyError> {
+        use p256::elliptic_curve::Generate;
+        match peer.algorithm() {
+            KeyAlgorithm::P256 => {
+                let key = p256::SecretKey::try_generate_from_rng(&mut SysRng)
+                    .map_err(|_| no_randomness())?;
+                Ok(EphemeralAgreement {
+                    public_point: key.public_key().to_sec1_point(false).as_bytes().to_vec(),
+                    shared_secret: agree_p256(&key, peer.key_octets())?,
+                })
+            }
+            KeyAlgorithm::P384 => {
+                let key = p384::SecretKey::try_generate_from_rng(&mut SysRng)
+                    .map_err(|_| no_randomness())?;
+                Ok(EphemeralAgreement {
+                    public_point: key.public_key().to_sec1_point(false).as_bytes().to_vec(),
+                    shared_secret: agree_p384(&key, peer.key_octets())?,
+                })
+            }
+            other @ KeyAlgorithm::Rsa(_) => Err(KeyError::Unsupported {
+                operation: "key agreement",
+                key: other.to_string(),
+            }),
+        }
+    }
+
+    fn random(&self, out: &mut [u8]) -> Result<(), KeyError> {
+        getrandom::fill(out).map_err(|_| no_randomness())
+    }
+}
+
+fn no_randomness() -> KeyError {
+    KeyError::Unavailable { why: "the source of randomness failed".into() }
+}
+
+fn rsa_public(key: &SpkiDer) -> Option<PublicKey> {
+    let parts = key.rsa()?;
+    let uint = |octets: &[u8]| {
+        let bits = u32::try_from(octets.len().checked_mul(8)?).ok()?;
+        BoxedUint::from_be_slice(octets, bits).ok()
+    };
+    PublicKey::new(uint(parts.modulus)?, uint(parts.exponent)?).ok()
+}
+
+pub(crate) fn verify(
+    key: &SpkiDer,
+    scheme: SignatureScheme,
+    message: &[u8],
+    signature: &[u8],
+) -> Result<(), SignatureInvalid> {
+    use SignatureScheme as S;
+    if let KeyAlgorithm::Rsa(_) = key.algorithm() {
+        let key = rsa_public(key).ok_or(SignatureInvalid)?;
+        return match scheme {
+            S::RsaPkcs1Sha1 => key.pkcs1v15_verify::<Sha1>(message, signature),
+            S::RsaPkcs1Sha256 => key.pkcs1v15_verify::<Sha256>(message, signature),
+            S::RsaPkcs1Sha384 => key.pkcs1v15_verify::<Sha384>(message, signature),
+            S::RsaPkcs1Sha512 => key.pkcs1v15_verify::<Sha512>(message, signature),
+            S::RsaPssSha256 => key.pss_verify::<Sha256>(message, signature),
+            S::RsaPssSha384 => key.pss_verify::<Sha384>(message, signature),
+            S::RsaPssSha512 => key.pss_verify::<Sha512>(message, signature),
+            S::EcdsaSha256 | S::EcdsaSha384 | S::EcdsaSha512 => Err(rsa::Error::Verification),
+        }
+        .map_err(|_| SignatureInvalid);
+    }
+    let prehash = ecdsa_prehash(scheme, message).ok_or(SignatureInvalid)?;
+    match key.algorithm() {
+        KeyAlgorithm::P256 => {
+            let signature = p256::ecdsa::DerSignature::from_bytes(signature);
+            p256::ecdsa::VerifyingKey::from_sec1_bytes(key.key_octets())
+                .and_then(|key| key.verify_prehash(&prehash, &signature?))
+        }
+        KeyAlgorithm::P384 => {
+            let signature = p384::ecdsa::DerSignature::from_bytes(signature);
+            p384::ecdsa::VerifyingKey::from_sec1_bytes(key.key_octets())
+                .and_then(|key| key.verify_prehash(&prehash, &signature?))
+        }
+        KeyAlgorithm::Rsa(_) => return Err(SignatureInvalid),
+    }
+    .map_err(|_| SignatureInvalid)
+}
+
+fn ecdsa_prehash(scheme: SignatureScheme, message: &[u8]) -> Option<Vec<u8>> {
+    match scheme {
+        SignatureScheme::EcdsaSha256 => Some(Sha256::digest(message).to_vec()),
+        SignatureScheme::EcdsaSha384 => Some(Sha384::digest(message).to_vec()),
+        SignatureScheme::EcdsaSha512 => Some(Sha512::digest(message).to_vec()),
+        _ => None,
+    }
+}
+
+fn off_curve() -> KeyError {
+    KeyError::Rejected { why: "the peer's point is not on the key's curve" }
+}
+
+fn agree_p256(key: &p256::SecretKey, peer_point: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
+    if peer_point.first() != Some(&4) {
+        return Err(off_curve());
+    }
+    let peer = p256::PublicKey::from_sec1_bytes(peer_point).map_err(|_| off_curve())?;
+    Ok(Secret::new(key.diffie_hellman(&peer).raw_secret_bytes().to_vec()))
+}
+
+fn agree_p384(key: &p384::SecretKey, peer_point: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
+    if peer_point.first() != Some(&4) {
+        return Err(off_curve());
+    }
+    let peer = p384::PublicKey::from_sec1_bytes(peer_point).map_err(|_| off_curve())?;
+    Ok(Secret::new(key.diffie_hellman(&peer).raw_secret_bytes().to_vec()))
+}
+
+/// A private key for every operation.
+pub(crate) enum PrivateHalf {
+    // Boxed: an RSA key is many times as large as an EC key.
+    Rsa(Box<PrivateKey>),
+    P256(p256::SecretKey),
+    P384(p384::SecretKey),
+}
+
+impl PrivateHalf {
+    pub(crate) fn parse(pkcs8: &[u8], algorithm: KeyAlgorithm) -> Result<Self, KeyProblem> {
+        let refused = |_| KeyProblem::Inconsistent;
+        match algorithm {
+            KeyAlgorithm::Rsa(_) => PrivateKey::from_pkcs8_der(pkcs8)
+                .map(|key| Self::Rsa(Box::new(key)))
+                .map_err(refused),
+            KeyAlgorithm::P256 => {
+                p256::SecretKey::from_pkcs8_der(pkcs8).map(Self::P256).map_err(refused)
+            }
+            KeyAlgorithm::P384 => {
+                p384::SecretKey::from_pkcs8_der(pkcs8).map(Self::P384).map_err(refused)
+            }
+        }
+    }
+
+    pub(crate) fn public_key(&self) -> Result<SpkiDer, KeyProblem> {
+        match self {
+            Self::Rsa(key) => SpkiDer::from_rsa_parts(&key.n_bytes(), &key.e_bytes()),
+            Self::P256(key) => {
+                SpkiDer::from_ec_point(key.public_key().to_sec1_point(false).as_bytes())
+            }
+            Self::P384(key) => {
+                SpkiDer::from_ec_point(key.public_key().to_sec1_point(false).as_bytes())
+            }
+        }
+        .map_err(|_| KeyProblem::Malformed)
+    }
+
+    /// `None` when the scheme does not fit the key.
+    pub(crate) fn sign(
+        &self,
+        scheme: SignatureScheme,
+        message: &[u8],
+    ) -> Option<Result<Vec<u8>, KeyError>> {
+        let unavailable = |why: String| KeyError::Unavailable { why };
+        match self {
+            Self::Rsa(key) => rsa_sign(key, scheme, message)
+                .map(|signature| signature.map_err(|error| unavailable(error.to_string()))),
+            Self::P256(key) => {
+                let prehash = ecdsa_prehash(scheme, message)?;
+                let signature: Result<p256::ecdsa::DerSignature, _> =
+                    p256::ecdsa::SigningKey::from(key).sign_prehash(&prehash);
+                Some(
+                    signature
+                        .map(|signature| signature.as_bytes().to_vec())
+                        .map_err(|error| unavailable(error.to_string())),
+                )
+            }
+            Self::P384(key) => {
+                let prehash = ecdsa_prehash(scheme, message)?;
+                let signature: Result<p384::ecdsa::DerSignature, _> =
+                    p384::ecdsa::SigningKey::from(key).sign_prehash(&prehash);
+                Some(
+                    signature
+                        .map(|signature| signature.as_bytes().to_vec())
+                        .map_err(|error| unavailable(error.to_string())),
+                )
+            }
+        }
+    }
+}
+
+fn rsa_sign(
+    key: &PrivateKey,
+    scheme: SignatureScheme,
+    message: &[u8],
+) -> Option<rsa::Result<Vec<u8>>> {
+    use SignatureScheme as S;
+    let rng = &mut SysRng;
+    match scheme {
+        S::RsaPkcs1Sha256 => Some(key.pkcs1v15_sign_with_rng::<Sha256, _>(rng, message)),
+        S::RsaPkcs1Sha384 => Some(key.pkcs1v15_sign_with_rng::<Sha384, _>(rng, message)),
+        S::RsaPkcs1Sha512 => Some(key.pkcs1v15_sign_with_rng::<Sha512, _>(rng, message)),
+        S::RsaPssSha256 => Some(key.pss_sign_with_rng::<Sha256, _>(rng, message)),
+        S::RsaPssSha384 => Some(key.pss_sign_with_rng::<Sha384, _>(rng, message)),
+        S::RsaPssSha512 => Some(key.pss_sign_with_rng::<Sha512, _>(rng, message)),
+        S::RsaPkcs1Sha1 | S::EcdsaSha256 | S::EcdsaSha384 | S::EcdsaSha512 => None,
+    }
+}
+
+/// A private key that decrypts or agrees.
+pub(crate) struct Decryption {
+    public: SpkiDer,
+    key: PrivateHalf,
+}
+
+impl Decryption {
+    pub(crate) fn parse(pkcs8: &[u8], public: SpkiDer) -> Result<Self, KeyProblem> {
+        Ok(Self { key: PrivateHalf::parse(pkcs8, public.algorithm())?, public })
+    }
+
+    fn unsupported(&self, operation: &'static str) -> KeyError {
+        KeyError::Unsupported { operation, key: self.public.algorithm().to_string() }
+    }
+}
+
+impl RsaDecryptionKey for Decryption {
+    fn public_key(&self) -> &SpkiDer {
+        &self.public
+    }
+
+    fn decrypt_key(
+        &self,
+        padding: RsaPadding,
+        ciphertext: &[u8],
+        key: &mut Secret<Vec<u8>>,
+    ) -> Result<(), KeyError> {
+        let PrivateHalf::Rsa(private) = &self.key else {
+            return Err(self.unsupported("RSA decryption"));
+        };
+        if ciphertext.len() != private.size() {
+            return Err(reject::wrong_length());
+        }
+        let result = match padding {
+            RsaPadding::Pkcs1v15 => return decrypt_pkcs1(private, ciphertext, key),
+            RsaPadding::Oaep(OaepHash::Sha1) => {
+                private.oaep_decrypt_with_rng::<Sha1, _>(&mut SysRng, ciphertext)
+            }
+            RsaPadding::Oaep(OaepHash::Sha256) => {
+                private.oaep_decrypt_with_rng::<Sha256, _>(&mut SysRng, ciphertext)
+            }
+            RsaPadding::Oaep(OaepHash::Sha384) => {
+                private.oaep_decrypt_with_rng::<Sha384, _>(&mut SysRng, ciphertext)
+            }
+            RsaPadding::Oaep(OaepHash::Sha512) => {
+                private.oaep_decrypt_with_rng::<Sha512, _>(&mut SysRng, ciphertext)
+            }
+        };
+        let plaintext = match result {
+            Ok(plaintext) => Secret::new(plaintext),
+            Err(rsa::Error::Rng) => return Err(no_randomness()),
+            Err(rsa::Error::Internal) => return Err(fault_in_arithmetic()),
+            Err(_) => Secret::new(Vec::new()),
+        };
+        // An empty plaintext has the length of no content key.
+        let accept: Choice = plaintext.expose().len().ct_eq(&key.expose().len());
+        reject::select(key.expose_mut(), plaintext.expose(), accept);
+        Ok(())
+    }
+}
+
+fn fault_in_arithmetic() -> KeyError {
+    KeyError::Unavailable { why: "the private-key operation came out wrong".into() }
+}
+
+/// Unpads here rather than in the `rsa` crate, whose own implicit rejection makes up a message of some length:
+/// against the length that is expected, no length depends on the plaintext.
+fn decrypt_pkcs1(
+    private: &PrivateKey,
+    ciphertext: &[u8],
+    key: &mut Secret<Vec<u8>>,
+) -> Result<(), KeyError> {
+    let c = BoxedUint::from_be_slice(ciphertext, private.n_bits_precision())
+        .map_err(|_| reject::wrong_length())?;
+    let m = match hazmat::rsa_decrypt_and_check(private, Some(&mut SysRng), &c) {
+        Ok(m) => Zeroizing::new(m),
+        Err(rsa::Error::Rng) => return Err(no_randomness()),
+        // Not below the modulus: public, and still no reason to answer otherwise.
+        Err(rsa::Error::Decryption) => return Ok(()),
+        Err(_) => return Err(fault_in_arithmetic()),
+    };
+    let octets = Zeroizing::new(m.to_be_bytes());
+    let em = octets.len().checked_sub(private.size()).and_then(|at| octets.get(at..));
+    let em = em.unwrap_or_default();
+    let len = key.expose().len();
+    let accept = reject::pkcs1_has_message_of(em, len);
+    let message = em.len().checked_sub(len).and_then(|at| em.get(at..)).unwrap_or_default();
+    reject::select(key.expose_mut(), message, accept);
+    Ok(())
+}
+
+impl EcdhKey for Decryption {
+    fn public_key(&self) -> &SpkiDer {
+        &self.public
+    }
+
+    fn agree(&self, peer_point: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
+        match &self.key {
+            PrivateHalf::P256(key) => agree_p256(key, peer_point),
+            PrivateHalf::P384(key) => agree_p384(key, peer_point),
+            PrivateHalf::Rsa(_) => Err(self.unsupported("key agreement")),
+        }
+    }
+}
