@@ -1,1 +1,20 @@
-//! stub
+#![doc = include_str!("../README.md")]
+
+mod admin;
+mod answer;
+mod clock;
+mod delivery;
+mod enrol;
+mod gateway;
+mod http;
+mod metrics;
+mod pool;
+mod retries;
+mod trace;
+
+pub use answer::{Answer, answer};
+pub use clock::SystemClock;
+pub use gateway::{
+    CaCertForm, Endpoint, Gateway, Parts, ReplyCertificates, ServerLimits, SignerRule,
+};
+pub use trace::{Observer, Outcome, Stage, Trace};

@@ -21,6 +21,17 @@ pub enum CertificateError {
     Key(#[from] SpkiError),
 }
 
+/// One extension of a certificate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ExtensionRef<'a> {
+    /// extnID.
+    pub oid: ObjectIdentifier,
+    /// critical.
+    pub critical: bool,
+    /// The contents of extnValue.
+    pub value: &'a [u8],
+}
+
 /// A DER certificate, kept exactly as received.
 ///
 /// The view is tolerant where the field needs it: signer certificates that devices make for one request are
@@ -185,11 +196,11 @@ impl CertificateDer {
         self.part(&self.parts.signature)
     }
 
-    /// The extensions in order: OID, criticality, contents of extnValue.
+    /// The extensions in order.
     ///
     /// # Errors
     /// When one is malformed.
-    pub fn extensions(&self) -> Result<Vec<(ObjectIdentifier, bool, &[u8])>, TlvError> {
+    pub fn extensions(&self) -> Result<Vec<ExtensionRef<'_>>, TlvError> {
         let mut reader = Reader::new(self.part(&self.parts.extensions));
         let mut all = Vec::new();
         while !reader.is_empty() {
@@ -202,7 +213,7 @@ impl CertificateDer {
             };
             let value = fields.expect(tag::OCTET_STRING)?.value;
             fields.finish()?;
-            all.push((oid, critical, value));
+            all.push(ExtensionRef { oid, critical, value });
         }
         Ok(all)
     }
@@ -210,7 +221,7 @@ impl CertificateDer {
     /// The contents of the extension with this OID.
     #[must_use]
     pub fn extension(&self, oid: &ObjectIdentifier) -> Option<&[u8]> {
-        self.extensions().ok()?.into_iter().find(|(o, _, _)| o == oid).map(|(_, _, value)| value)
+        self.extensions().ok()?.into_iter().find(|e| e.oid == *oid).map(|e| e.value)
     }
 
     /// The subjectKeyIdentifier's octets.

@@ -41,7 +41,7 @@ pub mod tlv;
 pub mod usage;
 
 pub use algorithm::{DigestAlgorithm, DigestParameters, UnknownAlgorithm};
-pub use certificate::{CertificateDer, CertificateError};
+pub use certificate::{CertificateDer, CertificateError, ExtensionRef};
 pub use const_oid::ObjectIdentifier;
 pub use crypto::{
     CryptoProvider, DecryptionKey, EcdhKey, EphemeralAgreement, KeyError, OaepHash,
@@ -52,5 +52,5 @@ pub use id::*;
 pub use name::{AttributeValue, DistinguishedName, GeneralName, NameError, Rdn, StringRules};
 pub use secret::Secret;
 pub use spki::{KeyAlgorithm, RsaPublicParts, SpkiDer, SpkiError};
-pub use time::{Clock, Timestamp};
+pub use time::{Clock, DurationError, Timestamp, TimestampError, format_duration, parse_duration};
 pub use usage::{ExtendedKeyUsages, KeyUsages};

@@ -415,10 +415,11 @@ fn read_value(chars: &mut Chars<'_>, len: usize) -> Result<(String, Option<char>
             }
             '\\' => {
                 let escape = NameError::Text { at, why: "a bad escape" };
-                let (_, next) = chars.next().ok_or(escape.clone())?;
+                let Some((_, next)) = chars.next() else { return Err(escape) };
                 if let Some(high) = next.to_digit(16) {
-                    let low =
-                        chars.next().and_then(|(_, d)| d.to_digit(16)).ok_or(escape.clone())?;
+                    let Some(low) = chars.next().and_then(|(_, d)| d.to_digit(16)) else {
+                        return Err(escape);
+                    };
                     octets.push(u8::try_from((high << 4) | low).map_err(|_| escape)?);
                 } else {
                     octets.extend_from_slice(next.encode_utf8(&mut buffer).as_bytes());
@@ -578,7 +579,7 @@ impl GeneralName {
             core::str::from_utf8(tlv.value)
                 .ok()
                 .filter(|t| t.is_ascii())
-                .ok_or(NameError::Der(tlv.invalid("IA5String")))
+                .ok_or_else(|| NameError::Der(tlv.invalid("IA5String")))
         };
         match tlv.tag {
             0xa0 => {

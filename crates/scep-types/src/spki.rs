@@ -97,10 +97,8 @@ impl SpkiDer {
         let oid = algorithm_id.any()?.oid()?;
         let algorithm = if oid == RSA {
             // RFC 3279, 2.3.1: parameters are NULL; some encoders leave them out.
-            if let Some(null) = algorithm_id.optional(tag::NULL)? {
-                if !null.value.is_empty() {
-                    return Err(SpkiError::Algorithm);
-                }
+            if algorithm_id.optional(tag::NULL)?.is_some_and(|null| !null.value.is_empty()) {
+                return Err(SpkiError::Algorithm);
             }
             algorithm_id.finish()?;
             let parts = rsa_parts(key)?;
@@ -108,7 +106,7 @@ impl SpkiDer {
                 parts.modulus.len().saturating_mul(8).saturating_sub(
                     parts.modulus.first().map_or(0, |b| b.leading_zeros() as usize),
                 );
-            if bits > 16_384 || bits < 16 || parts.exponent.len() > 8 {
+            if !(16..=16_384).contains(&bits) || parts.exponent.len() > 8 {
                 return Err(SpkiError::Size);
             }
             KeyAlgorithm::Rsa(u32::try_from(bits).map_err(|_| SpkiError::Size)?)

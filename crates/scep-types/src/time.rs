@@ -121,6 +121,77 @@ impl fmt::Display for Timestamp {
     }
 }
 
+/// A text that is no instant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not an instant of the form 2026-01-31T23:59:59Z")]
+pub struct TimestampError;
+
+impl core::str::FromStr for Timestamp {
+    type Err = TimestampError;
+
+    /// RFC 3339 in UTC to the second: what `Display` writes.
+    fn from_str(text: &str) -> Result<Self, TimestampError> {
+        let number = |range: core::ops::Range<usize>| -> Result<u16, TimestampError> {
+            let digits = text.get(range).ok_or(TimestampError)?;
+            if !digits.bytes().all(|b| b.is_ascii_digit()) {
+                return Err(TimestampError);
+            }
+            digits.parse().map_err(|_| TimestampError)
+        };
+        let small = |range| u8::try_from(number(range)?).map_err(|_| TimestampError);
+        let stamp = Self::from_civil(
+            number(0..4)?,
+            small(5..7)?,
+            small(8..10)?,
+            small(11..13)?,
+            small(14..16)?,
+            small(17..19)?,
+        )
+        .ok_or(TimestampError)?;
+        // The separators: whatever else was there does not come out again.
+        if stamp.to_string() == text { Ok(stamp) } else { Err(TimestampError) }
+    }
+}
+
+/// A text that is no length of time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("not a length of time like 90s, 60m, 24h or 365d")]
+pub struct DurationError;
+
+/// Reads a whole number of seconds, minutes, hours or days: `90s`, `60m`, `24h`, `365d`.
+///
+/// # Errors
+/// When it is anything else, or over 100 years.
+pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    let unit = match text.as_bytes().last() {
+        Some(b's') => 1,
+        Some(b'm') => 60,
+        Some(b'h') => 3_600,
+        Some(b'd') => 86_400,
+        _ => return Err(DurationError),
+    };
+    let digits = text.get(..text.len().saturating_sub(1)).ok_or(DurationError)?;
+    if !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return Err(DurationError);
+    }
+    let count: u64 = digits.parse().map_err(|_| DurationError)?;
+    let seconds = count.checked_mul(unit).filter(|s| *s <= 36_525 * 86_400).ok_or(DurationError)?;
+    Ok(Duration::from_secs(seconds))
+}
+
+/// Writes a length of time as [`parse_duration`] reads it, in the largest unit that divides it.
+#[must_use]
+pub fn format_duration(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0 => "0s".to_owned(),
+        s if s % 86_400 == 0 => format!("{}d", s / 86_400),
+        s if s % 3_600 == 0 => format!("{}h", s / 3_600),
+        s if s % 60 == 0 => format!("{}m", s / 60),
+        s => format!("{s}s"),
+    }
+}
+
 impl From<SystemTime> for Timestamp {
     fn from(time: SystemTime) -> Self {
         let seconds = time.duration_since(UNIX_EPOCH).map_or(0, |d| d.as_secs());
@@ -137,6 +208,27 @@ pub trait Clock: Send + Sync + fmt::Debug {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn instants_and_lengths_read_back_and_nothing_else_is_read() {
+        let stamp = Timestamp::from_seconds(1_795_507_200);
+        assert_eq!(stamp.to_string().parse(), Ok(stamp));
+        for bad in [
+            "",
+            "2026-11-24",
+            "2026-11-24T08:00:00+01:00",
+            "2026-13-01T00:00:00Z",
+            "2026-11-24 08:00:00Z",
+        ] {
+            assert_eq!(bad.parse::<Timestamp>(), Err(TimestampError), "{bad}");
+        }
+        for text in ["90s", "61m", "5h", "365d"] {
+            assert_eq!(format_duration(parse_duration(text).unwrap()), text);
+        }
+        for bad in ["", "5", "m", "-5m", "5 m", "5w", "99999999999d", "1.5h"] {
+            assert_eq!(parse_duration(bad), Err(DurationError), "{bad}");
+        }
+    }
 
     #[test]
     fn civil_dates_survive_the_round_trip() {

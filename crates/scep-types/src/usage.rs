@@ -75,7 +75,7 @@ impl KeyUsages {
         let (unused, octets) = tlv.value.split_first().ok_or(bad)?;
         let bits = match *octets {
             [a] => u16::from(a.reverse_bits()),
-            [a, b] if b == 0x80 => u16::from(a.reverse_bits()) | 1 << 8,
+            [a, 0x80] => u16::from(a.reverse_bits()) | 1 << 8,
             _ => return Err(bad),
         };
         let usages = Self(bits);
@@ -174,7 +174,7 @@ impl ExtendedKeyUsages {
         while !reader.is_empty() && purposes.len() <= Self::MAX {
             purposes.push(reader.any()?.oid()?);
         }
-        Self::new(purposes).ok_or(tlv.invalid("ExtKeyUsageSyntax"))
+        Self::new(purposes).ok_or_else(|| tlv.invalid("ExtKeyUsageSyntax"))
     }
 
     /// Encodes the extension's value.

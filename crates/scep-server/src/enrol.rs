@@ -1,0 +1,680 @@
+//! The enrolment transaction: from a message's bytes to the bytes of its answer.
+//!
+//! The outer function ([`Gateway::pki_operation`]) answers, logs and counts on every way out; the inner ones
+//! only decide. Everything pure comes before the challenge is spent; spending it is the last step before the CA.
+
+use crate::answer::answer;
+use crate::gateway::{Endpoint, Gateway, ReplyCertificates, SignerRule};
+use crate::pool::{Place, PoolError};
+use crate::trace::{Outcome, Stage, Trace};
+use core::time::Duration;
+use scep_ca::{Found, IssueError, Wanted};
+use scep_challenge::{ChallengeClaims, VerifiedClaims};
+use scep_ledger::{
+    Admission, AdmitError, Denied, IssuePermit, LedgerError, Recall, Recoverable, Releasable,
+    Unsettled,
+};
+use scep_message::{
+    FailureContext, MessageError, MessageType, PkiMessage, ReplyChain, ReplyContext, Request,
+    SignedRequest, salvage,
+};
+use scep_pkcs10::{Csr, UnprovenCsr, check_key};
+use scep_policy::{Approval, Conforming, FieldReport, InertContent, RetryKey, decide};
+use scep_types::{
+    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, Fault, ProfileId, Reason,
+    ReleasedCertificate, TenantId, Timestamp, TransactionId,
+};
+
+/// What a PKIOperation is answered with.
+#[derive(Debug)]
+pub(crate) enum PkiAnswer {
+    /// A CertRep; with a certificate in it, whose delivery is to be recorded.
+    CertRep { body: Vec<u8>, receipt: Option<CertificateFingerprint> },
+    /// Not even a FAILURE can be addressed: no transactionID, or no signer.
+    Unanswerable,
+    /// The queue is full.
+    Overloaded,
+}
+
+/// A reason against, with what the operator needs.
+#[derive(Debug)]
+struct Refusal {
+    reason: Reason,
+    detail: Option<String>,
+    fields: Vec<FieldReport>,
+    /// Whose challenge it was, where one was verified.
+    whose: Option<Whose>,
+    /// The algorithm's name, where one is not served.
+    algorithm: Option<String>,
+}
+
+impl Refusal {
+    fn new(reason: Reason, detail: impl core::fmt::Display) -> Self {
+        Self { detail: Some(detail.to_string()), ..Self::from(reason) }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: None, fields: Vec::new(), whose: None, algorithm: None }
+    }
+}
+
+/// The ids of a verified challenge, for the trace.
+#[derive(Clone, Debug)]
+struct Whose {
+    tenant: TenantId,
+    device: DeviceId,
+    profile: ProfileId,
+    challenge: ChallengeId,
+}
+
+impl Whose {
+    fn of(claims: &ChallengeClaims) -> Self {
+        Self {
+            tenant: claims.tenant.clone(),
+            device: claims.device.clone(),
+            profile: claims.profile.clone(),
+            challenge: claims.challenge_id,
+        }
+    }
+
+    fn note(self, trace: &mut Trace) {
+        trace.tenant = Some(self.tenant);
+        trace.device = Some(self.device);
+        trace.profile = Some(self.profile);
+        trace.challenge = Some(self.challenge);
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self::new(Reason::LedgerUnavailable, error)
+    }
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        Self::new(Reason::InternalError, error)
+    }
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        let algorithm = error.algorithm().map(str::to_owned);
+        Self { algorithm, ..Self::new(error.reason(), error) }
+    }
+}
+
+/// What is known of whom to answer.
+#[derive(Debug)]
+enum Context {
+    Nobody,
+    FailureOnly(FailureContext),
+    Full(ReplyContext),
+}
+
+/// A message after all that needs no ledger.
+struct Intake {
+    context: Context,
+    proven: Result<Proven, Refusal>,
+}
+
+/// A request signed by its own key, and the certificate whose key has signed the message around it.
+struct Proven {
+    csr: Csr,
+    signer: CertificateDer,
+    transaction: TransactionId,
+}
+
+/// How a request may end well.
+struct Granted {
+    releasable: Releasable,
+    outcome: Outcome,
+}
+
+impl Gateway {
+    /// Answers one PKIOperation. Runs to its end whoever is still listening.
+    pub(crate) async fn pki_operation(
+        &self,
+        endpoint: &Endpoint,
+        message: Vec<u8>,
+        trace: &mut Trace,
+    ) -> PkiAnswer {
+        let Ok(place) = self.inner.pool.enter() else {
+            self.inner.metrics.overloaded.inc();
+            trace.reason = Some(Reason::RateExceeded);
+            trace.detail = Some("the queue for private-key work is full".into());
+            return PkiAnswer::Overloaded;
+        };
+        let intake = match self.intake(&place, endpoint, message, trace).await {
+            Ok(intake) => intake,
+            Err(refusal) => Intake { context: Context::Nobody, proven: Err(refusal) },
+        };
+        let granted = match intake.proven {
+            Ok(proven) => self.enrol(&place, endpoint, proven, trace).await,
+            Err(refusal) => Err(refusal),
+        };
+        if let Err(refusal) = &granted {
+            trace.outcome = match refusal.reason.fault() {
+                Fault::PeerMessage | Fault::PeerRights => Outcome::Refused,
+                Fault::OurConfiguration | Fault::OurDependency | Fault::OurBug => Outcome::Failed,
+            };
+            trace.reason = Some(refusal.reason);
+            trace.detail.clone_from(&refusal.detail);
+            trace.fields.clone_from(&refusal.fields);
+            if let Some(whose) = &refusal.whose {
+                whose.clone().note(trace);
+            }
+        }
+        self.seal(&place, endpoint, intake.context, granted, trace).await
+    }
+
+    /// Parses, verifies, decrypts, parses the request in it and has it proven, in one piece of blocking work.
+    async fn intake(
+        &self,
+        place: &Place,
+        endpoint: &Endpoint,
+        message: Vec<u8>,
+        trace: &mut Trace,
+    ) -> Result<Intake, Refusal> {
+        let inner = self.inner.clone();
+        let (legacy, rules) = (endpoint.legacy, endpoint.csr);
+        let mut seen = trace.clone();
+        let (intake, seen) = place
+            .run(move || {
+                let parts = &inner.parts;
+                let provider = &*parts.provider;
+                let verified = PkiMessage::parse(&message, &parts.limits.cms).and_then(|parsed| {
+                    seen.stage = Stage::Parsed;
+                    parsed.verify(provider, legacy)
+                });
+                let signed = match verified {
+                    Ok(signed) => signed,
+                    Err(error) => {
+                        let context = salvage(&message, &parts.limits.cms)
+                            .map_or(Context::Nobody, Context::FailureOnly);
+                        return (Intake { context, proven: Err(error.into()) }, seen);
+                    }
+                };
+                seen.stage = Stage::Verified;
+                note_signed(&signed, &mut seen);
+                let signer = signed.signer().clone();
+                let transaction = signed.transaction_id().clone();
+                let (request, context) = signed.decrypt(&parts.ra, provider);
+                let proven = request.map_err(Refusal::from).and_then(|request| {
+                    seen.stage = Stage::Decrypted;
+                    let der = enrolment(request)?;
+                    // A reply that could not be encrypted to its asker must not cost a certificate.
+                    if !context.can_encrypt() {
+                        return Err(Refusal::new(
+                            Reason::AlgorithmNotSupported,
+                            "the signer's key cannot receive an encrypted reply",
+                        ));
+                    }
+                    let csr = UnprovenCsr::parse(&der, &rules)
+                        .and_then(|csr| csr.prove(provider))
+                        .map_err(|error| Refusal::new(error.reason(), error))?;
+                    seen.stage = Stage::Proven;
+                    seen.request = Some(csr.info_hash());
+                    Ok(Proven { csr, signer, transaction })
+                });
+                (Intake { context: Context::Full(context), proven }, seen)
+            })
+            .await?;
+        *trace = seen;
+        Ok(intake)
+    }
+
+    /// Decides a proven request and has it issued.
+    async fn enrol(
+        &self,
+        place: &Place,
+        endpoint: &Endpoint,
+        proven: Proven,
+        trace: &mut Trace,
+    ) -> Result<Granted, Refusal> {
+        let parts = &self.inner.parts;
+        let now = self.effective_now().await?;
+        let Proven { mut csr, signer, transaction } = proven;
+        let key = RetryKey::of(&csr);
+        let mut wait = Backoff::new(parts.limits.in_progress_wait);
+        loop {
+            match parts.ledger.recall(key, now).await? {
+                Recall::Releasable(releasable) => {
+                    trace.stage = Stage::Recalled;
+                    return self.repeat(endpoint, &csr, &signer, releasable, now, trace).await;
+                }
+                Recall::Over(reason) => return Err(reason.into()),
+                Recall::InProgress => {
+                    wait.pause().await?;
+                    continue;
+                }
+                Recall::Nothing => {}
+            }
+            let (back, claims) = self.open(place, csr, endpoint.csr, now).await?;
+            csr = back;
+            let claims = claims?;
+            trace.stage = Stage::ChallengeOpened;
+            Whose::of(claims.claims()).note(trace);
+            let approval = self.decide(endpoint, &csr, &signer, claims, now).await?;
+            trace.stage = Stage::Approved;
+            match self.admit(approval, &signer, &transaction, now).await {
+                Ok(admission) => {
+                    trace.stage = Stage::Admitted;
+                    return self.issue(place, admission, now, trace).await;
+                }
+                // The same request on another connection was faster: its certificate is ours too.
+                Err(Refusal { reason: Reason::RequestInProgress, .. }) => wait.pause().await?,
+                Err(refusal) => return Err(refusal),
+            }
+        }
+    }
+
+    async fn effective_now(&self) -> Result<Timestamp, Refusal> {
+        let parts = &self.inner.parts;
+        let effective = parts.ledger.effective_now(parts.clock.now()).await?;
+        let behind =
+            effective.behind.map_or(0, |by| i64::try_from(by.as_secs()).unwrap_or(i64::MAX));
+        // Said once, when it begins; the gauge says how long it lasts.
+        if self.inner.metrics.clock_behind.set(behind) == 0 && behind > 0 {
+            tracing::error!(
+                target: "scep",
+                behind_seconds = behind,
+                "the clock is behind what the ledger has seen; set it right, or run `scep-gateway clock-reset`"
+            );
+        }
+        Ok(effective.now)
+    }
+
+    /// Answers an honest retry with the certificate issued before.
+    async fn repeat(
+        &self,
+        endpoint: &Endpoint,
+        csr: &Csr,
+        signer: &CertificateDer,
+        releasable: Releasable,
+        now: Timestamp,
+        trace: &mut Trace,
+    ) -> Result<Granted, Refusal> {
+        trace.tenant = Some(releasable.tenant().clone());
+        trace.device = Some(releasable.device().clone());
+        trace.profile = Some(releasable.profile().clone());
+        trace.challenge = Some(releasable.challenge());
+        let (tenant, device) = (releasable.tenant(), releasable.device());
+        self.check_signer(endpoint, csr, signer, tenant, device, now).await?;
+        if !self.inner.retries.take(csr.info_hash(), now) {
+            return Err(Refusal::new(Reason::RateExceeded, "too many repeats of one request"));
+        }
+        Ok(Granted { releasable, outcome: Outcome::Repeated })
+    }
+
+    /// Weak-key checks, then the challenge: signature, decryption, claims. Gives the request back.
+    async fn open(
+        &self,
+        place: &Place,
+        csr: Csr,
+        rules: scep_pkcs10::Rules,
+        now: Timestamp,
+    ) -> Result<(Csr, Result<VerifiedClaims, Refusal>), Refusal> {
+        let inner = self.inner.clone();
+        let opened = place
+            .run(move || {
+                let parts = &inner.parts;
+                let claims = check_key(csr.spki(), &rules, &parts.our_keys)
+                    .map_err(|error| Refusal::new(error.reason(), error))
+                    .and_then(|_| {
+                        let text = csr
+                            .challenge_password()
+                            .ok_or(Refusal::from(Reason::ChallengePasswordMissing))?;
+                        parts.opener.open(text.expose(), now, &*parts.provider).map_err(|error| {
+                            Refusal {
+                                whose: error.claims().map(Whose::of),
+                                ..Refusal::new(error.reason(), error)
+                            }
+                        })
+                    });
+                (csr, claims)
+            })
+            .await?;
+        Ok(opened)
+    }
+
+    /// Compares the request with its challenge. A mismatch is counted against the challenge.
+    async fn decide(
+        &self,
+        endpoint: &Endpoint,
+        csr: &Csr,
+        signer: &CertificateDer,
+        challenge: VerifiedClaims,
+        now: Timestamp,
+    ) -> Result<Approval, Refusal> {
+        let parts = &self.inner.parts;
+        let claims = challenge.claims();
+        let whose = Whose::of(claims);
+        self.check_signer(endpoint, csr, signer, &claims.tenant, &claims.device, now)
+            .await
+            .map_err(|refusal| Refusal { whose: Some(whose.clone()), ..refusal })?;
+        let denials = self.denials();
+        let inert = InertContent::Discard;
+        let denial = match decide(csr, challenge, &parts.site_rules, &denials, inert, now) {
+            Ok(approval) => return Ok(approval),
+            Err(denial) => denial,
+        };
+        let claims = denial.claims();
+        let reasons: Vec<Reason> = denial.reports().iter().filter_map(|r| r.reason).collect();
+        let detail = differences(denial.reports());
+        let denied = Denied {
+            tenant: &claims.tenant,
+            challenge: claims.challenge_id,
+            device: &claims.device,
+            profile: &claims.profile,
+            expires_at: claims.expires_at,
+            reasons: &reasons,
+            detail: &detail,
+        };
+        let count = parts.ledger.count_mismatch(&denied, now).await?;
+        let locked = count > parts.ledger.settings().max_mismatches;
+        Err(Refusal {
+            reason: if locked { Reason::ChallengeLocked } else { denial.reason() },
+            detail: Some(format!("mismatch {count} with this challenge")),
+            fields: denial.reports().to_vec(),
+            whose: Some(whose),
+            algorithm: None,
+        })
+    }
+
+    /// Whether this key may have signed the message around the request.
+    async fn check_signer(
+        &self,
+        endpoint: &Endpoint,
+        csr: &Csr,
+        signer: &CertificateDer,
+        tenant: &TenantId,
+        device: &DeviceId,
+        now: Timestamp,
+    ) -> Result<(), Refusal> {
+        if endpoint.signer == SignerRule::Any || signer.spki() == csr.spki() {
+            return Ok(());
+        }
+        let ledger = &self.inner.parts.ledger;
+        match ledger.live_certificate(signer.fingerprint(), now).await? {
+            Some(entry) if entry.tenant == *tenant && entry.device == *device => Ok(()),
+            Some(_) => Err(Refusal::new(
+                Reason::SignerNotAllowed,
+                "signed with the certificate of another device",
+            )),
+            None => Err(Refusal::new(
+                Reason::SignerNotAllowed,
+                "signed by neither the requested key nor a live certificate of the device; \
+                 clients with a throw-away signer need an endpoint with signer = \"any\"",
+            )),
+        }
+    }
+
+    /// Spends the challenge: the last step before the CA.
+    async fn admit(
+        &self,
+        approval: Approval,
+        signer: &CertificateDer,
+        transaction: &TransactionId,
+        now: Timestamp,
+    ) -> Result<Admission, Refusal> {
+        let parts = &self.inner.parts;
+        let serial =
+            parts.ca.choose_serial().map_err(|error| Refusal::new(Reason::CaUnavailable, error))?;
+        let signer = signer.spki().hash();
+        match parts.ledger.admit(approval, serial, signer, transaction, now).await {
+            Ok(admission) => Ok(admission),
+            Err(AdmitError::Refused(reason)) => Err(reason.into()),
+            Err(AdmitError::Ledger(error)) => Err(error.into()),
+        }
+    }
+
+    /// Has the CA issue, compares what came back, records it. Every way out settles the intent.
+    async fn issue(
+        &self,
+        place: &Place,
+        admission: Admission,
+        now: Timestamp,
+        trace: &mut Trace,
+    ) -> Result<Granted, Refusal> {
+        let ledger = &self.inner.parts.ledger;
+        let (permit, unsettled) = admission.redeem();
+        let issued = self.call_ca(place, permit).await;
+        let certificate = match issued {
+            Ok(certificate) => certificate,
+            Err(IssueOutcome::Nothing(detail)) => {
+                let reason = Reason::CaUnavailable;
+                ledger.hand_back(unsettled, reason, &detail, now).await?;
+                return Err(Refusal::new(reason, detail));
+            }
+            Err(IssueOutcome::Unknown(detail)) => {
+                ledger.leave_unknown(unsettled, &detail, now).await?;
+                return Err(Refusal::new(Reason::CaOutcomeUnknown, detail));
+            }
+        };
+        trace.stage = Stage::Issued;
+        trace.serial = certificate.serial().map(|serial| serial.to_string());
+        let conforming = match unsettled.approval().check_certificate(&certificate) {
+            Ok(conforming) => conforming,
+            Err(fields) => {
+                let detail = differences(&fields);
+                ledger.withhold(unsettled, &certificate, &detail, now).await?;
+                let refusal = Refusal::new(Reason::CertificateDiffers, detail);
+                return Err(Refusal { fields, ..refusal });
+            }
+        };
+        let releasable = self.record(unsettled, conforming, now).await?;
+        trace.stage = Stage::Recorded;
+        Ok(Granted { releasable, outcome: Outcome::Issued })
+    }
+
+    async fn record(
+        &self,
+        unsettled: Unsettled,
+        conforming: Conforming,
+        now: Timestamp,
+    ) -> Result<Releasable, Refusal> {
+        Ok(self.inner.parts.ledger.record(unsettled, conforming, now).await?)
+    }
+
+    /// The CA's own signature is private-key work, so the call is driven from the pool; a remote CA only waits
+    /// there, and its number of calls at once is bounded by the same pool.
+    async fn call_ca(
+        &self,
+        place: &Place,
+        permit: IssuePermit,
+    ) -> Result<CertificateDer, IssueOutcome> {
+        let inner = self.inner.clone();
+        let runtime = tokio::runtime::Handle::current();
+        let called = place.run(move || runtime.block_on(inner.parts.ca.issue(permit))).await;
+        match called {
+            Ok(Ok(certificate)) => Ok(certificate),
+            Ok(Err(error @ IssueError::NothingIssued(_))) => {
+                Err(IssueOutcome::Nothing(error.to_string()))
+            }
+            Ok(Err(error @ IssueError::Unknown(_))) => {
+                Err(IssueOutcome::Unknown(error.to_string()))
+            }
+            Err(lost) => Err(IssueOutcome::Unknown(lost.to_string())),
+        }
+    }
+
+    /// Makes the answer's bytes. A certificate gets out of here only as a [`Releasable`].
+    async fn seal(
+        &self,
+        place: &Place,
+        endpoint: &Endpoint,
+        context: Context,
+        granted: Result<Granted, Refusal>,
+        trace: &mut Trace,
+    ) -> PkiAnswer {
+        let refusal_text = granted.as_ref().err().map(|refusal| refusal_text(refusal, trace));
+        let receipt =
+            granted.as_ref().ok().map(|granted| granted.releasable.certificate().fingerprint());
+        if let Ok(granted) = &granted {
+            trace.outcome = granted.outcome;
+            trace.certificate = receipt;
+            trace.serial =
+                granted.releasable.certificate().serial().map(|serial| serial.to_string());
+        }
+        let inner = self.inner.clone();
+        let with_ca = endpoint.reply == ReplyCertificates::LeafAndCa;
+        let sealed = place
+            .run(move || {
+                let parts = &inner.parts;
+                let (ra, provider) = (&parts.ra, &*parts.provider);
+                let fail = |context: FailureContext, (fail_info, text): (_, String)| {
+                    context.failure(ra, fail_info, &text, provider)
+                };
+                match (context, granted, refusal_text) {
+                    (Context::Full(context), Ok(granted), _) => {
+                        let chain = if with_ca {
+                            ReplyChain::With(parts.ca.chain())
+                        } else {
+                            ReplyChain::LeafOnly
+                        };
+                        Some(context.success(ra, &granted.releasable, chain, provider))
+                    }
+                    (Context::Full(context), Err(_), Some(text)) => {
+                        Some(fail(context.into_failure(), text))
+                    }
+                    (Context::FailureOnly(context), Err(_), Some(text)) => {
+                        Some(fail(context, text))
+                    }
+                    _ => None,
+                }
+            })
+            .await;
+        match sealed {
+            Ok(Some(Ok(body))) => {
+                if receipt.is_some() {
+                    trace.stage = Stage::Answered;
+                }
+                PkiAnswer::CertRep { body, receipt }
+            }
+            Ok(None) => PkiAnswer::Unanswerable,
+            // The certificate, if there is one, is on record: the device's retry gets it.
+            Ok(Some(Err(error))) => {
+                trace.outcome = Outcome::Failed;
+                trace.reason = Some(Reason::InternalError);
+                trace.detail = Some(format!("the answer could not be made: {error}"));
+                PkiAnswer::Unanswerable
+            }
+            Err(error) => {
+                trace.outcome = Outcome::Failed;
+                trace.reason = Some(Reason::InternalError);
+                trace.detail = Some(error.to_string());
+                PkiAnswer::Unanswerable
+            }
+        }
+    }
+
+    /// Settles the intents that a crash, or a CA's unknown outcome, has left. Looks up and records; never
+    /// issues. Returns how many were settled.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub async fn recover(&self) -> Result<usize, LedgerError> {
+        let parts = &self.inner.parts;
+        let now = parts.ledger.effective_now(parts.clock.now()).await?.now;
+        let mut settled: usize = 0;
+        for open in parts.ledger.unsettled().await? {
+            self.settle(open, now).await?;
+            settled = settled.saturating_add(1);
+        }
+        if settled > 0 {
+            tracing::warn!(target: "scep", settled, "settled what an earlier run had left open");
+        }
+        Ok(settled)
+    }
+
+    async fn settle(&self, open: Recoverable, now: Timestamp) -> Result<(), LedgerError> {
+        let parts = &self.inner.parts;
+        let wanted = Wanted { serial: open.serial(), spki: open.spki() };
+        match parts.ca.find(&wanted).await {
+            Ok(Found::Certificate(certificate)) => {
+                parts.ledger.settle_found(open, certificate, now).await
+            }
+            Ok(Found::Nothing) => parts.ledger.settle_nothing(open, now).await,
+            Ok(Found::Unknown) => {
+                let detail = "the CA cannot tell whether it has issued";
+                parts.ledger.settle_orphan(open, detail, now).await
+            }
+            Err(error) => {
+                // It stays open and is looked up again at the next recovery.
+                tracing::error!(target: "scep", %error, "recovery could not ask the CA");
+                Ok(())
+            }
+        }
+    }
+}
+
+/// Whether a failed call may have issued.
+enum IssueOutcome {
+    Nothing(String),
+    Unknown(String),
+}
+
+/// failInfo and failInfoText with the trace's reference; for an algorithm that is not served, its name.
+fn refusal_text(refusal: &Refusal, trace: &Trace) -> (scep_message::FailInfo, String) {
+    let answer = answer(refusal.reason);
+    let what = match &refusal.algorithm {
+        Some(name) => format!("{}: {name}", answer.text),
+        None => answer.text.to_owned(),
+    };
+    (answer.fail_info, format!("{what} (ref {})", trace.reference))
+}
+
+fn differences(fields: &[FieldReport]) -> String {
+    let refused = fields.iter().filter(|field| field.reason.is_some());
+    let lines: Vec<String> = refused
+        .map(|f| format!("{:?}: expected [{}], got [{}]", f.field, f.expected, f.got))
+        .collect();
+    lines.join("; ")
+}
+
+fn note_signed(signed: &SignedRequest, trace: &mut Trace) {
+    trace.message_type = Some(format!("{:?}", signed.message_type()));
+    trace.transaction = Some(signed.transaction_id().clone());
+    trace.signer = Some(signed.signer().spki().hash());
+}
+
+/// The PKCS #10 request of the message types that are served.
+fn enrolment(request: Request) -> Result<Vec<u8>, Refusal> {
+    match request {
+        Request::Enrol { csr, .. } => Ok(csr),
+        // No request is ever pending here, so no transaction can be polled for.
+        Request::CertPoll { .. } => Err(Reason::NoSuchTransaction.into()),
+        Request::GetCert { .. } => {
+            Err(Refusal::new(Reason::MessageTypeNotServed, "GetCert is not served"))
+        }
+        Request::GetCrl { .. } => {
+            Err(Refusal::new(Reason::MessageTypeNotServed, "GetCRL is not served"))
+        }
+    }
+}
+
+/// Waits for the same request on another connection: short pauses that grow, up to a limit.
+struct Backoff {
+    pause: Duration,
+    left: Duration,
+}
+
+impl Backoff {
+    const fn new(limit: Duration) -> Self {
+        Self { pause: Duration::from_millis(5), left: limit }
+    }
+
+    async fn pause(&mut self) -> Result<(), Refusal> {
+        if self.left.is_zero() {
+            return Err(Reason::RequestInProgress.into());
+        }
+        let pause = self.pause.min(self.left);
+        self.left = self.left.saturating_sub(pause);
+        self.pause = self.pause.saturating_mul(2).min(Duration::from_millis(250));
+        tokio::time::sleep(pause).await;
+        Ok(())
+    }
+}

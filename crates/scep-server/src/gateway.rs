@@ -1,0 +1,280 @@
+//! The gateway's parts, assembled once; after start nothing asks "is this set?".
+
+use crate::pool::Pool;
+use crate::trace::Observer;
+use core::time::Duration;
+use scep_ca::CertificateAuthority;
+use scep_challenge::Opener;
+use scep_cms::{LegacyAlgorithms, Limits};
+use scep_ledger::Ledger;
+use scep_message::RaIdentity;
+use scep_pkcs10::Rules as CsrRules;
+use scep_policy::{Denials, SiteRules};
+use scep_types::{CertificateDer, Clock, CryptoProvider, SpkiHash};
+use std::sync::{Arc, RwLock};
+
+/// Whose key must have signed the message around a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum SignerRule {
+    /// The key that the request asks to certify, or the key of a live certificate that this gateway has issued to
+    /// the same device. Nobody on the path can lift an envelope, sign it anew and receive the answer.
+    #[default]
+    CsrKey,
+    /// Any key: Windows makes a throw-away signer for each attempt. Proof of possession is the request's
+    /// own signature; the signer's key is recorded.
+    Any,
+}
+
+/// What a SUCCESS carries.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplyCertificates {
+    /// The leaf alone: Apple binds the first of the set to its key.
+    #[default]
+    Leaf,
+    /// The leaf, then the CA: Cisco's VPN clients want it.
+    LeafAndCa,
+}
+
+/// What GetCACert returns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CaCertForm {
+    /// The RA certificates, then the CA's, as a bundle.
+    #[default]
+    Bundle,
+    /// One bare certificate, the RA's: for clients that look for nothing else.
+    RaOnly,
+}
+
+/// One SCEP endpoint: a path and how it behaves there.
+#[derive(Clone, Debug)]
+pub struct Endpoint {
+    /// Its name in traces and metrics.
+    pub name: String,
+    /// The path it serves and everything below; `/` serves every path that no other endpoint does.
+    pub path: String,
+    /// Whose key signs.
+    pub signer: SignerRule,
+    /// SHA-1 and 3DES.
+    pub legacy: LegacyAlgorithms,
+    /// What a SUCCESS carries.
+    pub reply: ReplyCertificates,
+    /// What GetCACert returns.
+    pub ca_cert: CaCertForm,
+    /// What is accepted of a PKCS #10 request.
+    pub csr: CsrRules,
+}
+
+impl Endpoint {
+    /// For clients that sign with the key they ask to certify.
+    #[must_use]
+    pub fn generic(path: impl Into<String>) -> Self {
+        Self {
+            name: "generic".into(),
+            path: path.into(),
+            signer: SignerRule::CsrKey,
+            legacy: LegacyAlgorithms::Refuse,
+            reply: ReplyCertificates::Leaf,
+            ca_cert: CaCertForm::Bundle,
+            csr: CsrRules::default(),
+        }
+    }
+
+    /// For Windows: a throw-away signer for each attempt.
+    #[must_use]
+    pub fn windows(path: impl Into<String>) -> Self {
+        Self { name: "windows".into(), signer: SignerRule::Any, ..Self::generic(path) }
+    }
+}
+
+/// Limits of time and number. The defaults are in the README's table.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// CMS intake.
+    pub cms: Limits,
+    /// Private-key operations at once. 0: one for each core.
+    pub threads: usize,
+    /// Messages waiting for one; more are answered 503 with Retry-After.
+    pub queue: usize,
+    /// Open connections; more wait in the kernel's backlog.
+    pub connections: usize,
+    /// From a connection's start, or the last answer, to the end of the next request's head.
+    pub head_timeout: Duration,
+    /// For a request's body.
+    pub body_timeout: Duration,
+    /// For running requests to end after a stop was asked for.
+    pub stop_timeout: Duration,
+    /// How long a request waits for the same request on another connection.
+    pub in_progress_wait: Duration,
+    /// Longest POST body, octets; more is 413.
+    pub max_body: usize,
+    /// How many repeats of one request are answered at once, before they are slowed down to one each
+    /// `retry_refill`.
+    pub retry_burst: u32,
+    /// See `retry_burst`.
+    pub retry_refill: Duration,
+}
+
+impl Default for ServerLimits {
+    fn default() -> Self {
+        Self {
+            cms: Limits::default(),
+            threads: 0,
+            queue: 256,
+            connections: 1024,
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(30),
+            stop_timeout: Duration::from_secs(30),
+            in_progress_wait: Duration::from_secs(10),
+            max_body: 256 << 10,
+            retry_burst: 128,
+            retry_refill: Duration::from_secs(5),
+        }
+    }
+}
+
+/// Everything a gateway is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Public-key operations and randomness.
+    pub provider: Arc<dyn CryptoProvider>,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Opens challenges.
+    pub opener: Opener,
+    /// What the site allows at most.
+    pub site_rules: SiteRules,
+    /// What the issuer has disabled.
+    pub denials: Denials,
+    /// Durable memory.
+    pub ledger: Ledger,
+    /// Issues.
+    pub ca: Arc<dyn CertificateAuthority>,
+    /// What devices encrypt to, and what signs answers.
+    pub ra: RaIdentity,
+    /// Keys of the system, which no device may have certified.
+    pub our_keys: Vec<SpkiHash>,
+    /// Where and how it is served. The longest matching path wins.
+    pub endpoints: Vec<Endpoint>,
+    /// Limits.
+    pub limits: ServerLimits,
+    /// Sees finished traces.
+    pub observer: Option<Arc<dyn Observer>>,
+}
+
+/// A running gateway's state. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Gateway {
+    pub(crate) inner: Arc<Inner>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) parts: Parts,
+    pub(crate) denials: RwLock<Arc<Denials>>,
+    pub(crate) pool: Pool,
+    pub(crate) metrics: crate::metrics::Metrics,
+    pub(crate) retries: crate::retries::Retries,
+    pub(crate) tracker: tokio_util::task::TaskTracker,
+}
+
+impl Gateway {
+    /// Assembles a gateway.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        let threads = match parts.limits.threads {
+            0 => std::thread::available_parallelism().map_or(2, core::num::NonZero::get),
+            n => n,
+        };
+        let denials = RwLock::new(Arc::new(parts.denials.clone()));
+        Self {
+            inner: Arc::new(Inner {
+                pool: Pool::new(threads, parts.limits.queue),
+                metrics: crate::metrics::Metrics::new(),
+                retries: crate::retries::Retries::new(
+                    parts.limits.retry_burst,
+                    parts.limits.retry_refill,
+                ),
+                tracker: tokio_util::task::TaskTracker::new(),
+                denials,
+                parts,
+            }),
+        }
+    }
+
+    /// Replaces what is disabled, from the next request on.
+    pub fn set_denials(&self, denials: Denials) {
+        let mut slot =
+            self.inner.denials.write().unwrap_or_else(std::sync::PoisonError::into_inner);
+        *slot = Arc::new(denials);
+    }
+
+    pub(crate) fn denials(&self) -> Arc<Denials> {
+        let slot = self.inner.denials.read().unwrap_or_else(std::sync::PoisonError::into_inner);
+        Arc::clone(&slot)
+    }
+
+    /// The certificates that GetCACert returns on this endpoint.
+    pub(crate) fn ca_certificates(&self, endpoint: &Endpoint) -> Vec<CertificateDer> {
+        let ra = &self.inner.parts.ra;
+        let mut certificates = Vec::new();
+        // The one to encrypt to comes first: clients that take the first find the right one.
+        if let Some(recipient) = ra.recipients.first() {
+            certificates.push(recipient.certificate.clone());
+        }
+        if endpoint.ca_cert == CaCertForm::RaOnly {
+            return certificates;
+        }
+        for more in
+            std::iter::once(&ra.signing_certificate).chain(self.inner.parts.ca.chain().iter())
+        {
+            if !certificates.contains(more) {
+                certificates.push(more.clone());
+            }
+        }
+        certificates
+    }
+
+    /// The endpoint that serves a path, after the `/pkiclient.exe` that Windows and Cisco append was taken off.
+    pub(crate) fn endpoint(&self, path: &str) -> Option<&Endpoint> {
+        let path = normal_path(path);
+        let serves = |endpoint: &&Endpoint| {
+            let prefix = endpoint.path.trim_end_matches('/');
+            path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        self.inner.parts.endpoints.iter().filter(serves).max_by_key(|endpoint| endpoint.path.len())
+    }
+}
+
+/// The path without trailing slashes and appended `/pkiclient.exe`, however often (Q6).
+fn normal_path(path: &str) -> &str {
+    let mut path = path;
+    loop {
+        let shorter = path.trim_end_matches('/');
+        let cut = shorter.len().saturating_sub("/pkiclient.exe".len());
+        match shorter.split_at_checked(cut) {
+            Some((head, tail)) if tail.eq_ignore_ascii_case("/pkiclient.exe") => path = head,
+            _ => return shorter,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quirk_06_pkiclient_exe_is_taken_off_however_often() {
+        for (path, normal) in [
+            ("/scep", "/scep"),
+            ("/scep/", "/scep"),
+            ("/scep/pkiclient.exe", "/scep"),
+            ("/certsrv/mscep/mscep.dll/pkiclient.exe/pkiclient.exe", "/certsrv/mscep/mscep.dll"),
+            ("/PKICLIENT.EXE", ""),
+            ("/", ""),
+            ("", ""),
+            ("/é", "/é"),
+        ] {
+            assert_eq!(normal_path(path), normal, "{path}");
+        }
+    }
+}

@@ -1,0 +1,303 @@
+//! The HTTP face: any path, GET and POST, old clients, limits of time and size.
+
+use crate::delivery::{Receipts, TrackedIo};
+use crate::enrol::PkiAnswer;
+use crate::gateway::{Endpoint, Gateway};
+use crate::trace::{Outcome, Trace};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use hyper::body::{Bytes, Incoming};
+use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::service::service_fn;
+use hyper::{Method, Request, Response, StatusCode};
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use scep_message::http::{self as scep, Operation, OperationError};
+use scep_types::Reason;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::Semaphore;
+
+type Body = crate::delivery::ReceiptBody;
+
+/// What a person sees who opens the URL in a browser. 403, as the field expects of a healthy endpoint.
+const NOT_SCEP: &str = "This is a SCEP endpoint and it is working, but this was not a SCEP request.\n\
+     Devices use it with a URL and a challenge that their management system gives them.\n";
+
+impl Gateway {
+    /// Serves SCEP on `listener` until `shutdown` completes, then finishes what was begun.
+    ///
+    /// Recovery of what an earlier run left open comes first: nobody is served before it is done.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read at start. Later failures of single connections are logged.
+    pub async fn run(
+        &self,
+        listener: TcpListener,
+        shutdown: impl Future<Output = ()>,
+    ) -> Result<(), scep_ledger::LedgerError> {
+        self.recover().await?;
+        let limits = self.inner.parts.limits;
+        let slots = Arc::new(Semaphore::new(limits.connections.clamp(1, 1 << 20)));
+        let graceful = GracefulShutdown::new();
+        let mut shutdown = core::pin::pin!(shutdown);
+        loop {
+            let accepted = tokio::select! {
+                () = &mut shutdown => break,
+                accepted = accept(&listener, &slots) => accepted,
+            };
+            let Some((stream, peer, slot)) = accepted else { continue };
+            let receipts = Receipts::new(self.clone());
+            let io = TokioIo::new(TrackedIo::new(stream, receipts.clone()));
+            let gateway = self.clone();
+            let service = service_fn(move |request| {
+                let (gateway, receipts) = (gateway.clone(), receipts.clone());
+                async move {
+                    Ok::<_, core::convert::Infallible>(
+                        gateway.handle(request, peer, &receipts).await,
+                    )
+                }
+            });
+            let connection = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(limits.head_timeout)
+                .half_close(true)
+                .serve_connection(io, service);
+            let connection = graceful.watch(connection);
+            let open = self.inner.metrics.connections.clone();
+            open.inc();
+            tokio::spawn(async move {
+                if let Err(error) = connection.await {
+                    tracing::debug!(target: "scep", %error, "connection ended");
+                }
+                open.dec();
+                drop(slot);
+            });
+        }
+        drop(listener);
+        let tracker = &self.inner.tracker;
+        tracker.close();
+        let finish = async {
+            graceful.shutdown().await;
+            tracker.wait().await;
+        };
+        if tokio::time::timeout(limits.stop_timeout, finish).await.is_err() {
+            tracing::warn!(target: "scep", "stopped with requests still running");
+        }
+        Ok(())
+    }
+
+    async fn handle(
+        &self,
+        request: Request<Incoming>,
+        peer: SocketAddr,
+        receipts: &Receipts,
+    ) -> Response<Body> {
+        let path = request.uri().path();
+        // Microsoft's page that hands out passwords: it does not exist here, on any path.
+        if path.to_ascii_lowercase().contains("mscep_admin") {
+            return plain(StatusCode::FORBIDDEN, "There are no passwords to be had here.\n");
+        }
+        let Some(endpoint) = self.endpoint(path).cloned() else {
+            return plain(StatusCode::NOT_FOUND, "not found\n");
+        };
+        let mut trace = Trace::new(self.reference(), &endpoint.name, Some(peer.ip()));
+        let operation = match self.operation(request, &mut trace).await {
+            Ok(operation) => operation,
+            Err(response) => return *response,
+        };
+        let (response, trace) = match operation {
+            Operation::PkiOperation(message) => {
+                self.pki_response(endpoint, message, trace, receipts).await
+            }
+            Operation::GetCaCaps => {
+                let caps = scep_message::caps::body(endpoint.legacy);
+                trace.outcome = Outcome::Served;
+                (respond(StatusCode::OK, "text/plain", caps.into_bytes()), trace)
+            }
+            Operation::GetCaCert => {
+                let certificates = self.ca_certificates(&endpoint);
+                let (content_type, body) = scep_message::ca_cert::response(&certificates);
+                trace.outcome = Outcome::Served;
+                (respond(StatusCode::OK, content_type, body), trace)
+            }
+            Operation::GetNextCaCert => {
+                trace.reason = Some(Reason::MessageTypeNotServed);
+                trace.detail = Some("GetNextCACert is not served".into());
+                (plain(StatusCode::NOT_FOUND, "GetNextCACert is not served here\n"), trace)
+            }
+        };
+        self.finish(&trace);
+        response
+    }
+
+    /// Reads the operation out of query and body.
+    async fn operation(
+        &self,
+        request: Request<Incoming>,
+        trace: &mut Trace,
+    ) -> Result<Operation, Box<Response<Body>>> {
+        let limits = &self.inner.parts.limits;
+        let query = request.uri().query().map(str::to_owned);
+        let parsed = match *request.method() {
+            Method::GET | Method::HEAD => match query.as_deref() {
+                None | Some("") => Err(OperationError::Missing),
+                Some(query) => scep::from_query(query),
+            },
+            Method::POST => {
+                let body = Limited::new(request.into_body(), limits.max_body).collect();
+                match tokio::time::timeout(limits.body_timeout, body).await {
+                    Ok(Ok(body)) => scep::from_post(query.as_deref(), body.to_bytes().to_vec()),
+                    Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                        return Err(self.reject(
+                            trace,
+                            StatusCode::PAYLOAD_TOO_LARGE,
+                            "too long\n",
+                        ));
+                    }
+                    Ok(Err(_)) => {
+                        return Err(self.reject(trace, StatusCode::BAD_REQUEST, "broken body\n"));
+                    }
+                    Err(_) => {
+                        return Err(self.reject(trace, StatusCode::REQUEST_TIMEOUT, "too slow\n"));
+                    }
+                }
+            }
+            _ => {
+                let mut response =
+                    self.reject(trace, StatusCode::METHOD_NOT_ALLOWED, "GET or POST\n");
+                response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, POST"));
+                return Err(response);
+            }
+        };
+        match parsed {
+            Ok(operation) => {
+                trace.operation = match operation {
+                    Operation::GetCaCaps => "GetCACaps",
+                    Operation::GetCaCert => "GetCACert",
+                    Operation::GetNextCaCert => "GetNextCACert",
+                    Operation::PkiOperation(_) => "PKIOperation",
+                };
+                Ok(operation)
+            }
+            Err(OperationError::Missing) => Err(Box::new(plain(StatusCode::FORBIDDEN, NOT_SCEP))),
+            Err(error) => {
+                trace.detail = Some(error.to_string());
+                let status = match error {
+                    OperationError::TooLong => StatusCode::URI_TOO_LONG,
+                    _ => StatusCode::BAD_REQUEST,
+                };
+                Err(self.reject(trace, status, &format!("{error}\n")))
+            }
+        }
+    }
+
+    fn reject(&self, trace: &mut Trace, status: StatusCode, text: &str) -> Box<Response<Body>> {
+        trace.reason = Some(Reason::MessageMalformed);
+        trace.detail.get_or_insert_with(|| text.trim_end().to_owned());
+        self.finish(trace);
+        Box::new(plain(status, text))
+    }
+
+    /// Runs the enrolment detached: a device that hangs up loses neither certificate nor report.
+    async fn pki_response(
+        &self,
+        endpoint: Endpoint,
+        message: Vec<u8>,
+        trace: Trace,
+        receipts: &Receipts,
+    ) -> (Response<Body>, Trace) {
+        let gateway = self.clone();
+        let mut running = trace.clone();
+        let task = self.inner.tracker.spawn(async move {
+            let answer = gateway.pki_operation(&endpoint, message, &mut running).await;
+            (answer, running)
+        });
+        let Ok((answer, trace)) = task.await else {
+            let mut trace = trace;
+            trace.outcome = Outcome::Failed;
+            trace.reason = Some(Reason::InternalError);
+            return (plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"), trace);
+        };
+        let response = match answer {
+            PkiAnswer::CertRep { body, receipt } => {
+                let body = match receipt {
+                    Some(certificate) => receipts.body(body, certificate),
+                    None => Body::plain(body),
+                };
+                with_type(StatusCode::OK, scep::PKI_MESSAGE, body)
+            }
+            PkiAnswer::Unanswerable if trace.outcome == Outcome::Failed => {
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "not now; try again later\n")
+            }
+            PkiAnswer::Unanswerable => {
+                plain(StatusCode::BAD_REQUEST, "this is no SCEP message that can be answered\n")
+            }
+            PkiAnswer::Overloaded => {
+                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "busy; try again\n");
+                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+                response
+            }
+        };
+        (response, trace)
+    }
+
+    fn finish(&self, trace: &Trace) {
+        trace.log();
+        self.inner.metrics.count(trace);
+        if let Some(observer) = &self.inner.parts.observer {
+            observer.observe(trace);
+        }
+    }
+
+    /// Names a request in the log and to the device. Not a secret, and not worth a failure.
+    fn reference(&self) -> String {
+        let mut bytes = [0; 4];
+        match self.inner.parts.provider.random(&mut bytes) {
+            Ok(()) => format!("{:08x}", u32::from_be_bytes(bytes)),
+            Err(_) => "--------".into(),
+        }
+    }
+}
+
+type Accepted = (TcpStream, SocketAddr, tokio::sync::OwnedSemaphorePermit);
+
+/// Waits for a slot, then for a connection.
+async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Accepted> {
+    let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+    match listener.accept().await {
+        Ok((stream, peer)) => {
+            // Small answers in one piece: waiting for more of them costs a round trip.
+            let _ = stream.set_nodelay(true);
+            Some((stream, peer, slot))
+        }
+        Err(error) => {
+            // Out of descriptors, mostly: a pause, so that the loop does not spin.
+            tracing::error!(target: "scep", %error, "accept");
+            tokio::time::sleep(core::time::Duration::from_millis(50)).await;
+            None
+        }
+    }
+}
+
+pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Body> {
+    respond(status, "text/plain", text.as_bytes().to_vec())
+}
+
+pub(crate) fn respond(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Vec<u8>,
+) -> Response<Body> {
+    with_type(status, content_type, Body::plain(body))
+}
+
+fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+    response
+}
+
+/// The chunk type of every body here.
+pub(crate) type Chunk = Bytes;

@@ -1,0 +1,181 @@
+//! One trace for each request: how far it came, what was expected, what came.
+//!
+//! The fields are an allow-list. No challenge, no CSR, no header is among them.
+
+use core::fmt;
+use scep_policy::FieldReport;
+use scep_types::{
+    CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId, ProfileId, Reason, SpkiHash,
+    TenantId, TransactionId,
+};
+use serde::Serialize;
+use std::net::IpAddr;
+
+/// How far a request came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Stage {
+    /// An HTTP request.
+    Received,
+    /// A CMS message.
+    Parsed,
+    /// Its signature verified.
+    Verified,
+    /// Its envelope opened.
+    Decrypted,
+    /// A PKCS #10 request, signed by its own key.
+    Proven,
+    /// Found to be a retry.
+    Recalled,
+    /// The challenge verified, decrypted and current.
+    ChallengeOpened,
+    /// The request is what the challenge allows.
+    Approved,
+    /// The challenge is spent, the intent durable.
+    Admitted,
+    /// The CA has issued.
+    Issued,
+    /// The certificate is durable.
+    Recorded,
+    /// The answer is made.
+    Answered,
+}
+
+/// How a request ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Outcome {
+    /// A new certificate.
+    Issued,
+    /// The certificate issued before, to an honest retry.
+    Repeated,
+    /// Refused.
+    Refused,
+    /// Something of ours failed.
+    Failed,
+    /// GetCACaps, GetCACert: nothing to decide.
+    Served,
+}
+
+/// The trace of one request.
+#[derive(Clone, Debug)]
+pub struct Trace {
+    /// Shown to the device too: 8 hexadecimal digits.
+    pub reference: String,
+    /// The endpoint's name.
+    pub endpoint: String,
+    /// Who connected.
+    pub peer: Option<IpAddr>,
+    /// `GET` or `POST`, and the operation.
+    pub operation: &'static str,
+    /// How far it came.
+    pub stage: Stage,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// Why not.
+    pub reason: Option<Reason>,
+    /// Details of the reason, for the operator.
+    pub detail: Option<String>,
+    /// messageType as sent.
+    pub message_type: Option<String>,
+    /// transactionID.
+    pub transaction: Option<TransactionId>,
+    /// The outer signer's key.
+    pub signer: Option<SpkiHash>,
+    /// The request.
+    pub request: Option<CsrInfoHash>,
+    /// Of the challenge, once verified.
+    pub tenant: Option<TenantId>,
+    /// Of the challenge, once verified.
+    pub challenge: Option<ChallengeId>,
+    /// Of the challenge, once verified.
+    pub device: Option<DeviceId>,
+    /// Of the challenge, once verified.
+    pub profile: Option<ProfileId>,
+    /// Field by field, where the policy refused.
+    pub fields: Vec<FieldReport>,
+    /// The certificate's serial number.
+    pub serial: Option<String>,
+    /// The certificate.
+    pub certificate: Option<CertificateFingerprint>,
+}
+
+impl Trace {
+    pub(crate) fn new(reference: String, endpoint: &str, peer: Option<IpAddr>) -> Self {
+        Self {
+            reference,
+            endpoint: endpoint.to_owned(),
+            peer,
+            operation: "?",
+            stage: Stage::Received,
+            outcome: Outcome::Refused,
+            reason: None,
+            detail: None,
+            message_type: None,
+            transaction: None,
+            signer: None,
+            request: None,
+            tenant: None,
+            challenge: None,
+            device: None,
+            profile: None,
+            fields: Vec::new(),
+            serial: None,
+            certificate: None,
+        }
+    }
+
+    /// The comparison that failed, one `field: expected …, got …` for each, for a log line.
+    #[must_use]
+    pub fn differences(&self) -> String {
+        let refused = self.fields.iter().filter(|f| f.reason.is_some());
+        let lines: Vec<String> = refused
+            .map(|f| format!("{:?}: expected [{}], got [{}]", f.field, f.expected, f.got))
+            .collect();
+        lines.join("; ")
+    }
+
+    /// Writes the log line.
+    pub(crate) fn log(&self) {
+        fn text(value: Option<&impl fmt::Display>) -> String {
+            value.map(ToString::to_string).unwrap_or_default()
+        }
+        macro_rules! line {
+            ($level:ident) => {
+                tracing::$level!(
+                    target: "scep",
+                    reference = %self.reference,
+                    endpoint = %self.endpoint,
+                    peer = %text(self.peer.as_ref()),
+                    operation = self.operation,
+                    stage = ?self.stage,
+                    outcome = ?self.outcome,
+                    reason = %text(self.reason.as_ref()),
+                    detail = %self.detail.as_deref().unwrap_or_default(),
+                    message_type = %self.message_type.as_deref().unwrap_or_default(),
+                    transaction = %text(self.transaction.as_ref()),
+                    signer = %text(self.signer.as_ref()),
+                    request = %text(self.request.as_ref()),
+                    tenant = %text(self.tenant.as_ref()),
+                    challenge = %text(self.challenge.as_ref()),
+                    device = %text(self.device.as_ref()),
+                    profile = %text(self.profile.as_ref()),
+                    serial = %self.serial.as_deref().unwrap_or_default(),
+                    differences = %self.differences(),
+                    "request"
+                )
+            };
+        }
+        match self.outcome {
+            Outcome::Failed => line!(error),
+            Outcome::Refused => line!(warn),
+            Outcome::Issued | Outcome::Repeated | Outcome::Served => line!(info),
+        }
+    }
+}
+
+/// Sees every finished trace, beside the log: the demo's table, a test, an embedder's own audit.
+pub trait Observer: Send + Sync + fmt::Debug {
+    /// Called once for each request, from an async thread: it must not block.
+    fn observe(&self, trace: &Trace);
+}
