@@ -1,0 +1,285 @@
+//! The server's way out: CertRep (RFC 8894, 3.3.2).
+
+use crate::attributes::{self, Written};
+use crate::error::MessageError;
+use crate::kinds::{FailInfo, MessageType, PkiStatus};
+use crate::request::RaIdentity;
+use scep_cms::{ContentEncryption, SignerId, ToSign};
+use scep_types::{
+    CertificateDer, CryptoProvider, KeyAlgorithm, Nonce, OaepHash, ReleasedCertificate, RsaPadding,
+    SignatureScheme, TransactionId,
+};
+
+/// What a SUCCESS carries besides the leaf.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplyChain<'a> {
+    /// The leaf only.
+    #[default]
+    LeafOnly,
+    /// And these, after it.
+    With(&'a [CertificateDer]),
+}
+
+/// What is needed to refuse a message: transactionID, nonce, and how to sign. It cannot make anything but a
+/// FAILURE, and so may come from a message that was not verified ([`salvage`](crate::salvage)).
+#[derive(Debug)]
+pub struct FailureContext {
+    transaction_id: TransactionId,
+    nonce: Option<Nonce>,
+    signer: Option<CertificateDer>,
+    scheme: SignatureScheme,
+}
+
+impl FailureContext {
+    pub(crate) const fn new(
+        transaction_id: TransactionId,
+        nonce: Option<Nonce>,
+        signer: Option<CertificateDer>,
+        scheme: SignatureScheme,
+    ) -> Self {
+        Self { transaction_id, nonce, signer, scheme }
+    }
+
+    /// transactionID. Verified only when the context comes from a [`SignedRequest`](crate::SignedRequest).
+    #[must_use]
+    pub const fn transaction_id(&self) -> &TransactionId {
+        &self.transaction_id
+    }
+
+    /// The certificate that the message says it is signed by, if it could be read. Verified only when the context comes from a
+    /// [`SignedRequest`](crate::SignedRequest).
+    #[must_use]
+    pub const fn signer(&self) -> Option<&CertificateDer> {
+        self.signer.as_ref()
+    }
+
+    /// FAILURE. `text` becomes failInfoText (UTF8String): control characters are dropped, it is cut after 255
+    /// characters, and left out when nothing remains.
+    ///
+    /// # Errors
+    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key does.
+    pub fn failure(
+        &self,
+        ra: &RaIdentity,
+        fail_info: FailInfo,
+        text: &str,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Vec<u8>, MessageError> {
+        let mut more = vec![attributes::decimal(attributes::FAIL_INFO, fail_info.number())];
+        let text = attributes::plain(text);
+        if !text.is_empty() {
+            more.push(attributes::utf8(attributes::FAIL_INFO_TEXT, &text));
+        }
+        self.cert_rep(ra, PkiStatus::Failure, more, &[], provider)
+    }
+
+    fn cert_rep(
+        &self,
+        ra: &RaIdentity,
+        status: PkiStatus,
+        more: Vec<Written>,
+        content: &[u8],
+        provider: &dyn CryptoProvider,
+    ) -> Result<Vec<u8>, MessageError> {
+        let mut sender_nonce = [0; 16];
+        provider.random(&mut sender_nonce).map_err(MessageError::Key)?;
+        let mut written = vec![
+            attributes::printable(attributes::TRANSACTION_ID, self.transaction_id.as_str()),
+            attributes::decimal(attributes::MESSAGE_TYPE, MessageType::CertRep.number()),
+            attributes::decimal(attributes::PKI_STATUS, status.number()),
+            attributes::octets(attributes::SENDER_NONCE, &sender_nonce),
+        ];
+        if let Some(nonce) = &self.nonce {
+            written.push(attributes::octets(attributes::RECIPIENT_NONCE, nonce.as_bytes()));
+        }
+        written.extend(more);
+        let what = ToSign {
+            content_type: attributes::ID_DATA,
+            content,
+            attributes: &written,
+            certificates: &[],
+            signer_id: SignerId::Certificate(&ra.signing_certificate),
+            scheme: mirrored(self.scheme, ra.signing_key.public_key().algorithm()),
+        };
+        scep_cms::sign(&*ra.signing_key, &what).map_err(MessageError::Signing)
+    }
+}
+
+/// The scheme of a reply: the request's digest with the RA's key. RSA always pads by PKCS #1 v1.5, which every
+/// client reads. SHA-1 gets here only from requests that a legacy endpoint has accepted.
+const fn mirrored(request: SignatureScheme, ours: KeyAlgorithm) -> SignatureScheme {
+    use SignatureScheme as S;
+    let rsa = matches!(ours, KeyAlgorithm::Rsa(_));
+    match request {
+        S::RsaPkcs1Sha1 if rsa => S::RsaPkcs1Sha1,
+        S::RsaPkcs1Sha1 | S::RsaPkcs1Sha256 | S::RsaPssSha256 | S::EcdsaSha256 => {
+            if rsa {
+                S::RsaPkcs1Sha256
+            } else {
+                S::EcdsaSha256
+            }
+        }
+        S::RsaPkcs1Sha384 | S::RsaPssSha384 | S::EcdsaSha384 => {
+            if rsa {
+                S::RsaPkcs1Sha384
+            } else {
+                S::EcdsaSha384
+            }
+        }
+        S::RsaPkcs1Sha512 | S::RsaPssSha512 | S::EcdsaSha512 => {
+            if rsa {
+                S::RsaPkcs1Sha512
+            } else {
+                S::EcdsaSha512
+            }
+        }
+    }
+}
+
+/// How the request was enveloped; the reply does the same.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Mirror {
+    pub(crate) padding: RsaPadding,
+    pub(crate) encryption: ContentEncryption,
+}
+
+impl Mirror {
+    /// Octets of the smallest modulus that carries the content key.
+    const fn modulus(self) -> usize {
+        let key: usize = match self.encryption {
+            ContentEncryption::Aes128Cbc => 16,
+            ContentEncryption::Aes192Cbc | ContentEncryption::DesEde3Cbc => 24,
+            ContentEncryption::Aes256Cbc => 32,
+        };
+        // RFC 8017: 11 octets for PKCS #1 v1.5 (7.2.1); two hashes and two octets for OAEP (7.1.1).
+        let padding = match self.padding {
+            RsaPadding::Pkcs1v15 => 11,
+            RsaPadding::Oaep(OaepHash::Sha1) => 42,
+            RsaPadding::Oaep(OaepHash::Sha256) => 66,
+            RsaPadding::Oaep(OaepHash::Sha384) => 98,
+            RsaPadding::Oaep(OaepHash::Sha512) => 130,
+        };
+        key.saturating_add(padding)
+    }
+}
+
+/// What is needed to answer a verified request: transactionID, nonce, signer, and the algorithms to mirror.
+#[derive(Debug)]
+pub struct ReplyContext {
+    base: FailureContext,
+    mirror: Option<Mirror>,
+}
+
+impl ReplyContext {
+    pub(crate) const fn new(base: FailureContext, mirror: Option<Mirror>) -> Self {
+        Self { base, mirror }
+    }
+
+    /// transactionID.
+    #[must_use]
+    pub const fn transaction_id(&self) -> &TransactionId {
+        &self.base.transaction_id
+    }
+
+    /// SUCCESS with a released certificate, encrypted to the request's signer only; key transport, content
+    /// encryption and digest are those of the request.
+    ///
+    /// # Errors
+    /// [`MessageError::SignerCannotDecrypt`] when [`ReplyContext::can_encrypt`] is false,
+    /// [`MessageError::NotOpened`] when the request's envelope was not opened; otherwise when encryption,
+    /// signature or randomness fails.
+    pub fn success(
+        &self,
+        ra: &RaIdentity,
+        certificate: &impl ReleasedCertificate,
+        chain: ReplyChain<'_>,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Vec<u8>, MessageError> {
+        let mut certificates = vec![certificate.certificate().clone()];
+        match chain {
+            ReplyChain::LeafOnly => {}
+            ReplyChain::With(more) => certificates.extend_from_slice(more),
+        }
+        self.sealed(ra, &scep_cms::certs_only(&certificates), provider)
+    }
+
+    /// SUCCESS in answer to GetCRL: the CRL (DER) and no certificate (RFC 8894, 4.6.1).
+    ///
+    /// # Errors
+    /// As for [`ReplyContext::success`].
+    pub fn success_crl(
+        &self,
+        ra: &RaIdentity,
+        crl: &[u8],
+        provider: &dyn CryptoProvider,
+    ) -> Result<Vec<u8>, MessageError> {
+        self.sealed(ra, &scep_cms::crl_only(crl), provider)
+    }
+
+    fn sealed(
+        &self,
+        ra: &RaIdentity,
+        plaintext: &[u8],
+        provider: &dyn CryptoProvider,
+    ) -> Result<Vec<u8>, MessageError> {
+        let mirror = self.mirror.ok_or(MessageError::NotOpened)?;
+        let signer = self.base.signer.as_ref().ok_or(MessageError::NotOpened)?;
+        if !fits(signer, mirror) {
+            return Err(MessageError::SignerCannotDecrypt { key: signer.spki().algorithm() });
+        }
+        let envelope =
+            scep_cms::seal(provider, &[signer], mirror.padding, mirror.encryption, plaintext)
+                .map_err(MessageError::Sealing)?;
+        self.base.cert_rep(ra, PkiStatus::Success, Vec::new(), &envelope, provider)
+    }
+
+    /// FAILURE, as [`FailureContext::failure`].
+    ///
+    /// # Errors
+    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key does.
+    pub fn failure(
+        &self,
+        ra: &RaIdentity,
+        fail_info: FailInfo,
+        text: &str,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Vec<u8>, MessageError> {
+        self.base.failure(ra, fail_info, text, provider)
+    }
+
+    /// PENDING.
+    ///
+    /// # Errors
+    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key does.
+    pub fn pending(
+        &self,
+        ra: &RaIdentity,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Vec<u8>, MessageError> {
+        self.base.cert_rep(ra, PkiStatus::Pending, Vec::new(), &[], provider)
+    }
+
+    /// Whether a SUCCESS could be delivered at all: the envelope was opened, and the signer has an RSA key that
+    /// is long enough for the content key in the padding to be mirrored. To be asked before a certificate is issued.
+    #[must_use]
+    pub fn can_encrypt(&self) -> bool {
+        self.mirror
+            .zip(self.base.signer.as_ref())
+            .is_some_and(|(mirror, signer)| fits(signer, mirror))
+    }
+}
+
+impl From<ReplyContext> for FailureContext {
+    fn from(context: ReplyContext) -> Self {
+        context.base
+    }
+}
+
+fn fits(signer: &CertificateDer, mirror: Mirror) -> bool {
+    match signer.spki().algorithm() {
+        KeyAlgorithm::Rsa(bits) => usize::try_from(bits.div_ceil(8))
+            // Below 1024 bits the key protects nothing, whatever the padding leaves room for.
+            .is_ok_and(|octets| octets >= 128 && octets >= mirror.modulus()),
+        KeyAlgorithm::P256 | KeyAlgorithm::P384 => false,
+    }
+}
