@@ -1,0 +1,127 @@
+//! The attributes of a request (RFC 2986, 4.1; RFC 2985, 5.4).
+
+use crate::extension::{self, Extensions};
+use crate::{CsrError, MAX_ATTRIBUTES, MAX_CHALLENGE, Rules, oid};
+use scep_types::tlv::{Tlv, tag};
+use scep_types::{ObjectIdentifier, Secret};
+
+/// What the attributes hold.
+#[derive(Default)]
+pub(crate) struct Attributes {
+    pub(crate) extensions: Extensions,
+    pub(crate) challenge_password: Option<Secret<String>>,
+    pub(crate) others: Vec<ObjectIdentifier>,
+    /// Attributes, then extensions.
+    pub(crate) inert: Vec<ObjectIdentifier>,
+}
+
+/// Reads `[0] IMPLICIT Attributes`. DER sorts a SET OF; some clients do not, and no meaning hangs on the order.
+pub(crate) fn read(set: &Tlv<'_>, rules: &Rules) -> Result<Attributes, CsrError> {
+    let mut all = Attributes::default();
+    let mut seen: Vec<ObjectIdentifier> = Vec::new();
+    let mut reader = set.reader();
+    while !reader.is_empty() {
+        if seen.len() >= MAX_ATTRIBUTES {
+            return Err(CsrError::TooManyAttributes { max: MAX_ATTRIBUTES });
+        }
+        let mut fields = reader.expect(tag::SEQUENCE)?.reader();
+        let oid = fields.any()?.oid()?;
+        let values = fields.expect(tag::SET)?;
+        fields.finish()?;
+        if seen.contains(&oid) {
+            return Err(match oid {
+                oid::EXTENSION_REQUEST => CsrError::RepeatedExtensionRequest,
+                oid::CHALLENGE_PASSWORD => CsrError::RepeatedChallengePassword,
+                _ => CsrError::RepeatedAttribute { oid },
+            });
+        }
+        seen.push(oid);
+        match oid {
+            oid::EXTENSION_REQUEST => {
+                let list = only_value(oid, &values)?;
+                if list.tag != tag::SEQUENCE {
+                    return Err(CsrError::Malformed(list.invalid("Extensions")));
+                }
+                all.extensions = extension::read(&list, rules)?;
+            }
+            oid::CHALLENGE_PASSWORD => {
+                all.challenge_password = challenge_password(&only_value(oid, &values)?)?;
+            }
+            oid::MS_CERT_EXTENSIONS => return Err(CsrError::SecondExtensionSource),
+            oid::MS_NAME_VALUE_PAIR => return Err(CsrError::EnrollmentNameValuePair),
+            _ if oid::INERT_ATTRIBUTES.contains(&oid) => {
+                only_value(oid, &values)?;
+                all.inert.push(oid);
+            }
+            _ => all.others.push(oid),
+        }
+    }
+    all.inert.append(&mut all.extensions.inert);
+    Ok(all)
+}
+
+/// The one value of a single-valued attribute.
+fn only_value<'a>(oid: ObjectIdentifier, values: &Tlv<'a>) -> Result<Tlv<'a>, CsrError> {
+    let mut reader = values.reader();
+    if reader.is_empty() {
+        return Err(CsrError::AttributeValues { oid, got: 0 });
+    }
+    let value = reader.any()?;
+    let mut got = 1_usize;
+    while !reader.is_empty() {
+        reader.any()?;
+        got = got.saturating_add(1);
+    }
+    if got == 1 { Ok(value) } else { Err(CsrError::AttributeValues { oid, got }) }
+}
+
+/// Decodes a challengePassword. RFC 2985 has a DirectoryString of at most 255 characters; challenges are longer,
+/// and the field has IA5String and OCTET STRING (read as UTF-8) besides. T61String is read as Latin-1, as all do.
+/// A blank one counts as absent, so that it can never match anything.
+fn challenge_password(value: &Tlv<'_>) -> Result<Option<Secret<String>>, CsrError> {
+    let octets = value.value;
+    let text = match value.tag {
+        tag::UTF8_STRING | tag::OCTET_STRING => String::from_utf8(octets.to_vec()).ok(),
+        tag::PRINTABLE_STRING if !octets.iter().all(|b| is_printable(*b)) => None,
+        tag::IA5_STRING if !octets.is_ascii() => None,
+        tag::PRINTABLE_STRING | tag::IA5_STRING | tag::T61_STRING => {
+            Some(octets.iter().map(|b| char::from(*b)).collect())
+        }
+        tag::BMP_STRING => {
+            let units: Option<Vec<u16>> = words(octets);
+            units.and_then(|units| String::from_utf16(&units).ok())
+        }
+        tag::UNIVERSAL_STRING => {
+            let units: Option<Vec<u32>> = words(octets);
+            units.and_then(|units| units.into_iter().map(char::from_u32).collect())
+        }
+        tag => return Err(CsrError::ChallengeType { tag }),
+    };
+    let text = Secret::new(text.ok_or(CsrError::ChallengeEncoding { tag: value.tag })?);
+    let got = text.expose().len();
+    if got > MAX_CHALLENGE {
+        return Err(CsrError::ChallengeTooLong { got, max: MAX_CHALLENGE });
+    }
+    let blank = text.expose().chars().all(|c| c.is_whitespace() || c == '\0');
+    Ok((!blank).then_some(text))
+}
+
+/// Big-endian words of `size_of::<W>()` octets; `None` when octets are left over.
+fn words<W: Copy + From<u8> + core::ops::Shl<u32, Output = W> + core::ops::BitOr<Output = W>>(
+    octets: &[u8],
+) -> Option<Vec<W>> {
+    let chunks = octets.chunks_exact(size_of::<W>());
+    chunks
+        .remainder()
+        .is_empty()
+        .then(|| chunks.map(|c| c.iter().fold(W::from(0), |n, b| (n << 8) | W::from(*b))).collect())
+}
+
+/// Whether X.680's PrintableString has this character.
+pub(crate) const fn is_printable(b: u8) -> bool {
+    b.is_ascii_alphanumeric()
+        || matches!(
+            b,
+            b' ' | b'\'' | b'(' | b')' | b'+' | b',' | b'-' | b'.' | b'/' | b':' | b'=' | b'?'
+        )
+}
