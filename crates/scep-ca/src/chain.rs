@@ -1,10 +1,12 @@
 //! The checks of a CA's own chain, at start.
 
-use crate::algorithm;
 use crate::error::CaError;
 use crate::tbs::oid;
+use scep_types::algorithm::signature_scheme_from_der;
 use scep_types::tlv::{Reader, tag};
-use scep_types::{CertificateDer, CryptoProvider, DistinguishedName, KeyUsages, StringRules};
+use scep_types::{
+    CertificateDer, CryptoProvider, DistinguishedName, KeyUsages, SignatureScheme, StringRules,
+};
 
 /// Most certificates of a chain. Real ones have 2 to 4; the limit keeps a wrong file from costing more.
 pub(crate) const MAX: usize = 8;
@@ -15,20 +17,20 @@ pub(crate) fn path_length(
     position: usize,
 ) -> Result<Option<u64>, CaError> {
     let malformed = |why| CaError::Extension { position, why };
-    let not_a_ca = CaError::NotACa { position };
+    let not_a_ca = || CaError::NotACa { position };
     certificate.extensions().map_err(malformed)?;
-    let basic = certificate.extension(&oid::BASIC_CONSTRAINTS).ok_or(not_a_ca.clone())?;
+    let basic = certificate.extension(&oid::BASIC_CONSTRAINTS).ok_or_else(not_a_ca)?;
     let mut fields = Reader::new(basic).only(tag::SEQUENCE).map_err(malformed)?.reader();
     let ca = fields.optional(tag::BOOLEAN).map_err(malformed)?;
     if !ca.map(|flag| flag.boolean()).transpose().map_err(malformed)?.unwrap_or(false) {
-        return Err(not_a_ca);
+        return Err(not_a_ca());
     }
     let length = fields.optional(tag::INTEGER).map_err(malformed)?;
     let length = length.map(|n| n.small_int()).transpose().map_err(malformed)?;
     fields.finish().map_err(malformed)?;
-    let usage = certificate.extension(&oid::KEY_USAGE).ok_or(not_a_ca.clone())?;
+    let usage = certificate.extension(&oid::KEY_USAGE).ok_or_else(not_a_ca)?;
     let usage = KeyUsages::from_der(usage).map_err(malformed)?;
-    if usage.contains(KeyUsages::KEY_CERT_SIGN) { Ok(length) } else { Err(not_a_ca) }
+    if usage.contains(KeyUsages::KEY_CERT_SIGN) { Ok(length) } else { Err(not_a_ca()) }
 }
 
 fn same_name(a: &[u8], b: &[u8]) -> bool {
@@ -65,8 +67,13 @@ pub(crate) fn check(
             None => None,
         };
         if let Some(signed_by) = signed_by {
-            let scheme = algorithm::from_der(certificate.signature_algorithm_der())
-                .ok_or(CaError::ChainAlgorithm { position })?;
+            let scheme = signature_scheme_from_der(certificate.signature_algorithm_der())
+                .map_err(|unknown| CaError::ChainAlgorithm { position, name: unknown.name })?;
+            // SHA-1 is for old devices; a CA's own chain is ours to choose.
+            if scheme == SignatureScheme::RsaPkcs1Sha1 {
+                let name = "sha1WithRSAEncryption".to_owned();
+                return Err(CaError::ChainAlgorithm { position, name });
+            }
             let (tbs, signature) = (certificate.tbs_der(), certificate.signature());
             provider
                 .verify(signed_by.spki(), scheme, tbs, signature)

@@ -60,11 +60,13 @@ pub enum CaError {
         /// Which.
         position: usize,
     },
-    /// Its signature algorithm is none that is verified here: RSA PKCS #1 v1.5, RSA-PSS or ECDSA with SHA-2.
-    #[error("certificate {position} of the chain is signed with an algorithm that is not accepted")]
+    /// Its signature algorithm is not accepted: RSA PKCS #1 v1.5, RSA-PSS and ECDSA are, with SHA-2.
+    #[error("certificate {position} of the chain is signed with {name}, which is not accepted")]
     ChainAlgorithm {
         /// Which.
         position: usize,
+        /// The algorithm's name, or its dotted OID.
+        name: String,
     },
     /// More CAs below it than its pathLenConstraint allows.
     #[error("certificate {position} of the chain allows {allowed} CAs below it; there are {below}")]

@@ -2,12 +2,13 @@
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
-mod algorithm;
 mod authority;
 mod chain;
 mod error;
 mod local;
 mod tbs;
+#[cfg(test)]
+mod tests;
 
 pub use authority::{
     CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Wanted,

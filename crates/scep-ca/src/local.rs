@@ -1,6 +1,5 @@
 //! The CA whose key is here.
 
-use crate::algorithm;
 use crate::authority::{
     CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Wanted,
 };
@@ -121,8 +120,10 @@ fn random_serial(provider: &dyn CryptoProvider) -> Result<SerialNumber, CaError>
 }
 
 fn check_key(key: &SpkiDer) -> Result<(), CaError> {
-    let got = key.algorithm();
-    if algorithm::allowed(got) { Ok(()) } else { Err(CaError::KeyNotAllowed { got }) }
+    match key.algorithm() {
+        KeyAlgorithm::Rsa(2048..=4096) | KeyAlgorithm::P256 | KeyAlgorithm::P384 => Ok(()),
+        got @ KeyAlgorithm::Rsa(_) => Err(CaError::KeyNotAllowed { got }),
+    }
 }
 
 fn check_new(subject: &DistinguishedName, validity: Duration) -> Result<(), CaError> {

@@ -165,7 +165,7 @@ pub(crate) fn certificate(
     scheme: SignatureScheme,
 ) -> Result<CertificateDer, CaError> {
     const VERSION_3: &[u8] = &[0xa0, 3, tag::INTEGER, 1, 2];
-    let algorithm = crate::algorithm::to_der(scheme);
+    let algorithm = scheme.algorithm_der();
     let extensions = tlv::sequence(&[&parts.extensions.into_der()]);
     let tbs = tlv::sequence(&[
         VERSION_3,
