@@ -575,6 +575,10 @@ fn a_key_that_does_not_sign_for_its_certificate_is_found_at_start() {
     let other: Arc<dyn Signer> =
         Arc::new(Liar { says: says.clone(), signs: Some(key(KeyAlgorithm::P256)) });
     assert_eq!(new(&other, &[&certificate]).unwrap_err(), CaError::KeyMismatch);
+    // Or the other way round: it signs, under a name that is not its own.
+    let says_other = key(KeyAlgorithm::P256).public_key().clone();
+    let other: Arc<dyn Signer> = Arc::new(Liar { says: says_other, signs: Some(root_key.clone()) });
+    assert_eq!(new(&other, &[&certificate]).unwrap_err(), CaError::KeyMismatch);
     let unplugged: Arc<dyn Signer> = Arc::new(Liar { says, signs: None });
     let error = new(&unplugged, &[&certificate]).unwrap_err();
     assert_eq!(error, CaError::Key(KeyError::Unavailable { why: "unplugged".into() }));
