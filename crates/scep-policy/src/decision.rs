@@ -1,0 +1,290 @@
+//! The decision: request, claims, site rules, denials and time in; an approval or every reason against out.
+
+use crate::certificate::{Conforming, differences};
+use crate::contents::CertificateContents;
+use crate::report::{FieldReport, Findings, Keep};
+use crate::request::{Requested, compare};
+use crate::rules::SiteRules;
+use const_oid::ObjectIdentifier;
+use core::fmt;
+use scep_challenge::{ChallengeClaims, VerifiedClaims};
+use scep_pkcs10::Csr;
+use scep_types::{
+    CertificateDer, CsrInfoHash, DeviceId, ProfileId, Reason, Secret, TenantId, Timestamp, UserId,
+};
+use std::collections::BTreeSet;
+
+/// Key of the ledger's memory of a request: only a proven request has one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RetryKey(CsrInfoHash);
+
+impl RetryKey {
+    /// Of a proven request.
+    #[must_use]
+    pub fn of(csr: &Csr) -> Self {
+        Self(csr.info_hash())
+    }
+
+    /// The hash.
+    #[must_use]
+    pub const fn hash(&self) -> CsrInfoHash {
+        self.0
+    }
+}
+
+/// Devices, users and profiles that the issuer has disabled.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Denials {
+    /// Devices.
+    pub devices: BTreeSet<(TenantId, DeviceId)>,
+    /// Users.
+    pub users: BTreeSet<(TenantId, UserId)>,
+    /// Profiles.
+    pub profiles: BTreeSet<(TenantId, ProfileId)>,
+}
+
+/// Whether inert content of a request is tolerated. A foreign CA that copies the request demands `Refuse`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum InertContent {
+    /// Read and discarded.
+    Discard,
+    /// A reason against.
+    Refuse,
+}
+
+fn findings(
+    csr: &Csr,
+    claims: &ChallengeClaims,
+    rules: &SiteRules,
+    denials: &Denials,
+    inert: InertContent,
+    keep: Keep,
+) -> Vec<FieldReport> {
+    let request = Requested::from(csr);
+    let mut findings = Findings::new(keep, request.challenge);
+    compare(&request, claims, denials, inert, &mut findings);
+    rules.check(claims, request.spki.algorithm(), &mut findings);
+    findings.into_reports()
+}
+
+/// Compares everything with everything; every reason at once.
+///
+/// Closed world: what the claims do not mention must be absent from the request. Subject and subjectAltNames must be
+/// present and equal; key usage and extended key usage, when present (or demanded), equal; the key of a kind that
+/// claims and site allow. Both purposes, enrol and renew, are served, whichever message type brought the request.
+/// The claims themselves must be within the site's rules, which can only narrow them.
+///
+/// # Errors
+/// [`Denial`], with every reason against.
+pub fn decide(
+    csr: &Csr,
+    challenge: VerifiedClaims,
+    rules: &SiteRules,
+    denials: &Denials,
+    inert: InertContent,
+    now: Timestamp,
+) -> Result<Approval, Denial> {
+    let reports = findings(csr, challenge.claims(), rules, denials, inert, Keep::Refusals);
+    if !reports.is_empty() {
+        return Err(Denial(Box::new((challenge, reports))));
+    }
+    Ok(Approval {
+        contents: CertificateContents::of(challenge.claims(), csr.spki(), now),
+        retry_key: RetryKey::of(csr),
+        csr_der: Secret::new(csr.as_der().to_vec()),
+        issuance_per_hour: rules.issuance_per_hour(),
+        ca_may_add: rules.ca_may_add().to_vec(),
+        challenge,
+    })
+}
+
+/// The same comparison for explaining: every field with expected, got and verdict.
+///
+/// It runs the very checks of [`decide`]; only what passes is kept too. `now` is not compared with anything: the
+/// times of the challenge were checked when it was opened.
+#[must_use]
+pub fn explain(
+    csr: &Csr,
+    claims: &ChallengeClaims,
+    rules: &SiteRules,
+    denials: &Denials,
+    inert: InertContent,
+    _now: Timestamp,
+) -> Vec<FieldReport> {
+    findings(csr, claims, rules, denials, inert, Keep::Everything)
+}
+
+/// The request is exactly what the challenge allows. Cannot be made otherwise; no Clone.
+///
+/// [`decide`] is the only maker. Forging one does not compile:
+///
+/// ```compile_fail,E0451
+/// # fn f(challenge: scep_challenge::VerifiedClaims) {
+/// let forged = scep_policy::Approval { challenge };
+/// # }
+/// ```
+/// ```compile_fail,E0599
+/// let forged = scep_policy::Approval::default();
+/// ```
+/// ```compile_fail,E0599
+/// # fn f(approval: &scep_policy::Approval) -> scep_policy::Approval {
+/// scep_policy::Approval::clone(approval)
+/// # }
+/// ```
+pub struct Approval {
+    challenge: VerifiedClaims,
+    retry_key: RetryKey,
+    contents: CertificateContents,
+    /// It carries the challenge.
+    csr_der: Secret<Vec<u8>>,
+    issuance_per_hour: u32,
+    ca_may_add: Vec<ObjectIdentifier>,
+}
+
+impl Approval {
+    /// The claims it was decided on.
+    #[must_use]
+    pub fn claims(&self) -> &ChallengeClaims {
+        self.challenge.claims()
+    }
+
+    /// The ledger's key of the request.
+    #[must_use]
+    pub const fn retry_key(&self) -> RetryKey {
+        self.retry_key
+    }
+
+    /// The certificate's contents: a function of the claims, and the proven key.
+    #[must_use]
+    pub const fn contents(&self) -> &CertificateContents {
+        &self.contents
+    }
+
+    /// The request's DER, for a CA that insists on it. It contains the challenge: not for logs.
+    #[must_use]
+    pub const fn csr_der(&self) -> &[u8] {
+        self.csr_der.expose().as_slice()
+    }
+
+    /// The brake in force when it was decided.
+    #[must_use]
+    pub const fn issuance_per_hour(&self) -> u32 {
+        self.issuance_per_hour
+    }
+
+    /// Compares what a CA returned, field by field.
+    ///
+    /// Equal must be: the key's octets, subject, subjectAltNames, key usage, extended key usages and the claims'
+    /// extensions. It must be version 3 with one signature algorithm, no unique identifiers, a positive serial
+    /// number of at most 20 octets, another issuer than itself, and no CA. It may carry subjectKeyIdentifier,
+    /// authorityKeyIdentifier, cRLDistributionPoints, authorityInfoAccess and what the site's `ca_may_add`
+    /// names, not critical; nothing else. It may end earlier than approved, never later, and begin up to an hour
+    /// earlier ([`BEGIN_TOLERANCE`](crate::BEGIN_TOLERANCE)) or later. Whether the CA has signed it is for the
+    /// holder of the CA's key to verify.
+    ///
+    /// # Errors
+    /// Every difference, at least one, each with [`Reason::CertificateDiffers`].
+    pub fn check_certificate(
+        &self,
+        certificate: &CertificateDer,
+    ) -> Result<Conforming, Vec<FieldReport>> {
+        let differences = differences(&self.contents, &self.ca_may_add, certificate);
+        if !differences.is_empty() {
+            return Err(differences);
+        }
+        let claims = self.claims();
+        Ok(Conforming::new(certificate.clone(), claims.tenant.clone(), claims.challenge_id))
+    }
+}
+
+impl fmt::Debug for Approval {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Approval")
+            .field("tenant", &self.claims().tenant)
+            .field("challenge", &self.claims().challenge_id)
+            .field("retry_key", &self.retry_key)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Every reason against.
+///
+/// It keeps the verified claims: a denial is reported and counted against its challenge.
+pub struct Denial(Box<(VerifiedClaims, Vec<FieldReport>)>);
+
+/// Reasons from the gravest on: the target of the authorisation is gone, the challenge is not served, then name, key,
+/// usage, extension, attribute, and last the site's rules.
+const GRAVITY: [Reason; 14] = [
+    Reason::ScepProfileNoLongerTargetedToTheClient,
+    Reason::ChallengeNotServed,
+    Reason::SubjectNameMissing,
+    Reason::SubjectNameMismatch,
+    Reason::SubjectAltNameMissing,
+    Reason::SubjectAltNameMismatch,
+    Reason::RegisteredKeyMismatch,
+    Reason::KeyLengthMismatch,
+    Reason::KeyUsageMismatch,
+    Reason::EnhancedKeyUsageMissing,
+    Reason::EnhancedKeyUsageMismatch,
+    Reason::ExtensionNotAllowed,
+    Reason::AttributeNotAllowed,
+    Reason::SiteRuleViolated,
+];
+
+fn gravest(reports: &[FieldReport]) -> Reason {
+    let rank = |reason: &Reason| GRAVITY.iter().position(|r| r == reason).unwrap_or(GRAVITY.len());
+    // A denial has a reason by construction; without one it would be our bug.
+    reports.iter().filter_map(|r| r.reason).min_by_key(rank).unwrap_or(Reason::InternalError)
+}
+
+impl Denial {
+    /// The fields that differ, at least one.
+    #[must_use]
+    pub fn reports(&self) -> &[FieldReport] {
+        &self.0.1
+    }
+
+    /// The gravest reason, for the answer: a target that is gone, a challenge that is not served, then names, key,
+    /// usages, extensions, attributes, and last the site's rules.
+    #[must_use]
+    pub fn reason(&self) -> Reason {
+        gravest(self.reports())
+    }
+
+    /// Every reason once, the gravest first.
+    #[must_use]
+    pub fn reasons(&self) -> Vec<Reason> {
+        let has = |reason: &Reason| self.reports().iter().any(|r| r.reason == Some(*reason));
+        GRAVITY.into_iter().filter(has).collect()
+    }
+
+    /// Whose challenge it was.
+    #[must_use]
+    pub fn claims(&self) -> &ChallengeClaims {
+        self.0.0.claims()
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "refused:")?;
+        for (i, report) in self.reports().iter().enumerate() {
+            let comma = if i == 0 { "" } else { "," };
+            let code = report.reason.map_or("", Reason::code);
+            write!(f, "{comma} {code} ({})", report.field)?;
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Denial")
+            .field("tenant", &self.claims().tenant)
+            .field("challenge", &self.claims().challenge_id)
+            .field("reports", &self.reports())
+            .finish()
+    }
+}
+
+impl core::error::Error for Denial {}
