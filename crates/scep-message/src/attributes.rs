@@ -58,7 +58,7 @@ impl Attribute {
 
     /// As [`Attribute::number`], and it must be there.
     pub(crate) fn demand(self, signed: &VerifiedSignedData) -> Result<u32, MessageError> {
-        self.number(signed)?.ok_or(self.missing())
+        self.number(signed)?.ok_or_else(|| self.missing())
     }
 
     fn decimal(self, der: &[u8]) -> Result<u32, MessageError> {
@@ -89,7 +89,7 @@ impl Attribute {
 }
 
 pub(crate) fn transaction_id(signed: &VerifiedSignedData) -> Result<TransactionId, MessageError> {
-    let der = signed.attribute(&TRANSACTION_ID.oid).ok_or(TRANSACTION_ID.missing())?;
+    let der = signed.attribute(&TRANSACTION_ID.oid).ok_or_else(|| TRANSACTION_ID.missing())?;
     transaction_id_from(der)
 }
 

@@ -20,17 +20,16 @@ pub fn response(certificates: &[CertificateDer]) -> (&'static str, Vec<u8>) {
 ///
 /// # Errors
 /// [`MessageError::Certificate`] when it looks like a certificate and is none, [`MessageError::Degenerate`] when
-/// it is no degenerate SignedData or passes a limit, [`MessageError::NothingSent`] when that is empty.
+/// it is no degenerate SignedData with certificates, or passes a limit.
 pub fn parse(body: &[u8], limits: &Limits) -> Result<Vec<CertificateDer>, MessageError> {
     if is_certificate(body) {
         let one = CertificateDer::parse(body).map_err(MessageError::Certificate)?;
         return Ok(vec![one]);
     }
     let der = ber::normalize(body, limits).map_err(MessageError::Degenerate)?;
-    let all = SignedData::parse(&der, limits)
+    SignedData::parse(&der, limits)
         .and_then(SignedData::into_certs_only)
-        .map_err(MessageError::Degenerate)?;
-    if all.is_empty() { Err(MessageError::NothingSent) } else { Ok(all) }
+        .map_err(MessageError::Degenerate)
 }
 
 /// A Certificate starts with a SEQUENCE in its SEQUENCE, a ContentInfo with an OBJECT IDENTIFIER.

@@ -189,8 +189,7 @@ impl Expected<'_> {
         let der = ber::normalize(plaintext, limits).map_err(MessageError::Degenerate)?;
         let degenerate = SignedData::parse(&der, limits).map_err(MessageError::Degenerate)?;
         if degenerate.certificates().is_empty() {
-            let crls = degenerate.into_crls_only().map_err(MessageError::Degenerate)?;
-            if crls.is_empty() { Err(MessageError::NothingSent) } else { Ok(Reply::Crls(crls)) }
+            degenerate.into_crls_only().map(Reply::Crls).map_err(MessageError::Degenerate)
         } else {
             degenerate.into_certs_only().map(Reply::Success).map_err(MessageError::Degenerate)
         }

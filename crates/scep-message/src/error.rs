@@ -122,16 +122,13 @@ pub enum MessageError {
     /// A certificate that was sent by itself is none.
     #[error(transparent)]
     Certificate(CertificateError),
-    /// No certificate and no CRL where there must be one.
-    #[error("neither certificate nor CRL was sent")]
-    NothingSent,
 }
 
 impl MessageError {
     /// The reason it is reported under.
     ///
-    /// [`Reason::MessageDecryptionFailed`] must be answered exactly as
-    /// [`Reason::CertificateRequestDecodingFailed`] and [`Reason::ProofOfPossessionFailed`] are: see
+    /// [`Reason::MessageDecryptionFailed`], [`Reason::CertificateRequestDecodingFailed`] and
+    /// [`Reason::ProofOfPossessionFailed`] must be answered alike: see
     /// [`SignedRequest::decrypt`](crate::SignedRequest::decrypt).
     #[must_use]
     pub fn reason(&self) -> Reason {
@@ -159,8 +156,7 @@ impl MessageError {
             | Self::OtherNonce
             | Self::StatusUndefined { .. }
             | Self::FailInfoUndefined { .. }
-            | Self::Certificate(_)
-            | Self::NothingSent => Reason::MessageMalformed,
+            | Self::Certificate(_) => Reason::MessageMalformed,
             Self::ChallengeInSignedAttributes => Reason::AttributeNotAllowed,
             Self::MessageTypeNotServed { .. } => Reason::MessageTypeNotServed,
             Self::NotForUs => Reason::MessageNotForUs,
@@ -169,17 +165,14 @@ impl MessageError {
             Self::NotOpened => Reason::InternalError,
             // Whoever signed the request chose the key; the encryption itself uses no key of ours.
             Self::SignerCannotDecrypt { .. } => Reason::AlgorithmNotSupported,
-            Self::Sealing(error) => match error {
-                CmsError::Key(KeyError::Rejected { .. } | KeyError::Unsupported { .. }) => {
-                    Reason::AlgorithmNotSupported
-                }
-                CmsError::Key(KeyError::Unavailable { .. }) => Reason::KeyUnavailable,
-                _ => Reason::InternalError,
-            },
-            Self::Signing(error) => match error {
-                CmsError::Key(error) => reason_of_key(error),
-                _ => Reason::InternalError,
-            },
+            Self::Sealing(CmsError::Key(
+                KeyError::Rejected { .. } | KeyError::Unsupported { .. },
+            )) => Reason::AlgorithmNotSupported,
+            Self::Sealing(CmsError::Key(error)) | Self::Signing(CmsError::Key(error)) => {
+                reason_of_key(error)
+            }
+            // We chose what is sealed and signed, so that only a bug can be wrong with it.
+            Self::Sealing(_) | Self::Signing(_) => Reason::InternalError,
         }
     }
 
@@ -191,7 +184,7 @@ impl MessageError {
             Self::Signed(CmsError::Algorithm { name, .. })
             | Self::Envelope(CmsError::Algorithm { name, .. }) => Some(name),
             Self::SignerCannotDecrypt { key } => Some(match key {
-                KeyAlgorithm::Rsa(_) => "short rsa key",
+                KeyAlgorithm::Rsa(_) => "rsa of this size",
                 KeyAlgorithm::P256 => "p256",
                 KeyAlgorithm::P384 => "p384",
             }),

@@ -6,7 +6,7 @@ use crate::kinds::{FailInfo, MessageType, PkiStatus};
 use crate::request::RaIdentity;
 use scep_cms::{ContentEncryption, SignerId, ToSign};
 use scep_types::{
-    CertificateDer, CryptoProvider, KeyAlgorithm, Nonce, OaepHash, ReleasedCertificate, RsaPadding,
+    CertificateDer, CryptoProvider, KeyAlgorithm, Nonce, ReleasedCertificate, RsaPadding,
     SignatureScheme, TransactionId,
 };
 
@@ -143,26 +143,6 @@ pub(crate) struct Mirror {
     pub(crate) encryption: ContentEncryption,
 }
 
-impl Mirror {
-    /// Octets of the smallest modulus that carries the content key.
-    const fn modulus(self) -> usize {
-        let key: usize = match self.encryption {
-            ContentEncryption::Aes128Cbc => 16,
-            ContentEncryption::Aes192Cbc | ContentEncryption::DesEde3Cbc => 24,
-            ContentEncryption::Aes256Cbc => 32,
-        };
-        // RFC 8017: 11 octets for PKCS #1 v1.5 (7.2.1); two hashes and two octets for OAEP (7.1.1).
-        let padding = match self.padding {
-            RsaPadding::Pkcs1v15 => 11,
-            RsaPadding::Oaep(OaepHash::Sha1) => 42,
-            RsaPadding::Oaep(OaepHash::Sha256) => 66,
-            RsaPadding::Oaep(OaepHash::Sha384) => 98,
-            RsaPadding::Oaep(OaepHash::Sha512) => 130,
-        };
-        key.saturating_add(padding)
-    }
-}
-
 /// What is needed to answer a verified request: transactionID, nonce, signer, and the algorithms to mirror.
 #[derive(Debug)]
 pub struct ReplyContext {
@@ -185,9 +165,8 @@ impl ReplyContext {
     /// encryption and digest are those of the request.
     ///
     /// # Errors
-    /// [`MessageError::SignerCannotDecrypt`] when [`ReplyContext::can_encrypt`] is false,
-    /// [`MessageError::NotOpened`] when the request's envelope was not opened; otherwise when encryption,
-    /// signature or randomness fails.
+    /// [`MessageError::NotOpened`] when the request's envelope was not opened (by an EC signer, for one); otherwise
+    /// when encryption, signature or randomness fails.
     pub fn success(
         &self,
         ra: &RaIdentity,
@@ -224,9 +203,7 @@ impl ReplyContext {
     ) -> Result<Vec<u8>, MessageError> {
         let mirror = self.mirror.ok_or(MessageError::NotOpened)?;
         let signer = self.base.signer.as_ref().ok_or(MessageError::NotOpened)?;
-        if !fits(signer, mirror) {
-            return Err(MessageError::SignerCannotDecrypt { key: signer.spki().algorithm() });
-        }
+        check_receives(signer)?;
         let envelope =
             scep_cms::seal(provider, &[signer], mirror.padding, mirror.encryption, plaintext)
                 .map_err(MessageError::Sealing)?;
@@ -259,27 +236,33 @@ impl ReplyContext {
         self.base.cert_rep(ra, PkiStatus::Pending, Vec::new(), &[], provider)
     }
 
-    /// Whether a SUCCESS could be delivered at all: the envelope was opened, and the signer has an RSA key that
-    /// is long enough for the content key in the padding to be mirrored. To be asked before a certificate is issued.
+    /// Whether a SUCCESS could be delivered to the signer at all: it has an RSA key of 2048 to 8192 bits. Where it
+    /// has not, [`SignedRequest::decrypt`](crate::SignedRequest::decrypt) has refused the message already.
     #[must_use]
     pub fn can_encrypt(&self) -> bool {
-        self.mirror
-            .zip(self.base.signer.as_ref())
-            .is_some_and(|(mirror, signer)| fits(signer, mirror))
+        self.base.signer.as_ref().is_some_and(|signer| check_receives(signer).is_ok())
+    }
+
+    /// Gives up what a SUCCESS needs.
+    #[must_use]
+    pub fn into_failure(self) -> FailureContext {
+        self.base
     }
 }
 
 impl From<ReplyContext> for FailureContext {
     fn from(context: ReplyContext) -> Self {
-        context.base
+        context.into_failure()
     }
 }
 
-fn fits(signer: &CertificateDer, mirror: Mirror) -> bool {
+/// Whether a reply can be encrypted to the signer's key. The sizes are those that our back ends encrypt to, and
+/// every padding has room for every content key in them.
+pub(crate) const fn check_receives(signer: &CertificateDer) -> Result<(), MessageError> {
     match signer.spki().algorithm() {
-        KeyAlgorithm::Rsa(bits) => usize::try_from(bits.div_ceil(8))
-            // Below 1024 bits the key protects nothing, whatever the padding leaves room for.
-            .is_ok_and(|octets| octets >= 128 && octets >= mirror.modulus()),
-        KeyAlgorithm::P256 | KeyAlgorithm::P384 => false,
+        KeyAlgorithm::Rsa(2048..=8192) => Ok(()),
+        key @ (KeyAlgorithm::Rsa(_) | KeyAlgorithm::P256 | KeyAlgorithm::P384) => {
+            Err(MessageError::SignerCannotDecrypt { key })
+        }
     }
 }

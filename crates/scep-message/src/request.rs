@@ -3,7 +3,7 @@
 use crate::attributes;
 use crate::error::MessageError;
 use crate::kinds::MessageType;
-use crate::reply::{FailureContext, Mirror, ReplyContext};
+use crate::reply::{FailureContext, Mirror, ReplyContext, check_receives};
 use scep_cms::{CmsError, EnvelopedData, LegacyAlgorithms, Limits, Recipient, SignedData, ber};
 use scep_types::tlv::{Reader, TlvError, tag};
 use scep_types::{
@@ -142,7 +142,7 @@ impl SignedRequest {
 
     /// Gives the message up: what is left can only refuse it. Costs no private-key operation but the reply's.
     #[must_use]
-    pub fn refuse(self) -> FailureContext {
+    pub fn into_failure(self) -> FailureContext {
         FailureContext::new(self.transaction_id, self.sender_nonce, Some(self.signer), self.scheme)
     }
 
@@ -151,15 +151,16 @@ impl SignedRequest {
     ///
     /// From the private-key operation on there is one error, [`MessageError::DoesNotOpen`], for a wrong content
     /// key, wrong padding and a plaintext of another kind alike. For PKCSReq and RenewalReq the plaintext must be
-    /// exactly one DER SEQUENCE here; the request in it is read by others. **Whoever answers must give the same
-    /// failInfo and the same text for [`MessageError::DoesNotOpen`], for a PKCS #10 request that cannot be read and for
-    /// one whose own signature is wrong**: whoever captures an envelope can change its last blocks, sign it anew,
-    /// and would otherwise learn from the answer whether the padding was right.
+    /// exactly one DER SEQUENCE here; the request in it is read by others. **Whoever answers must give one
+    /// failInfo and one text for [`MessageError::DoesNotOpen`] and for every refusal until the PKCS #10 request has
+    /// proved possession of its key**: whoever captures an envelope can change its blocks, sign it anew, and
+    /// would otherwise learn from the answer whether the padding was right.
     ///
     /// # Errors
     /// Before the private-key operation: [`MessageError::MessageTypeNotServed`] for every messageType but the five
-    /// requests, [`MessageError::NoEnvelope`], [`MessageError::Envelope`] and [`MessageError::NotForUs`]. After
-    /// it: [`MessageError::DoesNotOpen`]. [`MessageError::Key`] when the key's back end fails.
+    /// requests, [`MessageError::SignerCannotDecrypt`] when no answer could be encrypted to the signer,
+    /// [`MessageError::NoEnvelope`], [`MessageError::Envelope`] and [`MessageError::NotForUs`]. After it:
+    /// [`MessageError::DoesNotOpen`]. [`MessageError::Key`] when the key's back end fails.
     pub fn decrypt(
         self,
         ra: &RaIdentity,
@@ -170,7 +171,7 @@ impl SignedRequest {
             Ok((request, mirror)) => (Ok(request), Some(mirror)),
             Err(error) => (Err(error), None),
         };
-        (request, ReplyContext::new(self.refuse(), mirror))
+        (request, ReplyContext::new(self.into_failure(), mirror))
     }
 
     fn open(
@@ -179,6 +180,9 @@ impl SignedRequest {
         provider: &dyn CryptoProvider,
     ) -> Result<(Request, Mirror), MessageError> {
         let content = Content::of(self.message_type)?;
+        // Before the envelope is opened: afterwards the refusal would tell that it did open. Passwords as
+        // recipients (RFC 8894, 3.1) are not served.
+        check_receives(&self.signer)?;
         if self.content.is_empty() {
             return Err(MessageError::NoEnvelope);
         }
