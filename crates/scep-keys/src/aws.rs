@@ -139,10 +139,9 @@ fn ecdh(algorithm: KeyAlgorithm) -> Result<&'static agreement::Algorithm, KeyErr
     match algorithm {
         KeyAlgorithm::P256 => Ok(&agreement::ECDH_P256),
         KeyAlgorithm::P384 => Ok(&agreement::ECDH_P384),
-        KeyAlgorithm::Rsa(_) => Err(KeyError::Unsupported {
-            operation: "key agreement",
-            key: algorithm.to_string(),
-        }),
+        KeyAlgorithm::Rsa(_) => {
+            Err(KeyError::Unsupported { operation: "key agreement", key: algorithm.to_string() })
+        }
     }
 }
 
@@ -193,8 +192,9 @@ impl SigningKey {
                 let exponent = next().map_err(|_| KeyProblem::Malformed)?;
                 SpkiDer::from_rsa_parts(modulus, exponent).map_err(|_| KeyProblem::Exponent)
             }
-            Self::P256(key) | Self::P384(key) => SpkiDer::from_ec_point(key.public_key().as_ref())
-                .map_err(|_| KeyProblem::Malformed),
+            Self::P256(key) | Self::P384(key) => {
+                SpkiDer::from_ec_point(key.public_key().as_ref()).map_err(|_| KeyProblem::Malformed)
+            }
         }
     }
 
@@ -269,8 +269,7 @@ pub(crate) struct RsaDecryption {
 
 impl RsaDecryption {
     pub(crate) fn parse(pkcs8: &[u8], public: SpkiDer) -> Result<Self, KeyProblem> {
-        let key =
-            PrivateDecryptingKey::from_pkcs8(pkcs8).map_err(|_| KeyProblem::Inconsistent)?;
+        let key = PrivateDecryptingKey::from_pkcs8(pkcs8).map_err(|_| KeyProblem::Inconsistent)?;
         Ok(Self {
             public,
             pkcs1: Pkcs1PrivateDecryptingKey::new(key.clone())

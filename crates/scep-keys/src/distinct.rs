@@ -19,7 +19,9 @@ impl DistinctKeys {
 
 /// Two purposes are served by one key.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
-#[error("{a} and {b} are the same key; each purpose needs its own, so make another for one of them")]
+#[error(
+    "{a} and {b} are the same key; each purpose needs its own, so make another for one of them"
+)]
 pub struct SharedKey {
     /// The name given first.
     pub a: String,

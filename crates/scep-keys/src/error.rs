@@ -87,6 +87,15 @@ pub enum KeyFileError {
         /// The file.
         path: PathBuf,
     },
+    /// A block `PRIVATE KEY` whose base64 or frame is broken.
+    #[error(
+        "{}: its PEM block is damaged; openssl pkey -in {} -noout tells more; restore the file or make a new key",
+        path.display(), path.display()
+    )]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+    },
     /// More than one PEM block: which of them is meant is not ours to guess.
     #[error("{}: {count} PEM blocks; leave the one key in it and nothing else", path.display())]
     SeveralBlocks {
@@ -146,15 +155,16 @@ impl KeyFileError {
     #[must_use]
     pub const fn fault(&self) -> Fault {
         match self {
-            Self::Io { kind: io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, .. } => {
-                Fault::OurConfiguration
-            }
+            Self::Io {
+                kind: io::ErrorKind::NotFound | io::ErrorKind::PermissionDenied, ..
+            } => Fault::OurConfiguration,
             Self::Io { .. } | Self::Material(KeyProblem::NotMade) => Fault::OurDependency,
             Self::Exists { .. }
             | Self::NotRegular { .. }
             | Self::Mode { .. }
             | Self::TooLong { .. }
             | Self::NotPem { .. }
+            | Self::Damaged { .. }
             | Self::SeveralBlocks { .. }
             | Self::Encrypted { .. }
             | Self::LegacyFormat { .. }

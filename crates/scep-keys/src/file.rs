@@ -1,6 +1,7 @@
 //! Key files.
 
 use crate::error::KeyFileError;
+use der::SecretDocument;
 use der::pem::LineEnding;
 use scep_types::Secret;
 use std::fs::{File, OpenOptions};
@@ -30,27 +31,38 @@ pub(crate) fn read(path: &Path) -> Result<Secret<Vec<u8>>, KeyFileError> {
     if u64::try_from(text.len()).unwrap_or(u64::MAX) > LIMIT {
         return Err(KeyFileError::TooLong { path: owned(), limit: LIMIT });
     }
-    let blocks = pem::parse_many(text.as_slice())
-        .map_err(|_| KeyFileError::NotPem { path: owned() })?
-        .into_iter()
-        // openssl ecparam -genkey puts the curve before the key; it says nothing that the key does not.
-        .filter(|block| block.tag() != "EC PARAMETERS")
-        .map(|block| (block.tag().to_owned(), Secret::new(block.into_contents())))
-        .collect::<Vec<_>>();
-    let count = blocks.len();
-    let mut blocks = blocks.into_iter();
-    match (blocks.next(), count) {
-        (None, _) => Err(KeyFileError::NotPem { path: owned() }),
-        (Some((label, der)), 1) => match label.as_str() {
-            "PRIVATE KEY" => Ok(der),
-            "ENCRYPTED PRIVATE KEY" => Err(KeyFileError::Encrypted { path: owned() }),
-            _ if label.ends_with("PRIVATE KEY") => {
-                Err(KeyFileError::LegacyFormat { path: owned(), label })
-            }
-            _ => Err(KeyFileError::OtherPem { path: owned(), label }),
-        },
-        _ => Err(KeyFileError::SeveralBlocks { path: owned(), count }),
+    let text = str::from_utf8(&text).map_err(|_| KeyFileError::NotPem { path: owned() })?;
+    match labels(text).as_slice() {
+        [] => Err(KeyFileError::NotPem { path: owned() }),
+        ["PRIVATE KEY"] => decode(text).ok_or_else(|| KeyFileError::Damaged { path: owned() }),
+        ["ENCRYPTED PRIVATE KEY"] => Err(KeyFileError::Encrypted { path: owned() }),
+        // What `openssl ecparam -genkey` writes.
+        [label @ "EC PRIVATE KEY"] | ["EC PARAMETERS", label @ "EC PRIVATE KEY"] => {
+            Err(KeyFileError::LegacyFormat { path: owned(), label: (*label).to_owned() })
+        }
+        [label] if label.ends_with("PRIVATE KEY") => {
+            Err(KeyFileError::LegacyFormat { path: owned(), label: (*label).to_owned() })
+        }
+        [label] => Err(KeyFileError::OtherPem { path: owned(), label: (*label).to_owned() }),
+        several => Err(KeyFileError::SeveralBlocks { path: owned(), count: several.len() }),
     }
+}
+
+/// The labels of all PEM blocks (RFC 7468, 2), so that the error can say what the file holds.
+fn labels(text: &str) -> Vec<&str> {
+    text.lines()
+        .filter_map(|line| line.trim_end().strip_prefix("-----BEGIN ")?.strip_suffix("-----"))
+        .collect()
+}
+
+/// Decodes without leaving copies of the key in memory. Text around the block is allowed (RFC 7468, 2), and cut off
+/// here because the decoder takes none after it.
+fn decode(text: &str) -> Option<Secret<Vec<u8>>> {
+    const END: &str = "-----END PRIVATE KEY-----";
+    let start = text.find("-----BEGIN PRIVATE KEY-----")?;
+    let end = text.find(END)?.checked_add(END.len())?;
+    let (_, document) = SecretDocument::from_pem(text.get(start..end)?).ok()?;
+    Some(Secret::new(document.as_bytes().to_vec()))
 }
 
 /// Kind and mode of the file that was opened, not of what has its name by now.
@@ -72,6 +84,9 @@ fn check(file: &File, path: &Path) -> Result<(), KeyFileError> {
 
 /// Writes a new key file and makes it durable.
 pub(crate) fn write_new(path: &Path, octets: &[u8]) -> Result<(), KeyFileError> {
+    let text = der::pem::encode_string("PRIVATE KEY", LineEnding::LF, octets)
+        .map(Zeroizing::new)
+        .map_err(|_| io_error(path, "write")(io::ErrorKind::InvalidData.into()))?;
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]
@@ -83,11 +98,15 @@ pub(crate) fn write_new(path: &Path, octets: &[u8]) -> Result<(), KeyFileError> 
         io::ErrorKind::AlreadyExists => KeyFileError::Exists { path: path.to_owned() },
         _ => io_error(path, "create")(error),
     })?;
-    let text = der::pem::encode_string("PRIVATE KEY", LineEnding::LF, octets)
-        .map(Zeroizing::new)
-        .map_err(|_| io_error(path, "write")(io::ErrorKind::InvalidData.into()))?;
-    file.write_all(text.as_bytes()).map_err(io_error(path, "write"))?;
-    file.sync_all().map_err(io_error(path, "sync"))?;
+    let written = file
+        .write_all(text.as_bytes())
+        .map_err(io_error(path, "write"))
+        .and_then(|()| file.sync_all().map_err(io_error(path, "sync")));
+    if let Err(error) = written {
+        // Half a key would only stand in the way of the next attempt; the first error is the one to report.
+        let _ = std::fs::remove_file(path);
+        return Err(error);
+    }
     sync_directory(path)
 }
 

@@ -3,9 +3,11 @@
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod aws;
+pub mod danger;
 mod distinct;
 mod error;
 mod file;
+mod public;
 mod pure;
 mod reject;
 mod software;
@@ -14,6 +16,10 @@ mod x509;
 pub use aws::AwsLc;
 pub use distinct::{DistinctKeys, SharedKey, distinct_keys};
 pub use error::{KeyFileError, KeyProblem};
+pub use public::{
+    PublicFileError, certificates_pem, public_key_pem, read_certificates, read_public_key,
+    write_new_public,
+};
 pub use pure::PureRust;
 pub use software::{Backend, SoftwareKey};
 pub use x509::{SignatureOctets, VerifyingKey, X509Signer};

@@ -83,10 +83,9 @@ impl CryptoProvider for PureRust {
                     shared_secret: agree_p384(&key, peer.key_octets())?,
                 })
             }
-            other @ KeyAlgorithm::Rsa(_) => Err(KeyError::Unsupported {
-                operation: "key agreement",
-                key: other.to_string(),
-            }),
+            other @ KeyAlgorithm::Rsa(_) => {
+                Err(KeyError::Unsupported { operation: "key agreement", key: other.to_string() })
+            }
         }
     }
 
@@ -242,6 +241,21 @@ impl PrivateHalf {
                         .map_err(|error| unavailable(error.to_string())),
                 )
             }
+        }
+    }
+}
+
+impl PrivateHalf {
+    /// For [`danger`](crate::danger) alone.
+    pub(crate) fn sign_sha1(&self, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        match self {
+            Self::Rsa(key) => key
+                .pkcs1v15_sign_with_rng::<Sha1, _>(&mut SysRng, message)
+                .map_err(|error| KeyError::Unavailable { why: error.to_string() }),
+            Self::P256(_) | Self::P384(_) => Err(KeyError::Unsupported {
+                operation: "signing with RSA PKCS #1 v1.5 and SHA-1",
+                key: "EC".into(),
+            }),
         }
     }
 }

@@ -5,8 +5,8 @@ use crate::{aws, file, pure};
 use core::fmt;
 use pkcs8::PrivateKeyInfoRef;
 use scep_types::{
-    DecryptionKey, EcdhKey, KeyAlgorithm, KeyError, ObjectIdentifier, RsaDecryptionKey, Secret,
-    SignatureScheme, Signer, SpkiDer,
+    CryptoProvider, DecryptionKey, EcdhKey, KeyAlgorithm, KeyError, ObjectIdentifier,
+    RsaDecryptionKey, Secret, SignatureScheme, Signer, SpkiDer,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -32,7 +32,7 @@ pub enum Backend {
 /// RA's decryption key works for any stranger who sends an envelope, and the back end has fast code up to 4096 only.
 ///
 /// `Debug` shows the algorithm and the public key's hash. The PKCS #8 octets are zeroised when the last clone goes;
-/// what the back ends hold is freed by them, which they say they clear.
+/// what the back ends hold they clear when they free it.
 #[derive(Clone)]
 pub struct SoftwareKey(Arc<Inner>);
 
@@ -127,6 +127,10 @@ impl SoftwareKey {
         })
     }
 
+    pub(crate) fn pkcs8(&self) -> &[u8] {
+        self.0.pkcs8.expose()
+    }
+
     fn parse(der: &[u8], backend: Backend) -> Result<Self, KeyProblem> {
         let claimed = algorithm(der)?;
         let (signing, public) = match backend {
@@ -141,7 +145,24 @@ impl SoftwareKey {
                 (Signing::PureRust(key), public)
             }
         };
-        Ok(Self(Arc::new(Inner { pkcs8: Secret::new(der.to_vec()), public, signing })))
+        let key = Self(Arc::new(Inner { pkcs8: Secret::new(der.to_vec()), public, signing }));
+        key.test_once(backend)
+    }
+
+    /// The back ends check some relations between a key's parts and not others (aws-lc-rs not the CRT coefficient).
+    /// One signature that verifies shows that this key works, now and not at the first enrolment.
+    fn test_once(self, backend: Backend) -> Result<Self, KeyProblem> {
+        const MESSAGE: &[u8] = b"the two halves of this key belong together";
+        let provider: &dyn CryptoProvider = match backend {
+            Backend::AwsLc => &aws::AwsLc,
+            Backend::PureRust => &pure::PureRust,
+        };
+        let scheme = SignatureScheme::default_for(self.0.public.algorithm());
+        let signature = self.sign(scheme, MESSAGE).map_err(|_| KeyProblem::Inconsistent)?;
+        provider
+            .verify(&self.0.public, scheme, MESSAGE, &signature)
+            .map_err(|_| KeyProblem::Inconsistent)?;
+        Ok(self)
     }
 }
 

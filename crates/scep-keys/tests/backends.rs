@@ -68,7 +68,9 @@ fn fits(scheme: SignatureScheme, algorithm: KeyAlgorithm) -> bool {
     use SignatureScheme as S;
     match scheme {
         S::RsaPkcs1Sha1 => false,
-        S::EcdsaSha256 | S::EcdsaSha384 | S::EcdsaSha512 => !matches!(algorithm, KeyAlgorithm::Rsa(_)),
+        S::EcdsaSha256 | S::EcdsaSha384 | S::EcdsaSha512 => {
+            !matches!(algorithm, KeyAlgorithm::Rsa(_))
+        }
         _ => matches!(algorithm, KeyAlgorithm::Rsa(_)),
     }
 }
@@ -188,8 +190,7 @@ fn attack_22_a_plaintext_of_another_length_leaves_the_random_key() {
 #[test]
 fn a_ciphertext_of_another_length_than_the_modulus_is_told() {
     let ciphertext = AwsLc.rsa_encrypt(RSA.public(), RsaPadding::Pkcs1v15, &[7; 16]).unwrap();
-    let error =
-        KeyError::Rejected { why: "the ciphertext has not the length of the modulus" };
+    let error = KeyError::Rejected { why: "the ciphertext has not the length of the modulus" };
     for key in RSA.rsa() {
         for bad in [&[][..], &ciphertext[1..], &[&[0], &ciphertext[..]].concat()] {
             for padding in PADDINGS {
