@@ -33,7 +33,7 @@ pub(crate) fn path_length(
     if usage.contains(KeyUsages::KEY_CERT_SIGN) { Ok(length) } else { Err(not_a_ca()) }
 }
 
-fn same_name(a: &[u8], b: &[u8]) -> bool {
+pub(crate) fn same_name(a: &[u8], b: &[u8]) -> bool {
     let read = |der| DistinguishedName::from_der(der, StringRules::AllowBmp).ok();
     // Some CAs write a name in one string type as subject and in another as issuer.
     a == b || read(a).is_some_and(|name| read(b) == Some(name))

@@ -30,6 +30,9 @@ pub enum CaError {
     /// A certificate was asked for the CA's own key.
     #[error("the key to be certified is the CA's own")]
     CaKeyReused,
+    /// A certificate was asked for the CA's own name: it would look self-issued (RFC 5280, 6.1).
+    #[error("the name to be certified is the CA's own")]
+    CaNameReused,
 
     /// Not CA:TRUE, or without keyCertSign.
     #[error("certificate {position} of the chain is no CA certificate")]
@@ -156,6 +159,7 @@ impl CaError {
             | Self::KeyNotAllowed { .. }
             | Self::KeyCannotEncipher { .. }
             | Self::CaKeyReused
+            | Self::CaNameReused
             | Self::NotACa { .. }
             | Self::Extension { .. }
             | Self::NoSubjectKeyId

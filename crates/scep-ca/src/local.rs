@@ -313,6 +313,9 @@ impl LocalCa {
         if parts.spki == self.0.key.public_key() {
             return Err(CaError::CaKeyReused);
         }
+        if chain::same_name(parts.subject, parts.issuer) {
+            return Err(CaError::CaNameReused);
+        }
         if parts.not_after > self.0.not_after {
             return Err(CaError::OutlivesCa { not_after: parts.not_after, ca: self.0.not_after });
         }

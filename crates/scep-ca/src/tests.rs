@@ -404,6 +404,16 @@ fn infrastructure_certificates_have_the_usages_of_their_purpose() {
     );
 }
 
+#[test]
+fn the_name_of_the_ca_is_given_to_nobody_else() {
+    let device = key(KeyAlgorithm::P256);
+    let subject = name("O=Example, CN=Root");
+    let bad = CertificateContents { subject: subject.clone(), ..contents(device.public_key()) };
+    assert_eq!(ca().certify(&bad, &serial()), Err(CaError::CaNameReused));
+    let subordinate = ca().issue_subordinate(device.public_key(), &subject, DAY, NOW);
+    assert_eq!(subordinate, Err(CaError::CaNameReused));
+}
+
 /// A CA certificate out of its good parts with one change, signed by another CA.
 fn by(
     issuer_key: &dyn Signer,
