@@ -7,6 +7,10 @@ mod codec;
 mod open;
 mod seal;
 mod sid;
+#[cfg(test)]
+extern crate self as scep_challenge; // shared test code names the crate from outside
+#[cfg(test)]
+mod tests;
 
 pub use claims::{
     ApprovalMode, ChallengeClaims, ClaimsError, DemandUsages, Expectation, ExtraExtension, Purpose,

@@ -407,7 +407,12 @@ impl Opener {
         let der = STANDARD.decode(text).map_err(|_| OpenError::Base64)?;
 
         let signed = SignedData::parse(&der, &LIMITS).map_err(OpenError::outer)?;
-        let signer = self.signer(signed.signer_key_id(), now)?;
+        let Some(id) = signed.signer_key_id() else {
+            // No signer at all, or one named otherwise: it is for the verification to say which.
+            let refused = signed.verify_pinned(provider, &[]).err();
+            return Err(refused.map_or(OpenError::SignerNotPinned, OpenError::outer));
+        };
+        let signer = self.signer(id, now)?;
         let verified = signed.verify_pinned(provider, &[&signer.key]).map_err(OpenError::outer)?;
         // Only what the issuer has signed gets past this line.
         if verified.content_type() != AUTH_ENVELOPED_DATA {
@@ -429,9 +434,9 @@ impl Opener {
     }
 
     /// The pinned signer with this key id, if it is trusted at this instant.
-    fn signer(&self, id: Option<&[u8]>, now: Timestamp) -> Result<&PinnedSigner, OpenError> {
-        let signer = id
-            .and_then(|id| KeyId::try_from(id).ok())
+    fn signer(&self, id: &[u8], now: Timestamp) -> Result<&PinnedSigner, OpenError> {
+        let signer = KeyId::try_from(id)
+            .ok()
             .and_then(|id| self.signers.iter().find(|signer| signer.key.key_id() == id))
             .ok_or(OpenError::SignerNotPinned)?;
         if now < signer.not_before || now > signer.not_after {

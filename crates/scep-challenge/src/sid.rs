@@ -171,8 +171,8 @@ impl Sid {
 }
 
 /// Whether a URI could be taken for that of a security identifier: after percent-decoding (up to three times),
-/// without white space and regardless of case it starts with `tag:` and has `:sid:` or `microsoft`. Anything
-/// that resembles one must be exactly one, or absent.
+/// without white space and regardless of case it starts with `tag:` and has `sid:` or `microsoft`, or has
+/// `microsoft.com,` and `sid:` anywhere. Anything that resembles one must be exactly one, or absent.
 #[must_use]
 pub fn resembles_sid_uri(uri: &str) -> bool {
     let mut octets = uri.as_bytes().to_vec();
@@ -197,7 +197,8 @@ pub fn resembles_sid_uri(uri: &str) -> bool {
     octets.retain(|b| !b.is_ascii_whitespace() && !b.is_ascii_control());
     octets.make_ascii_lowercase();
     let text = String::from_utf8_lossy(&octets);
-    text.starts_with("tag:") && (text.contains("sid:") || text.contains("microsoft"))
+    (text.starts_with("tag:") && (text.contains("sid:") || text.contains("microsoft")))
+        || (text.contains("microsoft.com,") && text.contains("sid:"))
 }
 
 #[cfg(test)]
@@ -263,7 +264,8 @@ mod tests {
             " tag:microsoft.com,2022-09-14:sid:",
             "tag:microsoft.com, 2022-09-14:sid:",
             "tag:microsoft.com,2021-01-01:sid:",
-            "tag.com,2022-09-14:sid:".replace("tag.com", "tag:com").as_str(),
+            "tag:com,2022-09-14:sid:",
+            "URL=tag:microsoft.com,2022-09-14:sid:",
         ] {
             assert_eq!(read(&format!("{bad}{TEXT}")), Err(SidError::Uri), "{bad}");
         }
