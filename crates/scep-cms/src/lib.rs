@@ -1,5 +1,6 @@
-//! CMS
+#![doc = include_str!("../README.md")]
 #![warn(clippy::arithmetic_side_effects)]
+#![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
 mod algorithm;
 mod auth;
