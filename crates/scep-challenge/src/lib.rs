@@ -1,4 +1,4 @@
-//! The challenge blob.
+#![doc = include_str!("../README.md")]
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
