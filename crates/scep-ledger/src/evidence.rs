@@ -1,0 +1,217 @@
+//! The values that only a ledger makes: none has a public constructor, none can be cloned.
+
+use crate::live::LiveGuard;
+use crate::store::{Intent, State};
+use scep_policy::{Approval, CertificateContents};
+use scep_types::{
+    CertificateDer, ChallengeId, DeviceId, ProfileId, Reason, ReleasedCertificate, SerialNumber,
+    SpkiDer, TenantId, Timestamp,
+};
+use std::sync::Arc;
+
+/// What the ledger knows of a request.
+#[derive(Debug)]
+pub enum Recall {
+    /// Never seen, or freed again.
+    Nothing,
+    /// An honest retry.
+    Releasable(Releasable),
+    /// Another connection is at it, or recovery has not settled it: try again soon.
+    InProgress,
+    /// Seen, and there will be no certificate: ChallengeExpired (its window is over, or its certificate was revoked
+    /// or has expired), ScepProfileNoLongerTargetedToTheClient (its device, user or profile is disabled),
+    /// CertificateDiffers (withheld), CaOutcomeUnknown (a possible orphan).
+    Over(Reason),
+}
+
+/// The duty to settle an intent.
+#[derive(Debug)]
+pub(crate) struct Obligation {
+    pub(crate) row: i64,
+    pub(crate) intent: Intent,
+    settled: bool,
+    _live: LiveGuard,
+}
+
+impl Obligation {
+    pub(crate) const fn new(row: i64, intent: Intent, live: LiveGuard) -> Self {
+        Self { row, intent, settled: false, _live: live }
+    }
+
+    /// The outcome is durable.
+    pub(crate) fn discharge(mut self) {
+        self.settled = true;
+    }
+}
+
+impl Drop for Obligation {
+    fn drop(&mut self) {
+        if !self.settled {
+            tracing::error!(
+                tenant = %self.intent.tenant,
+                challenge = %self.intent.challenge,
+                device = %self.intent.device,
+                "an intent was dropped without an outcome; it stays open until recovery settles it"
+            );
+        }
+    }
+}
+
+/// First use of a challenge, durable, with its intent. Consumed by [`Admission::redeem`].
+///
+/// Dropping it is safe: the intent stays open, as after a crash, and recovery settles it.
+#[must_use = "an admission must be redeemed and settled"]
+#[derive(Debug)]
+pub struct Admission {
+    approval: Arc<Approval>,
+    obligation: Obligation,
+}
+
+impl Admission {
+    pub(crate) fn new(approval: Approval, obligation: Obligation) -> Self {
+        Self { approval: Arc::new(approval), obligation }
+    }
+
+    /// Splits into the permit for the CA (once) and the obligation to settle.
+    pub fn redeem(self) -> (IssuePermit, Unsettled) {
+        let permit = IssuePermit {
+            approval: Arc::clone(&self.approval),
+            serial: self.obligation.intent.serial.clone(),
+        };
+        (permit, Unsettled { approval: self.approval, obligation: self.obligation })
+    }
+}
+
+/// The right to have a CA issue once. Consumed by the CA.
+#[must_use = "a permit is for one call of the CA"]
+#[derive(Debug)]
+pub struct IssuePermit {
+    approval: Arc<Approval>,
+    serial: Option<SerialNumber>,
+}
+
+impl IssuePermit {
+    /// What to issue.
+    #[must_use]
+    pub fn contents(&self) -> &CertificateContents {
+        self.approval.contents()
+    }
+
+    /// With this serial number, when we chose it.
+    #[must_use]
+    pub const fn serial(&self) -> Option<&SerialNumber> {
+        self.serial.as_ref()
+    }
+
+    /// The request's DER, for a CA that insists on it.
+    #[must_use]
+    pub fn csr_der(&self) -> &[u8] {
+        self.approval.csr_der()
+    }
+}
+
+/// An intent that must be settled: record, hand back, withhold or leave unknown.
+///
+/// Dropping it is safe and is logged: the intent stays open, as after a crash, and recovery settles it.
+#[must_use = "an intent must be settled"]
+#[derive(Debug)]
+pub struct Unsettled {
+    approval: Arc<Approval>,
+    pub(crate) obligation: Obligation,
+}
+
+impl Unsettled {
+    /// The approval, to check what came back.
+    #[must_use]
+    pub fn approval(&self) -> &Approval {
+        &self.approval
+    }
+}
+
+/// A recorded certificate: may be released. Cannot be made otherwise.
+#[derive(Debug)]
+pub struct Releasable {
+    certificate: CertificateDer,
+}
+
+impl Releasable {
+    pub(crate) const fn new(certificate: CertificateDer) -> Self {
+        Self { certificate }
+    }
+}
+
+impl ReleasedCertificate for Releasable {
+    fn certificate(&self) -> &CertificateDer {
+        &self.certificate
+    }
+}
+
+/// Why an intent has no outcome.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeftBehind {
+    /// The process ended, or dropped the intent, between intent and outcome.
+    Interrupted,
+    /// The CA's answer was such that nobody can tell.
+    OutcomeUnknown,
+}
+
+/// An intent that a crash left.
+#[derive(Debug)]
+pub struct Recoverable {
+    pub(crate) row: i64,
+    state: State,
+    pub(crate) intent: Intent,
+}
+
+impl Recoverable {
+    pub(crate) const fn new(row: i64, state: State, intent: Intent) -> Self {
+        Self { row, state, intent }
+    }
+
+    /// Serial number, when we chose it.
+    #[must_use]
+    pub const fn serial(&self) -> Option<&SerialNumber> {
+        self.intent.serial.as_ref()
+    }
+
+    /// The key asked for.
+    #[must_use]
+    pub const fn spki(&self) -> &SpkiDer {
+        &self.intent.spki
+    }
+
+    /// Whose challenge, and which.
+    #[must_use]
+    pub const fn challenge(&self) -> (&TenantId, ChallengeId) {
+        (&self.intent.tenant, self.intent.challenge)
+    }
+
+    /// For which device.
+    #[must_use]
+    pub const fn device(&self) -> &DeviceId {
+        &self.intent.device
+    }
+
+    /// By which profile.
+    #[must_use]
+    pub const fn profile(&self) -> &ProfileId {
+        &self.intent.profile
+    }
+
+    /// When the CA was about to be asked.
+    #[must_use]
+    pub const fn admitted_at(&self) -> Timestamp {
+        self.intent.at
+    }
+
+    /// Why it has no outcome.
+    #[must_use]
+    pub fn left_behind(&self) -> LeftBehind {
+        match self.state {
+            State::Unknown => LeftBehind::OutcomeUnknown,
+            State::Open | State::Orphan | State::Issued | State::Withheld | State::Freed => {
+                LeftBehind::Interrupted
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! Events for the issuer: what is in the outbox.
+
+use crate::inventory::RevocationReason;
+use crate::store::Intent;
+use core::fmt;
+use scep_types::{
+    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, DistinguishedName, ProfileId,
+    Reason, StringRules, TenantId, Timestamp,
+};
+use serde_json::{Map, Value};
+
+/// The most bytes of free text in an event; longer text is cut.
+const MAX_DETAIL: usize = 8 * 1024;
+
+/// A denial to be counted.
+#[derive(Clone, Copy, Debug)]
+pub struct Denied<'a> {
+    /// Whose challenge.
+    pub tenant: &'a TenantId,
+    /// Which.
+    pub challenge: ChallengeId,
+    /// For which device it was made.
+    pub device: &'a DeviceId,
+    /// By which profile.
+    pub profile: &'a ProfileId,
+    /// When it ends.
+    pub expires_at: Timestamp,
+    /// Every reason against.
+    pub reasons: &'a [Reason],
+    /// Field by field, JSON. Text that is no JSON is reported as a string.
+    pub detail: &'a str,
+}
+
+macro_rules! kinds {
+    ($($(#[$doc:meta])* $name:ident = $code:literal,)*) => {
+        /// What an event says. Closed: who reads the outbox decides about each.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum EventKind { $($(#[$doc])* $name,)* }
+
+        impl EventKind {
+            /// Every kind.
+            pub const ALL: &'static [Self] = &[$(Self::$name,)*];
+
+            /// The stable code.
+            #[must_use]
+            pub const fn code(self) -> &'static str {
+                match self { $(Self::$name => $code,)* }
+            }
+
+            /// The kind with this code.
+            #[must_use]
+            pub fn from_code(code: &str) -> Option<Self> {
+                match code { $($code => Some(Self::$name),)* _ => None }
+            }
+        }
+    };
+}
+
+kinds! {
+    /// A certificate was issued and recorded.
+    Issued = "issued",
+    /// The CA is known to have issued nothing; the challenge is free again.
+    Failed = "failed",
+    /// A request with a verified challenge was refused.
+    Refused = "refused",
+    /// A challenge came again with other content: the signal of RFC 8894, 7.3.
+    Breach = "breach",
+    /// The CA returned something else than was approved. It was not released.
+    Withheld = "withheld",
+    /// A certificate may exist that nobody has on record.
+    PossibleOrphan = "possible-orphan",
+    /// A certificate was revoked.
+    Revoked = "revoked",
+    /// The brake on abnormal issuance holds.
+    BrakeEngaged = "brake-engaged",
+    /// An operator has set the high-water mark of time.
+    ClockReset = "clock-reset",
+}
+
+impl fmt::Display for EventKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.code())
+    }
+}
+
+/// One event for the issuer, to be delivered at least once and, per device, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct OutboxEvent {
+    /// Its number: events are numbered from 1 without gaps, in the order of their commits.
+    pub sequence: u64,
+    /// What it says.
+    pub kind: EventKind,
+    /// Whose it is, unless it is about the whole ledger.
+    pub tenant: Option<TenantId>,
+    /// The device it is about, if any.
+    pub device: Option<DeviceId>,
+    /// The same for every delivery of this event, and for no other event of this ledger.
+    pub idempotency_key: String,
+    /// Its facts, a JSON object.
+    pub body_json: String,
+    /// When it happened.
+    pub at: Timestamp,
+}
+
+/// An event before it has a number.
+#[derive(Debug)]
+pub(crate) struct Draft {
+    pub(crate) kind: EventKind,
+    pub(crate) tenant: Option<TenantId>,
+    pub(crate) device: Option<DeviceId>,
+    pub(crate) key: String,
+    pub(crate) body: String,
+    pub(crate) at: Timestamp,
+}
+
+/// Whether a certificate was recorded in its turn or by recovery after a crash.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    InTurn,
+    ByRecovery,
+}
+
+struct Body(Map<String, Value>);
+
+impl Body {
+    fn new(key: &str, at: Timestamp) -> Self {
+        Self(Map::new()).text("idempotency_key", key).text("at", at)
+    }
+
+    fn with(mut self, name: &str, value: Value) -> Self {
+        self.0.insert(name.to_owned(), value);
+        self
+    }
+
+    fn text(self, name: &str, value: impl fmt::Display) -> Self {
+        self.with(name, Value::String(value.to_string()))
+    }
+
+    fn intent(self, intent: &Intent) -> Self {
+        let body = self
+            .text("tenant", &intent.tenant)
+            .text("device", &intent.device)
+            .text("profile", &intent.profile)
+            .text("audience", &intent.audience)
+            .text("challenge", intent.challenge)
+            .text("challenge_expires_at", intent.expires_at)
+            .text("transaction_id", &intent.transaction)
+            .text("signer_spki_sha256", intent.signer)
+            .text("spki_sha256", intent.spki.hash())
+            .text("request_info_sha256", intent.info)
+            .text("admitted_at", intent.at);
+        match &intent.user {
+            Some(user) => body.text("user", user),
+            None => body,
+        }
+    }
+
+    fn certificate(self, certificate: &CertificateDer) -> Self {
+        let issuer = DistinguishedName::from_der(certificate.issuer_der(), StringRules::AllowBmp)
+            .map_or_else(|_| String::from("(unreadable)"), |name| name.to_string());
+        let serial = certificate
+            .serial()
+            .map_or_else(|| hex_upper(certificate.serial_content()), |serial| serial.to_string());
+        self.text("thumbprint_sha256", certificate.fingerprint())
+            .text("serial", serial)
+            .text("issuer", issuer)
+            .text("not_before", certificate.not_before())
+            .text("not_after", certificate.not_after())
+    }
+
+    fn into_json(self) -> String {
+        Value::Object(self.0).to_string()
+    }
+}
+
+fn hex_upper(octets: &[u8]) -> String {
+    octets.iter().map(|octet| format!("{octet:02X}")).collect()
+}
+
+fn cut(text: &str) -> &str {
+    let mut end = text.len().min(MAX_DETAIL);
+    while !text.is_char_boundary(end) {
+        end = end.saturating_sub(1);
+    }
+    text.get(..end).unwrap_or_default()
+}
+
+fn of_intent(kind: EventKind, intent: &Intent, row: i64, at: Timestamp, body: Body) -> Draft {
+    Draft {
+        kind,
+        tenant: Some(intent.tenant.clone()),
+        device: Some(intent.device.clone()),
+        key: key_of(kind, row),
+        body: body.intent(intent).into_json(),
+        at,
+    }
+}
+
+/// The row of an intent is never used again, so kind and row name an event.
+fn key_of(kind: EventKind, row: i64) -> String {
+    format!("{kind}:{row}")
+}
+
+pub(crate) fn issued(
+    intent: &Intent,
+    row: i64,
+    certificate: &CertificateDer,
+    found: Found,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::Issued;
+    let body = Body::new(&key_of(kind, row), at)
+        .certificate(certificate)
+        .with("recovered", Value::Bool(found == Found::ByRecovery));
+    of_intent(kind, intent, row, at, body)
+}
+
+pub(crate) fn withheld(
+    intent: &Intent,
+    row: i64,
+    certificate: &CertificateDer,
+    detail: &str,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::Withheld;
+    let body = Body::new(&key_of(kind, row), at)
+        .certificate(certificate)
+        .text("reason", Reason::CertificateDiffers)
+        .text("detail", cut(detail));
+    of_intent(kind, intent, row, at, body)
+}
+
+pub(crate) fn failed(
+    intent: &Intent,
+    row: i64,
+    reason: Reason,
+    detail: &str,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::Failed;
+    let body = Body::new(&key_of(kind, row), at).text("reason", reason).text("detail", cut(detail));
+    of_intent(kind, intent, row, at, body)
+}
+
+pub(crate) fn possible_orphan(intent: &Intent, row: i64, detail: &str, at: Timestamp) -> Draft {
+    let kind = EventKind::PossibleOrphan;
+    let body = Body::new(&key_of(kind, row), at)
+        .text("reason", Reason::CaOutcomeUnknown)
+        .text("detail", cut(detail));
+    let body = match &intent.serial {
+        Some(serial) => body.text("serial", serial),
+        None => body,
+    };
+    of_intent(kind, intent, row, at, body)
+}
+
+/// `row` and `nth` name the use that was there first, and how often it was challenged by then.
+pub(crate) fn breach(intent: &Intent, row: i64, nth: u32, at: Timestamp) -> Draft {
+    let kind = EventKind::Breach;
+    let key = format!("{kind}:{row}:{nth}");
+    let body = Body::new(&key, at).text("reason", Reason::ChallengeAlreadyUsed);
+    Draft { key, ..of_intent(kind, intent, row, at, body) }
+}
+
+pub(crate) fn refused(denied: &Denied<'_>, nth: u32, at: Timestamp) -> Draft {
+    let kind = EventKind::Refused;
+    let key = format!("{kind}:{}:{}:{nth}", denied.tenant, denied.challenge);
+    let detail = cut(denied.detail);
+    let reasons = denied.reasons.iter().map(|r| Value::String(r.code().to_owned())).collect();
+    let body = Body::new(&key, at)
+        .text("tenant", denied.tenant)
+        .text("device", denied.device)
+        .text("profile", denied.profile)
+        .text("challenge", denied.challenge)
+        .text("challenge_expires_at", denied.expires_at)
+        .with("reasons", Value::Array(reasons))
+        .with(
+            "detail",
+            serde_json::from_str(detail).unwrap_or_else(|_| Value::String(detail.to_owned())),
+        )
+        .into_json();
+    Draft {
+        kind,
+        tenant: Some(denied.tenant.clone()),
+        device: Some(denied.device.clone()),
+        key,
+        body,
+        at,
+    }
+}
+
+pub(crate) fn brake_engaged(per_hour: u32, at: Timestamp) -> Draft {
+    let kind = EventKind::BrakeEngaged;
+    let key = format!("{kind}:{}", at.seconds());
+    let body = Body::new(&key, at)
+        .text("reason", Reason::IssuanceBrakeEngaged)
+        .with("per_hour", Value::from(per_hour))
+        .into_json();
+    Draft { kind, tenant: None, device: None, key, body, at }
+}
+
+/// `nth` is the row in the audit table.
+pub(crate) fn clock_reset(
+    nth: i64,
+    from: Timestamp,
+    to: Timestamp,
+    operator: &str,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::ClockReset;
+    let key = format!("{kind}:{nth}");
+    let body = Body::new(&key, at)
+        .text("from", from)
+        .text("to", to)
+        .text("operator", cut(operator))
+        .into_json();
+    Draft { kind, tenant: None, device: None, key, body, at }
+}
+
+pub(crate) fn revoked(
+    tenant: TenantId,
+    device: DeviceId,
+    certificate: CertificateFingerprint,
+    reason: RevocationReason,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::Revoked;
+    let key = format!("{kind}:{certificate}");
+    let body = Body::new(&key, at)
+        .text("tenant", &tenant)
+        .text("device", &device)
+        .text("thumbprint_sha256", certificate)
+        .text("reason", reason)
+        .into_json();
+    Draft { kind, tenant: Some(tenant), device: Some(device), key, body, at }
+}

@@ -1,0 +1,298 @@
+//! Admissions, their outcomes, and what is remembered of them.
+
+use super::row::{change, exists, first, get, id, list, number, optional_id, time};
+use super::{Tally, certificate, denial, ledger_row, mismatch, outbox};
+use crate::inventory::Standing;
+use crate::settings::MAX_SKEW;
+use crate::store::{
+    AdmitFacts, Admitted, BRAKE_SLOT, BRAKE_WINDOW, Intent, Mismatch, OpenIntent, PriorUse,
+    Remembered, RememberedCertificate, Settlement, State, Verdict, judge_admission,
+};
+use crate::{LedgerError, LedgerSettings, report};
+use core::time::Duration;
+use rusqlite::{Connection, Row, params};
+use scep_types::{
+    ChallengeId, CsrInfoHash, DeviceId, GatewayGroupId, ProfileId, Reason, SerialNumber, SpkiDer,
+    SpkiHash, TenantId, Timestamp, TransactionId, UserId,
+};
+
+fn state(row: &Row<'_>, at: usize) -> Result<State, LedgerError> {
+    let what = "enrolment.state";
+    State::from_code(get(row, at, what)?).ok_or(LedgerError::Damaged { what })
+}
+
+pub(super) fn recall(
+    conn: &Connection,
+    info: CsrInfoHash,
+) -> Result<Option<Remembered>, LedgerError> {
+    // The latest counts: earlier ones of the same request were freed, or it would not have been admitted again.
+    first(
+        conn,
+        "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, e.tenant, e.device, e.user, \
+         e.profile FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
+         WHERE e.info_hash = ?1 ORDER BY e.id DESC LIMIT 1",
+        [info.as_bytes()],
+        |row| {
+            let certificate = match get::<Option<i64>>(row, 2, "certificate.issued_at")? {
+                None => None,
+                Some(issued_at) => Some(RememberedCertificate {
+                    certificate: certificate::der(row, 1)?,
+                    issued_at: Timestamp::from_seconds(issued_at),
+                    revoked: get(row, 3, "certificate.revoked_at")?,
+                }),
+            };
+            Ok(Remembered {
+                state: state(row, 0)?,
+                certificate,
+                denied: denial::any(
+                    conn,
+                    &get::<String>(row, 4, "enrolment.tenant")?,
+                    &get::<String>(row, 5, "enrolment.device")?,
+                    get::<Option<String>>(row, 6, "enrolment.user")?.as_deref(),
+                    &get::<String>(row, 7, "enrolment.profile")?,
+                )?,
+            })
+        },
+    )
+}
+
+pub(super) fn admit(
+    conn: &Connection,
+    tally: &mut Tally,
+    intent: &Intent,
+    per_hour: u32,
+    settings: &LedgerSettings,
+) -> Result<Admitted, LedgerError> {
+    let facts = facts(conn, intent)?;
+    match judge_admission(intent, per_hour, &facts, settings) {
+        Verdict::Admit => {
+            count_admission(conn, intent.at)?;
+            insert(conn, intent).map(Admitted::Yes)
+        }
+        Verdict::Refuse(reason) => Ok(Admitted::No(reason)),
+        Verdict::Breach { row, nth } => {
+            change(conn, "UPDATE enrolment SET breaches = ?2 WHERE id = ?1", params![row, nth])?;
+            outbox::insert(conn, &report::breach(intent, row, nth, intent.at))?;
+            Tally::add(&mut tally.refused);
+            Ok(Admitted::No(Reason::ChallengeAlreadyUsed))
+        }
+        Verdict::Mismatch(reason) => {
+            let denied = Mismatch::of_intent(intent, reason);
+            mismatch::count(conn, tally, &denied, settings.max_mismatches, intent.at)?;
+            Ok(Admitted::No(reason))
+        }
+        Verdict::Brake => {
+            let quiet_since = intent.at.minus(BRAKE_WINDOW);
+            if ledger_row::raise_brake_alarm(conn, intent.at, quiet_since)? {
+                outbox::insert(conn, &report::brake_engaged(per_hour, intent.at))?;
+            }
+            Ok(Admitted::No(Reason::IssuanceBrakeEngaged))
+        }
+    }
+}
+
+fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> {
+    let prior = first(
+        conn,
+        "SELECT id, info_hash, state, breaches FROM enrolment \
+         WHERE tenant = ?1 AND challenge = ?2 AND state <> 5",
+        params![intent.tenant.as_str(), intent.challenge.as_bytes()],
+        |row| {
+            Ok(PriorUse {
+                row: get(row, 0, "enrolment.id")?,
+                info: get(row, 1, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
+                state: state(row, 2)?,
+                breaches: number(row, 3, "enrolment.breaches")?,
+            })
+        },
+    )?;
+    let spki_hash = intent.spki.hash();
+    let key_of_another = exists(
+        conn,
+        "SELECT 1 FROM certificate WHERE spki_hash = ?1 AND (tenant <> ?2 OR device <> ?3) \
+         UNION ALL SELECT 1 FROM enrolment WHERE state <= 2 AND spki_hash = ?1 \
+         AND (tenant <> ?2 OR device <> ?3)",
+        params![spki_hash.as_bytes(), intent.tenant.as_str(), intent.device.as_str()],
+    )?;
+    let since = intent.at.minus(BRAKE_WINDOW).seconds().div_euclid(BRAKE_SLOT);
+    let admitted_last_hour = first(
+        conn,
+        "SELECT coalesce(sum(admitted), 0) FROM admission_rate WHERE slot >= ?1",
+        [since],
+        |row| number(row, 0, "admission_rate.admitted"),
+    )?
+    .unwrap_or(0);
+    Ok(AdmitFacts {
+        prior,
+        mismatches: mismatch::read(conn, &intent.tenant, intent.challenge)?
+            .map_or(0, |(count, _)| count),
+        pruned_through: ledger_row::pruned_through(conn)?,
+        denied: denial::any(
+            conn,
+            intent.tenant.as_str(),
+            intent.device.as_str(),
+            intent.user.as_ref().map(UserId::as_str),
+            intent.profile.as_str(),
+        )?,
+        key_of_another,
+        admitted_last_hour,
+    })
+}
+
+fn count_admission(conn: &Connection, at: Timestamp) -> Result<(), LedgerError> {
+    change(
+        conn,
+        "INSERT INTO admission_rate (slot, admitted) VALUES (?1, 1) \
+         ON CONFLICT DO UPDATE SET admitted = admitted + 1",
+        [at.seconds().div_euclid(BRAKE_SLOT)],
+    )?;
+    Ok(())
+}
+
+fn insert(conn: &Connection, intent: &Intent) -> Result<i64, LedgerError> {
+    change(
+        conn,
+        "INSERT INTO enrolment (state, tenant, challenge, expires_at, device, profile, user, audience, \
+         info_hash, spki, spki_hash, signer, transaction_id, serial, expected, admitted_at) \
+         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+        params![
+            intent.tenant.as_str(),
+            intent.challenge.as_bytes(),
+            intent.expires_at.seconds(),
+            intent.device.as_str(),
+            intent.profile.as_str(),
+            intent.user.as_ref().map(UserId::as_str),
+            intent.audience.as_str(),
+            intent.info.as_bytes(),
+            intent.spki.as_der(),
+            intent.spki.hash().as_bytes(),
+            intent.signer.as_bytes(),
+            intent.transaction.as_str(),
+            intent.serial.as_ref().map(SerialNumber::as_content),
+            intent.expected,
+            intent.at.seconds(),
+        ],
+    )?;
+    Ok(conn.last_insert_rowid())
+}
+
+pub(super) fn settle(
+    conn: &Connection,
+    tally: &mut Tally,
+    row: i64,
+    intent: &Intent,
+    settlement: &Settlement,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let (state, certificate, event) = match settlement {
+        Settlement::Recorded(der, found) => {
+            Tally::add(&mut tally.issued);
+            let certificate = certificate::insert(conn, intent, der, Standing::Issued, now)?;
+            (State::Issued, Some(certificate), Some(report::issued(intent, row, der, *found, now)))
+        }
+        Settlement::Withheld(der, detail) => {
+            Tally::add(&mut tally.withheld);
+            let certificate = certificate::insert(conn, intent, der, Standing::Withheld, now)?;
+            let event = report::withheld(intent, row, der, detail, now);
+            (State::Withheld, Some(certificate), Some(event))
+        }
+        Settlement::Freed(reason, detail) => {
+            Tally::add(&mut tally.failed);
+            // What was not issued does not count towards the brake.
+            change(
+                conn,
+                "UPDATE admission_rate SET admitted = admitted - 1 WHERE slot = ?1 AND admitted > 0",
+                [intent.at.seconds().div_euclid(BRAKE_SLOT)],
+            )?;
+            let event = report::failed(intent, row, *reason, detail, now);
+            (State::Freed, None, Some(event))
+        }
+        Settlement::Unknown => (State::Unknown, None, None),
+        Settlement::Orphan(detail) => {
+            Tally::add(&mut tally.withheld);
+            let event = report::possible_orphan(intent, row, detail, now);
+            (State::Orphan, None, Some(event))
+        }
+    };
+    let settled_at = (state != State::Unknown).then_some(now.seconds());
+    let changed = change(
+        conn,
+        "UPDATE enrolment SET state = ?2, certificate = ?3, settled_at = ?4 \
+         WHERE id = ?1 AND state <= 1",
+        params![row, state.code(), certificate, settled_at],
+    )?;
+    if changed != 1 {
+        // The certificate's row is undone with this job.
+        return Err(LedgerError::AlreadySettled);
+    }
+    event.map_or(Ok(()), |event| outbox::insert(conn, &event))
+}
+
+pub(super) fn unsettled(conn: &Connection) -> Result<Vec<OpenIntent>, LedgerError> {
+    // The first condition is the index's.
+    list(
+        conn,
+        "SELECT id, state, tenant, challenge, expires_at, device, profile, user, audience, info_hash, \
+         spki, signer, transaction_id, serial, expected, admitted_at FROM enrolment \
+         WHERE state <= 2 AND state <= 1 ORDER BY id",
+        [],
+        |row| {
+            let damaged = |what| LedgerError::Damaged { what };
+            Ok(OpenIntent {
+                row: get(row, 0, "enrolment.id")?,
+                state: state(row, 1)?,
+                intent: Intent {
+                    tenant: id(row, 2, "enrolment.tenant", TenantId::new)?,
+                    challenge: get(row, 3, "enrolment.challenge").map(ChallengeId::from_bytes)?,
+                    expires_at: time(row, 4, "enrolment.expires_at")?,
+                    device: id(row, 5, "enrolment.device", DeviceId::new)?,
+                    profile: id(row, 6, "enrolment.profile", ProfileId::new)?,
+                    user: optional_id(row, 7, "enrolment.user", UserId::new)?,
+                    audience: id(row, 8, "enrolment.audience", GatewayGroupId::new)?,
+                    info: get(row, 9, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
+                    spki: SpkiDer::parse(&get::<Vec<u8>>(row, 10, "enrolment.spki")?)
+                        .map_err(|_| damaged("enrolment.spki"))?,
+                    signer: get(row, 11, "enrolment.signer").map(SpkiHash::from_bytes)?,
+                    transaction: id(row, 12, "enrolment.transaction_id", TransactionId::new)?,
+                    serial: get::<Option<Vec<u8>>>(row, 13, "enrolment.serial")?
+                        .map(|octets| SerialNumber::from_content(&octets))
+                        .transpose()
+                        .map_err(|_| damaged("enrolment.serial"))?,
+                    expected: get(row, 14, "enrolment.expected")?,
+                    at: time(row, 15, "enrolment.admitted_at")?,
+                },
+            })
+        },
+    )
+}
+
+/// Forgets what no opener accepts any more and no retry asks for.
+pub(super) fn prune(
+    conn: &Connection,
+    retry_window: Duration,
+    now: Timestamp,
+) -> Result<u64, LedgerError> {
+    let horizon = now.minus(MAX_SKEW).minus(retry_window).seconds();
+    // Recovery may have recorded a certificate long after the challenge's expiry: its own window counts.
+    let settled_by = now.minus(retry_window).seconds();
+    let latest = first(
+        conn,
+        "SELECT max(expires_at) FROM (\
+         SELECT expires_at FROM enrolment WHERE expires_at < ?1 AND state >= 3 AND settled_at < ?2 \
+         UNION ALL SELECT expires_at FROM mismatch WHERE expires_at < ?1)",
+        params![horizon, settled_by],
+        |row| get::<Option<i64>>(row, 0, "enrolment.expires_at"),
+    )?
+    .flatten();
+    let Some(latest) = latest else { return Ok(0) };
+    change(conn, "UPDATE ledger SET pruned_through = ?1 WHERE pruned_through < ?1", [latest])?;
+    let uses = change(
+        conn,
+        "DELETE FROM enrolment WHERE expires_at < ?1 AND state >= 3 AND settled_at < ?2",
+        params![horizon, settled_by],
+    )?;
+    let mismatches = change(conn, "DELETE FROM mismatch WHERE expires_at < ?1", [horizon])?;
+    let slot = now.minus(BRAKE_WINDOW).seconds().div_euclid(BRAKE_SLOT);
+    change(conn, "DELETE FROM admission_rate WHERE slot < ?1", [slot])?;
+    Ok(u64::try_from(uses.saturating_add(mismatches)).unwrap_or(u64::MAX))
+}

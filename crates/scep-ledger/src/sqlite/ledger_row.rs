@@ -1,0 +1,71 @@
+//! The one row about the ledger itself, and what operators did to it.
+
+use super::outbox;
+use super::row::{change, first, number, time};
+use crate::LedgerError;
+use crate::inventory::Counters;
+use crate::report;
+use rusqlite::{Connection, params};
+use scep_types::Timestamp;
+
+const GONE: LedgerError = LedgerError::Damaged { what: "ledger" };
+
+pub(super) fn reset_clock(
+    conn: &Connection,
+    from: Timestamp,
+    to: Timestamp,
+    operator: &str,
+) -> Result<(), LedgerError> {
+    change(
+        conn,
+        "INSERT INTO audit (action, operator, old_value, new_value, at) \
+         VALUES ('clock-reset', ?1, ?2, ?3, ?3)",
+        params![operator, from.seconds(), to.seconds()],
+    )?;
+    let nth = conn.last_insert_rowid();
+    change(conn, "UPDATE ledger SET high_water = ?1", [to.seconds()])?;
+    outbox::insert(conn, &report::clock_reset(nth, from, to, operator, to))
+}
+
+pub(super) fn counters(conn: &Connection) -> Result<Counters, LedgerError> {
+    first(
+        conn,
+        "SELECT issued, delivered, refused, failed, withheld, \
+         (SELECT count(*) FROM enrolment WHERE state <= 2 AND state <= 1), \
+         (SELECT count(*) FROM outbox) FROM ledger",
+        [],
+        |row| {
+            Ok(Counters {
+                issued: number(row, 0, "ledger.issued")?,
+                delivered: number(row, 1, "ledger.delivered")?,
+                refused: number(row, 2, "ledger.refused")?,
+                failed: number(row, 3, "ledger.failed")?,
+                withheld: number(row, 4, "ledger.withheld")?,
+                unsettled: number(row, 5, "enrolment.state")?,
+                outbox: number(row, 6, "outbox.sequence")?,
+            })
+        },
+    )?
+    .ok_or(GONE)
+}
+
+/// Whether the brake's alarm is due; if so, it counts as raised.
+pub(super) fn raise_brake_alarm(
+    conn: &Connection,
+    now: Timestamp,
+    quiet_since: Timestamp,
+) -> Result<bool, LedgerError> {
+    let raised = change(
+        conn,
+        "UPDATE ledger SET last_brake_alarm = ?1 WHERE last_brake_alarm <= ?2",
+        params![now.seconds(), quiet_since.seconds()],
+    )?;
+    Ok(raised == 1)
+}
+
+pub(super) fn pruned_through(conn: &Connection) -> Result<Timestamp, LedgerError> {
+    first(conn, "SELECT pruned_through FROM ledger", [], |row| {
+        time(row, 0, "ledger.pruned_through")
+    })?
+    .ok_or(GONE)
+}

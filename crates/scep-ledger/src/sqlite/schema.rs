@@ -1,0 +1,180 @@
+//! The tables, and how an older ledger becomes a newer one.
+
+use super::engine;
+use crate::LedgerError;
+use rusqlite::Connection;
+
+/// "SCEP": tells a ledger from another program's database.
+pub(super) const APPLICATION_ID: i64 = 0x5343_4550;
+
+/// One step per schema version, each run once and in order. A released step is never edited.
+const MIGRATIONS: &[&str] = &[V1];
+
+/// The newest schema known here.
+pub(super) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+const V1: &str = "
+-- The ledger itself: one row.
+CREATE TABLE ledger (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    ledger_id BLOB NOT NULL CHECK (length(ledger_id) = 16),
+    high_water INTEGER NOT NULL,
+    pruned_through INTEGER NOT NULL,
+    acknowledged INTEGER NOT NULL,
+    last_brake_alarm INTEGER NOT NULL,
+    issued INTEGER NOT NULL,
+    delivered INTEGER NOT NULL,
+    refused INTEGER NOT NULL,
+    failed INTEGER NOT NULL,
+    withheld INTEGER NOT NULL
+) STRICT;
+
+-- One row per admission: the use of a challenge and the intent to issue. Rows of freed challenges stay for a
+-- while, so that a row's number never means another intent.
+CREATE TABLE enrolment (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 5),
+    tenant TEXT NOT NULL,
+    challenge BLOB NOT NULL CHECK (length(challenge) = 16),
+    expires_at INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    user TEXT,
+    audience TEXT NOT NULL,
+    info_hash BLOB NOT NULL CHECK (length(info_hash) = 32),
+    spki BLOB NOT NULL,
+    spki_hash BLOB NOT NULL CHECK (length(spki_hash) = 32),
+    signer BLOB NOT NULL CHECK (length(signer) = 32),
+    transaction_id TEXT NOT NULL,
+    serial BLOB,
+    expected BLOB NOT NULL,
+    admitted_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    certificate INTEGER REFERENCES certificate (id),
+    breaches INTEGER NOT NULL DEFAULT 0,
+    CHECK ((state IN (3, 4)) = (certificate IS NOT NULL))
+) STRICT;
+-- Single use: a challenge that was not freed has one row.
+CREATE UNIQUE INDEX enrolment_use ON enrolment (tenant, challenge) WHERE state <> 5;
+CREATE INDEX enrolment_info ON enrolment (info_hash);
+-- Keys that may become certified, and what recovery looks for. Once settled, the certificate's row tells.
+CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state <= 2;
+CREATE INDEX enrolment_expiry ON enrolment (expires_at);
+
+-- The inventory. Never pruned, and complete without the enrolments, which are.
+CREATE TABLE certificate (
+    id INTEGER PRIMARY KEY,
+    standing INTEGER NOT NULL CHECK (standing IN (0, 1)),
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    user TEXT,
+    challenge BLOB NOT NULL CHECK (length(challenge) = 16),
+    transaction_id TEXT NOT NULL,
+    signer BLOB NOT NULL CHECK (length(signer) = 32),
+    fingerprint BLOB NOT NULL CHECK (length(fingerprint) = 32),
+    spki_hash BLOB NOT NULL CHECK (length(spki_hash) = 32),
+    der BLOB NOT NULL,
+    not_after INTEGER NOT NULL,
+    issued_at INTEGER NOT NULL,
+    delivered INTEGER CHECK (delivered IN (0, 1)),
+    delivered_at INTEGER,
+    revoked_at INTEGER,
+    revocation_reason INTEGER,
+    CHECK ((revoked_at IS NULL) = (revocation_reason IS NULL))
+) STRICT;
+CREATE UNIQUE INDEX certificate_fingerprint ON certificate (fingerprint);
+CREATE INDEX certificate_key ON certificate (spki_hash);
+
+-- Denials counted against a challenge.
+CREATE TABLE mismatch (
+    tenant TEXT NOT NULL,
+    challenge BLOB NOT NULL CHECK (length(challenge) = 16),
+    count INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (tenant, challenge)
+) STRICT, WITHOUT ROWID;
+
+-- Admissions per minute, for the brake.
+CREATE TABLE admission_rate (
+    slot INTEGER PRIMARY KEY,
+    admitted INTEGER NOT NULL
+) STRICT;
+
+-- Events for the issuer. AUTOINCREMENT: the number of an acknowledged event is not used again.
+CREATE TABLE outbox (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    kind TEXT NOT NULL,
+    tenant TEXT,
+    device TEXT,
+    idempotency_key TEXT NOT NULL,
+    body TEXT NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+
+-- What the issuer has disabled: 0 device, 1 user, 2 profile.
+CREATE TABLE denial (
+    kind INTEGER NOT NULL CHECK (kind IN (0, 1, 2)),
+    tenant TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    denied_at INTEGER NOT NULL,
+    PRIMARY KEY (kind, tenant, subject)
+) STRICT, WITHOUT ROWID;
+
+-- What operators did to the ledger.
+CREATE TABLE audit (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    action TEXT NOT NULL,
+    operator TEXT NOT NULL,
+    old_value INTEGER NOT NULL,
+    new_value INTEGER NOT NULL,
+    at INTEGER NOT NULL
+) STRICT;
+";
+
+/// The schema version, 0 for an empty database.
+pub(super) fn version(conn: &Connection) -> Result<i64, LedgerError> {
+    let tables: i64 = conn
+        .query_row("SELECT count(*) FROM sqlite_schema WHERE name = 'schema_version'", [], |row| {
+            row.get(0)
+        })
+        .map_err(engine("read the schema"))?;
+    if tables == 0 {
+        return Ok(0);
+    }
+    conn.query_row("SELECT coalesce(max(version), 0) FROM schema_version", [], |row| row.get(0))
+        .map_err(engine("read the schema"))
+}
+
+/// Brings the schema up to date, each step in a transaction of its own; makes the ledger's row when it is new.
+pub(super) fn migrate(conn: &mut Connection, found: i64) -> Result<(), LedgerError> {
+    let failed = engine("bring the schema up to date");
+    let from = usize::try_from(found).unwrap_or(usize::MAX);
+    for (at, step) in MIGRATIONS.iter().enumerate().skip(from) {
+        let version = i64::try_from(at).unwrap_or(i64::MAX).saturating_add(1);
+        let work = |conn: &mut Connection| -> rusqlite::Result<()> {
+            let unit = conn.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+            if version == 1 {
+                unit.execute_batch(
+                    "CREATE TABLE schema_version (version INTEGER PRIMARY KEY) STRICT;",
+                )?;
+                unit.pragma_update(None, "application_id", APPLICATION_ID)?;
+            }
+            unit.execute_batch(step)?;
+            unit.execute("INSERT INTO schema_version (version) VALUES (?1)", [version])?;
+            unit.commit()
+        };
+        work(conn).map_err(&failed)?;
+    }
+    let made: i64 =
+        conn.query_row("SELECT count(*) FROM ledger", [], |row| row.get(0)).map_err(&failed)?;
+    if made == 0 {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).map_err(|_| LedgerError::Randomness)?;
+        conn.execute("INSERT INTO ledger VALUES (1, ?1, 0, 0, 0, -1000000, 0, 0, 0, 0, 0)", [id])
+            .map_err(&failed)?;
+    }
+    Ok(())
+}
