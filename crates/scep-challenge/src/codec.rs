@@ -210,13 +210,13 @@ fn read_expectation(tlv: &Tlv<'_>) -> Result<Expectation, ClaimsError> {
     if expectation.subject.is_empty() && expectation.subject_alt_names.is_empty() {
         return Err(ClaimsError::Nameless);
     }
-    if let Renewal::Certificate { window } = expectation.renewal {
-        if window >= expectation.validity {
-            return Err(ClaimsError::RenewalWindow {
-                window: window.as_secs(),
-                validity: expectation.validity.as_secs(),
-            });
-        }
+    if let Renewal::Certificate { window } = expectation.renewal
+        && window >= expectation.validity
+    {
+        return Err(ClaimsError::RenewalWindow {
+            window: window.as_secs(),
+            validity: expectation.validity.as_secs(),
+        });
     }
     check_sids(&expectation)?;
     Ok(expectation)
@@ -319,10 +319,10 @@ fn check_sids(expectation: &Expectation) -> Result<(), ClaimsError> {
     }
     let mut from_uri = None;
     for name in &expectation.subject_alt_names {
-        if let Some(sid) = Sid::from_uri(name)? {
-            if from_uri.replace(sid).is_some() {
-                return Err(SidError::Twice("security identifier URI").into());
-            }
+        if let Some(sid) = Sid::from_uri(name)?
+            && from_uri.replace(sid).is_some()
+        {
+            return Err(SidError::Twice("security identifier URI").into());
         }
     }
     match (from_extension, from_uri) {

@@ -1,4 +1,10 @@
 //! OpenSSL as a second reader of both layers: what FORMAT.md, section 8 describes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
 
 use core::time::Duration;
 use scep_challenge::*;

@@ -1,4 +1,10 @@
 //! Reads the published vectors as another implementation would: FORMAT.md, the files, the public API.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a panic is how a test fails"
+)]
 
 mod common;
 
