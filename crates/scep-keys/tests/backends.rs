@@ -1,4 +1,10 @@
 //! The two back ends are each other's oracle: what one does the other undoes, and both refuse the same.
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a helper of tests may panic as a test may"
+)]
 
 use scep_keys::{AwsLc, Backend, PureRust, SoftwareKey};
 use scep_types::{
@@ -283,5 +289,41 @@ fn random_octets_differ() {
         provider.random(&mut a).unwrap();
         provider.random(&mut b).unwrap();
         assert_ne!(a, b);
+    }
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(64))]
+
+    /// Whatever was encrypted and whatever length is expected, both give the plaintext when the lengths agree, and
+    /// leave the key alone when they do not.
+    #[test]
+    fn attack_21_both_reject_in_the_same_cases(
+        sent in proptest::collection::vec(0_u8.., 0..60),
+        expected in 0_usize..60,
+        same in 0_u8..2,
+        padding in proptest::sample::select(&PADDINGS[..]),
+    ) {
+        let expected = if same == 1 { sent.len() } else { expected };
+        let ciphertext = PureRust.rsa_encrypt(RSA.public(), padding, &sent).unwrap();
+        for key in RSA.rsa() {
+            let mut got = filled(expected);
+            key.decrypt_key(padding, &ciphertext, &mut got).unwrap();
+            let wanted = if sent.len() == expected { sent.clone() } else { vec![0xa5; expected] };
+            proptest::prop_assert_eq!(got.expose(), &wanted);
+        }
+    }
+
+    /// Random octets decrypt to no key, and never to an error.
+    #[test]
+    fn attack_21_random_ciphertexts_leave_the_random_key(
+        ciphertext in proptest::collection::vec(0_u8.., 256),
+        padding in proptest::sample::select(&PADDINGS[..]),
+    ) {
+        for key in RSA.rsa() {
+            let mut got = filled(32);
+            proptest::prop_assert_eq!(key.decrypt_key(padding, &ciphertext, &mut got), Ok(()));
+            proptest::prop_assert_eq!(got.expose(), &vec![0xa5; 32]);
+        }
     }
 }

@@ -1,4 +1,5 @@
 //! Our signers make certificates through x509-cert's builder, and OpenSSL accepts them.
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as a test may")]
 
 mod support;
 

@@ -1,4 +1,5 @@
 //! Each purpose has its own key.
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as a test may")]
 
 use scep_keys::{AwsLc, SharedKey, SoftwareKey, danger, distinct_keys};
 use scep_types::{CryptoProvider, KeyAlgorithm, KeyError, SignatureScheme, SpkiDer};

@@ -1,4 +1,5 @@
 //! Keys of 1024 bits: old devices have them, so signatures by them can be verified. Whether they may be is policy.
+#![allow(clippy::unwrap_used, reason = "a helper of tests may panic as a test may")]
 
 use scep_keys::{AwsLc, PureRust};
 use scep_types::{CryptoProvider, KeyAlgorithm, SignatureInvalid, SignatureScheme, SpkiDer};
