@@ -3,26 +3,22 @@
 //! The outer function ([`Gateway::pki_operation`]) answers, logs and counts on every way out; the inner ones
 //! only decide. Everything pure comes before the challenge is spent; spending it is the last step before the CA.
 
-use crate::answer::answer;
 use crate::gateway::{Endpoint, Gateway, ReplyCertificates, SignerRule};
-use crate::pool::{Place, PoolError};
+use crate::pool::Place;
+use crate::refusal::{Refusal, Whose, differences, refusal_text};
 use crate::trace::{Outcome, Stage, Trace};
 use core::time::Duration;
-use scep_ca::{Found, IssueError, Wanted};
-use scep_challenge::{ChallengeClaims, VerifiedClaims};
-use scep_ledger::{
-    Admission, AdmitError, Denied, IssuePermit, LedgerError, Recall, Recoverable, Releasable,
-    Unsettled,
-};
+use scep_ca::IssueError;
+use scep_challenge::VerifiedClaims;
+use scep_ledger::{Admission, AdmitError, Denied, IssuePermit, Recall, Releasable, Unsettled};
 use scep_message::{
-    FailureContext, MessageError, MessageType, PkiMessage, ReplyChain, ReplyContext, Request,
-    SignedRequest, salvage,
+    FailureContext, PkiMessage, ReplyChain, ReplyContext, Request, SignedRequest, salvage,
 };
 use scep_pkcs10::{Csr, UnprovenCsr, check_key};
-use scep_policy::{Approval, Conforming, FieldReport, InertContent, RetryKey, decide};
+use scep_policy::{Approval, Conforming, InertContent, RetryKey, decide};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, Fault, ProfileId, Reason,
-    ReleasedCertificate, TenantId, Timestamp, TransactionId,
+    CertificateDer, CertificateFingerprint, DeviceId, Fault, Reason, ReleasedCertificate, TenantId,
+    Timestamp, TransactionId,
 };
 
 /// What a PKIOperation is answered with.
@@ -34,76 +30,6 @@ pub(crate) enum PkiAnswer {
     Unanswerable,
     /// The queue is full.
     Overloaded,
-}
-
-/// A reason against, with what the operator needs.
-#[derive(Debug)]
-struct Refusal {
-    reason: Reason,
-    detail: Option<String>,
-    fields: Vec<FieldReport>,
-    /// Whose challenge it was, where one was verified.
-    whose: Option<Whose>,
-    /// The algorithm's name, where one is not served.
-    algorithm: Option<String>,
-}
-
-impl Refusal {
-    fn new(reason: Reason, detail: impl core::fmt::Display) -> Self {
-        Self { detail: Some(detail.to_string()), ..Self::from(reason) }
-    }
-}
-
-impl From<Reason> for Refusal {
-    fn from(reason: Reason) -> Self {
-        Self { reason, detail: None, fields: Vec::new(), whose: None, algorithm: None }
-    }
-}
-
-/// The ids of a verified challenge, for the trace.
-#[derive(Clone, Debug)]
-struct Whose {
-    tenant: TenantId,
-    device: DeviceId,
-    profile: ProfileId,
-    challenge: ChallengeId,
-}
-
-impl Whose {
-    fn of(claims: &ChallengeClaims) -> Self {
-        Self {
-            tenant: claims.tenant.clone(),
-            device: claims.device.clone(),
-            profile: claims.profile.clone(),
-            challenge: claims.challenge_id,
-        }
-    }
-
-    fn note(self, trace: &mut Trace) {
-        trace.tenant = Some(self.tenant);
-        trace.device = Some(self.device);
-        trace.profile = Some(self.profile);
-        trace.challenge = Some(self.challenge);
-    }
-}
-
-impl From<LedgerError> for Refusal {
-    fn from(error: LedgerError) -> Self {
-        Self::new(Reason::LedgerUnavailable, error)
-    }
-}
-
-impl From<PoolError> for Refusal {
-    fn from(error: PoolError) -> Self {
-        Self::new(Reason::InternalError, error)
-    }
-}
-
-impl From<MessageError> for Refusal {
-    fn from(error: MessageError) -> Self {
-        let algorithm = error.algorithm().map(str::to_owned);
-        Self { algorithm, ..Self::new(error.reason(), error) }
-    }
 }
 
 /// What is known of whom to answer.
@@ -164,7 +90,7 @@ impl Gateway {
             trace.detail.clone_from(&refusal.detail);
             trace.fields.clone_from(&refusal.fields);
             if let Some(whose) = &refusal.whose {
-                whose.clone().note(trace);
+                (**whose).clone().note(trace);
             }
         }
         self.seal(&place, endpoint, intake.context, granted, trace).await
@@ -297,12 +223,16 @@ impl Gateway {
         now: Timestamp,
         trace: &mut Trace,
     ) -> Result<Granted, Refusal> {
-        trace.tenant = Some(releasable.tenant().clone());
-        trace.device = Some(releasable.device().clone());
-        trace.profile = Some(releasable.profile().clone());
-        trace.challenge = Some(releasable.challenge());
-        let (tenant, device) = (releasable.tenant(), releasable.device());
-        self.check_signer(endpoint, csr, signer, tenant, device, now).await?;
+        let fingerprint = releasable.certificate().fingerprint();
+        let ledger = &self.inner.parts.ledger;
+        let Some(owner) = ledger.live_certificate(fingerprint, now).await? else {
+            return Err(Refusal::new(Reason::ChallengeExpired, "its certificate is not live"));
+        };
+        trace.tenant = Some(owner.tenant.clone());
+        trace.device = Some(owner.device.clone());
+        trace.profile = Some(owner.profile);
+        trace.challenge = Some(owner.challenge);
+        self.check_signer(endpoint, csr, signer, &owner.tenant, &owner.device, now).await?;
         if !self.inner.retries.take(csr.info_hash(), now) {
             return Err(Refusal::new(Reason::RateExceeded, "too many repeats of one request"));
         }
@@ -326,10 +256,10 @@ impl Gateway {
                     .and_then(|_| {
                         let text = csr
                             .challenge_password()
-                            .ok_or(Refusal::from(Reason::ChallengePasswordMissing))?;
+                            .ok_or_else(|| Refusal::from(Reason::ChallengePasswordMissing))?;
                         parts.opener.open(text.expose(), now, &*parts.provider).map_err(|error| {
                             Refusal {
-                                whose: error.claims().map(Whose::of),
+                                whose: error.claims().map(|claims| Box::new(Whose::of(claims))),
                                 ..Refusal::new(error.reason(), error)
                             }
                         })
@@ -354,7 +284,7 @@ impl Gateway {
         let whose = Whose::of(claims);
         self.check_signer(endpoint, csr, signer, &claims.tenant, &claims.device, now)
             .await
-            .map_err(|refusal| Refusal { whose: Some(whose.clone()), ..refusal })?;
+            .map_err(|refusal| Refusal { whose: Some(Box::new(whose.clone())), ..refusal })?;
         let denials = self.denials();
         let inert = InertContent::Discard;
         let denial = match decide(csr, challenge, &parts.site_rules, &denials, inert, now) {
@@ -373,13 +303,13 @@ impl Gateway {
             reasons: &reasons,
             detail: &detail,
         };
+        let locked = parts.ledger.locked(&claims.tenant, claims.challenge_id, now).await?;
         let count = parts.ledger.count_mismatch(&denied, now).await?;
-        let locked = count > parts.ledger.settings().max_mismatches;
         Err(Refusal {
             reason: if locked { Reason::ChallengeLocked } else { denial.reason() },
             detail: Some(format!("mismatch {count} with this challenge")),
             fields: denial.reports().to_vec(),
-            whose: Some(whose),
+            whose: Some(Box::new(whose)),
             algorithm: None,
         })
     }
@@ -570,69 +500,12 @@ impl Gateway {
             }
         }
     }
-
-    /// Settles the intents that a crash, or a CA's unknown outcome, has left. Looks up and records; never
-    /// issues. Returns how many were settled.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read or written.
-    pub async fn recover(&self) -> Result<usize, LedgerError> {
-        let parts = &self.inner.parts;
-        let now = parts.ledger.effective_now(parts.clock.now()).await?.now;
-        let mut settled: usize = 0;
-        for open in parts.ledger.unsettled().await? {
-            self.settle(open, now).await?;
-            settled = settled.saturating_add(1);
-        }
-        if settled > 0 {
-            tracing::warn!(target: "scep", settled, "settled what an earlier run had left open");
-        }
-        Ok(settled)
-    }
-
-    async fn settle(&self, open: Recoverable, now: Timestamp) -> Result<(), LedgerError> {
-        let parts = &self.inner.parts;
-        let wanted = Wanted { serial: open.serial(), spki: open.spki() };
-        match parts.ca.find(&wanted).await {
-            Ok(Found::Certificate(certificate)) => {
-                parts.ledger.settle_found(open, certificate, now).await
-            }
-            Ok(Found::Nothing) => parts.ledger.settle_nothing(open, now).await,
-            Ok(Found::Unknown) => {
-                let detail = "the CA cannot tell whether it has issued";
-                parts.ledger.settle_orphan(open, detail, now).await
-            }
-            Err(error) => {
-                // It stays open and is looked up again at the next recovery.
-                tracing::error!(target: "scep", %error, "recovery could not ask the CA");
-                Ok(())
-            }
-        }
-    }
 }
 
 /// Whether a failed call may have issued.
 enum IssueOutcome {
     Nothing(String),
     Unknown(String),
-}
-
-/// failInfo and failInfoText with the trace's reference; for an algorithm that is not served, its name.
-fn refusal_text(refusal: &Refusal, trace: &Trace) -> (scep_message::FailInfo, String) {
-    let answer = answer(refusal.reason);
-    let what = match &refusal.algorithm {
-        Some(name) => format!("{}: {name}", answer.text),
-        None => answer.text.to_owned(),
-    };
-    (answer.fail_info, format!("{what} (ref {})", trace.reference))
-}
-
-fn differences(fields: &[FieldReport]) -> String {
-    let refused = fields.iter().filter(|field| field.reason.is_some());
-    let lines: Vec<String> = refused
-        .map(|f| format!("{:?}: expected [{}], got [{}]", f.field, f.expected, f.got))
-        .collect();
-    lines.join("; ")
 }
 
 fn note_signed(signed: &SignedRequest, trace: &mut Trace) {

@@ -5,9 +5,9 @@ use crate::trace::Observer;
 use core::time::Duration;
 use scep_ca::CertificateAuthority;
 use scep_challenge::Opener;
-use scep_cms::{LegacyAlgorithms, Limits};
+
 use scep_ledger::Ledger;
-use scep_message::RaIdentity;
+use scep_message::{LegacyAlgorithms, Limits, RaIdentity};
 use scep_pkcs10::Rules as CsrRules;
 use scep_policy::{Denials, SiteRules};
 use scep_types::{CertificateDer, Clock, CryptoProvider, SpkiHash};

@@ -5,7 +5,7 @@ use crate::enrol::PkiAnswer;
 use crate::gateway::{Endpoint, Gateway};
 use crate::trace::{Outcome, Trace};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
-use hyper::body::{Bytes, Incoming};
+use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
@@ -38,6 +38,7 @@ impl Gateway {
     ) -> Result<(), scep_ledger::LedgerError> {
         self.recover().await?;
         let limits = self.inner.parts.limits;
+        let recovery = self.spawn_recovery();
         let slots = Arc::new(Semaphore::new(limits.connections.clamp(1, 1 << 20)));
         let graceful = GracefulShutdown::new();
         let mut shutdown = core::pin::pin!(shutdown);
@@ -75,6 +76,7 @@ impl Gateway {
             });
         }
         drop(listener);
+        recovery.abort();
         let tracker = &self.inner.tracker;
         tracker.close();
         let finish = async {
@@ -298,6 +300,3 @@ fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Resp
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
     response
 }
-
-/// The chunk type of every body here.
-pub(crate) type Chunk = Bytes;

@@ -9,6 +9,8 @@ mod gateway;
 mod http;
 mod metrics;
 mod pool;
+mod recover;
+mod refusal;
 mod retries;
 mod trace;
 

@@ -1,0 +1,64 @@
+//! Recovery: what a crash, or a CA's unknown outcome, has left open is looked up and recorded. It never issues.
+
+use crate::gateway::Gateway;
+use core::time::Duration;
+use scep_ca::{Found, Wanted};
+use scep_ledger::{LedgerError, Recoverable};
+use scep_types::Timestamp;
+
+/// How often intents that a CA's answer has left open are looked up.
+const RECOVERY_PERIOD: Duration = Duration::from_secs(30);
+
+impl Gateway {
+    /// Settles the intents that a crash, or a CA's unknown outcome, has left. Looks up and records; never
+    /// issues. Returns how many were settled.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read or written.
+    pub async fn recover(&self) -> Result<usize, LedgerError> {
+        let parts = &self.inner.parts;
+        let now = parts.ledger.effective_now(parts.clock.now()).await?.now;
+        let mut settled: usize = 0;
+        for open in parts.ledger.unsettled().await? {
+            self.settle(open, now).await?;
+            settled = settled.saturating_add(1);
+        }
+        if settled > 0 {
+            tracing::warn!(target: "scep", settled, "settled what a crash or a CA had left open");
+        }
+        Ok(settled)
+    }
+
+    /// Looks up again and again what the CA's answers have left open while running.
+    pub(crate) fn spawn_recovery(&self) -> tokio::task::JoinHandle<()> {
+        let gateway = self.clone();
+        tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RECOVERY_PERIOD).await;
+                if let Err(error) = gateway.recover().await {
+                    tracing::error!(target: "scep", %error, "recovery");
+                }
+            }
+        })
+    }
+
+    async fn settle(&self, open: Recoverable, now: Timestamp) -> Result<(), LedgerError> {
+        let parts = &self.inner.parts;
+        let wanted = Wanted { serial: open.serial(), spki: open.spki() };
+        match parts.ca.find(&wanted).await {
+            Ok(Found::Certificate(certificate)) => {
+                parts.ledger.settle_found(open, certificate, now).await.map(drop)
+            }
+            Ok(Found::Nothing) => parts.ledger.settle_nothing(open, now).await,
+            Ok(Found::Unknown) => {
+                let detail = "the CA cannot tell whether it has issued";
+                parts.ledger.settle_orphan(open, detail, now).await
+            }
+            Err(error) => {
+                // It stays open and is looked up again at the next recovery.
+                tracing::error!(target: "scep", %error, "recovery could not ask the CA");
+                Ok(())
+            }
+        }
+    }
+}

@@ -1,0 +1,98 @@
+//! A refusal on its way from where it was found to the answer and the trace.
+
+use crate::answer::answer;
+use crate::pool::PoolError;
+use crate::trace::Trace;
+use scep_challenge::ChallengeClaims;
+use scep_ledger::LedgerError;
+use scep_message::{FailInfo, MessageError};
+use scep_policy::FieldReport;
+use scep_types::{ChallengeId, DeviceId, ProfileId, Reason, TenantId};
+
+/// A reason against, with what the operator needs.
+#[derive(Debug)]
+pub(crate) struct Refusal {
+    pub(crate) reason: Reason,
+    pub(crate) detail: Option<String>,
+    pub(crate) fields: Vec<FieldReport>,
+    /// Whose challenge it was, where one was verified.
+    pub(crate) whose: Option<Box<Whose>>,
+    /// The algorithm's name, where one is not served.
+    pub(crate) algorithm: Option<String>,
+}
+
+impl Refusal {
+    pub(crate) fn new(reason: Reason, detail: impl core::fmt::Display) -> Self {
+        Self { detail: Some(detail.to_string()), ..Self::from(reason) }
+    }
+}
+
+impl From<Reason> for Refusal {
+    fn from(reason: Reason) -> Self {
+        Self { reason, detail: None, fields: Vec::new(), whose: None, algorithm: None }
+    }
+}
+
+/// The ids of a verified challenge, for the trace.
+#[derive(Clone, Debug)]
+pub(crate) struct Whose {
+    pub(crate) tenant: TenantId,
+    pub(crate) device: DeviceId,
+    pub(crate) profile: ProfileId,
+    pub(crate) challenge: ChallengeId,
+}
+
+impl Whose {
+    pub(crate) fn of(claims: &ChallengeClaims) -> Self {
+        Self {
+            tenant: claims.tenant.clone(),
+            device: claims.device.clone(),
+            profile: claims.profile.clone(),
+            challenge: claims.challenge_id,
+        }
+    }
+
+    pub(crate) fn note(self, trace: &mut Trace) {
+        trace.tenant = Some(self.tenant);
+        trace.device = Some(self.device);
+        trace.profile = Some(self.profile);
+        trace.challenge = Some(self.challenge);
+    }
+}
+
+impl From<LedgerError> for Refusal {
+    fn from(error: LedgerError) -> Self {
+        Self::new(Reason::LedgerUnavailable, error)
+    }
+}
+
+impl From<PoolError> for Refusal {
+    fn from(error: PoolError) -> Self {
+        Self::new(Reason::InternalError, error)
+    }
+}
+
+impl From<MessageError> for Refusal {
+    fn from(error: MessageError) -> Self {
+        let algorithm = error.algorithm().map(str::to_owned);
+        Self { algorithm, ..Self::new(error.reason(), error) }
+    }
+}
+
+/// failInfo and failInfoText with the trace's reference; for an algorithm that is not served, its name.
+pub(crate) fn refusal_text(refusal: &Refusal, trace: &Trace) -> (FailInfo, String) {
+    let answer = answer(refusal.reason);
+    let what = match &refusal.algorithm {
+        Some(name) => format!("{}: {name}", answer.text),
+        None => answer.text.to_owned(),
+    };
+    (answer.fail_info, format!("{what} (ref {})", trace.reference))
+}
+
+pub(crate) fn differences(fields: &[FieldReport]) -> String {
+    let refused = fields.iter().filter(|field| field.reason.is_some());
+    let lines: Vec<String> = refused
+        .map(|f| format!("{:?}: expected [{}], got [{}]", f.field, f.expected, f.got))
+        .collect();
+    lines.join("; ")
+}
