@@ -243,7 +243,9 @@ mod tests {
         assert_eq!(Sid::from_extension(&critical), Err(SidError::Extension));
         let mut second = extension.value.clone();
         second.extend_from_slice(&[5, 0]);
-        for value in [vec![], vec![0x30, 0], second] {
+        let names = extension.value.get(2..).unwrap();
+        let two_names = tlv::encode(tag::SEQUENCE, &[names, names].concat());
+        for value in [vec![], vec![0x30, 0], second, two_names] {
             let bad = ExtraExtension { value, ..extension.clone() };
             assert_eq!(Sid::from_extension(&bad), Err(SidError::Extension));
         }
@@ -261,6 +263,7 @@ mod tests {
             "tag:microsoft.com,2022-09-14%3Asid:",
             "tag:microsoft.com,2022-09-14:%73id:",
             "tag:microsoft.com,2022-09-14:%2573id:",
+            "tag:example.org,2022-09-14:%252573id:",
             " tag:microsoft.com,2022-09-14:sid:",
             "tag:microsoft.com, 2022-09-14:sid:",
             "tag:microsoft.com,2021-01-01:sid:",
