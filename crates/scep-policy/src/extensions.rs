@@ -1,7 +1,7 @@
 //! The extensions that have a place of their own in these decisions.
 
-use crate::sid;
 use const_oid::ObjectIdentifier;
+use scep_challenge::SID_EXTENSION;
 
 const fn oid(text: &str) -> ObjectIdentifier {
     ObjectIdentifier::new_unwrap(text)
@@ -24,9 +24,9 @@ pub(crate) const COMPARED: [ObjectIdentifier; 4] =
 pub(crate) const CA_ADDS: [ObjectIdentifier; 4] =
     [SUBJECT_KEY_ID, AUTHORITY_KEY_ID, CRL_DISTRIBUTION_POINTS, AUTHORITY_INFO_ACCESS];
 
-/// What neither claims nor a CA may add under any rule: each gives a meaning to the certificate that was not
-/// compared, or is compared elsewhere.
-pub(crate) const NEVER: [ObjectIdentifier; 13] = [
+/// What no CA may add under any rule: each gives a meaning to the certificate that nobody has approved, or is
+/// compared value by value.
+pub(crate) const NEVER: [ObjectIdentifier; 12] = [
     KEY_USAGE,
     SUBJECT_ALT_NAME,
     BASIC_CONSTRAINTS,
@@ -41,10 +41,5 @@ pub(crate) const NEVER: [ObjectIdentifier; 13] = [
     oid("1.3.6.1.4.1.311.21.11"),
     oid("1.3.6.1.4.1.311.21.12"),
     // Governed by the rule `sid_domains`.
-    sid::EXTENSION,
-    sid::OBJECT_SID,
+    SID_EXTENSION,
 ];
-
-/// Microsoft's templates: by name and by version 2 reference. No request chooses one.
-pub(crate) const TEMPLATES: [ObjectIdentifier; 2] =
-    [oid("1.3.6.1.4.1.311.20.2"), oid("1.3.6.1.4.1.311.21.7")];

@@ -9,7 +9,6 @@ mod extensions;
 mod report;
 mod request;
 mod rules;
-mod sid;
 
 pub use certificate::{BEGIN_TOLERANCE, Conforming};
 pub use contents::{BACKDATE, CertificateContents};

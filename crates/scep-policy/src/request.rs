@@ -87,7 +87,7 @@ pub(crate) fn compare(
     names(request, claims, findings);
     key(request, claims, findings);
     usages(request, claims, findings);
-    extensions(request, claims, findings);
+    extensions(request, &claims.expectation.extensions, findings);
     attributes(request, inert, findings);
 }
 
@@ -97,8 +97,7 @@ fn targets(claims: &ChallengeClaims, denials: &Denials, findings: &mut Findings<
         let got = if disabled { format!("{id}, disabled by the issuer") } else { id.to_owned() };
         findings.note(field, verdict, || "not disabled".to_owned(), || got);
     };
-    let of = |tenant, id| (tenant, id);
-    let device = of(claims.tenant.clone(), claims.device.clone());
+    let device = (claims.tenant.clone(), claims.device.clone());
     target(Field::Device, denials.devices.contains(&device), claims.device.as_str());
     if let Some(user) = &claims.user {
         let disabled = denials.users.contains(&(claims.tenant.clone(), user.clone()));
@@ -188,8 +187,7 @@ fn usages(request: &Requested<'_>, claims: &ChallengeClaims, findings: &mut Find
     findings.note(Field::ExtendedKeyUsage, verdict, || expected.to_string(), got);
 }
 
-fn extensions(request: &Requested<'_>, claims: &ChallengeClaims, findings: &mut Findings<'_>) {
-    let allowed = claims.expectation.extensions.as_slice();
+fn extensions(request: &Requested<'_>, allowed: &[ExtraExtension], findings: &mut Findings<'_>) {
     let mut seen = BTreeSet::new();
     for got in request.extensions {
         let equal = allowed
@@ -227,5 +225,56 @@ fn attributes(request: &Requested<'_>, inert: InertContent, findings: &mut Findi
             InertContent::Refuse => (Some(Reason::AttributeNotAllowed), "(none)"),
         };
         findings.note(Field::Inert, reason, || expected.to_owned(), || oid.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Keep;
+    use scep_types::SpkiDer;
+
+    /// A request whose parser let one extension through twice.
+    #[test]
+    fn attack_35_an_extension_counts_once_even_when_it_is_allowed() {
+        let allowed = ExtraExtension {
+            oid: ObjectIdentifier::new_unwrap("1.2.3"),
+            critical: false,
+            value: vec![5, 0],
+        };
+        let sent =
+            RequestedExtension { oid: allowed.oid, critical: false, value: allowed.value.clone() };
+        let spki = SpkiDer::from_ec_point(&[4; 65]).unwrap();
+        let subject = DistinguishedName::empty();
+        let refused = |sent: &[RequestedExtension]| {
+            let request = Requested {
+                subject: &subject,
+                subject_alt_names: &[],
+                key_usage: None,
+                extended_key_usages: None,
+                spki: &spki,
+                extensions: sent,
+                attributes: &[],
+                inert: &[],
+                challenge: None,
+            };
+            let mut findings = Findings::new(Keep::Refusals, None);
+            extensions(&request, core::slice::from_ref(&allowed), &mut findings);
+            findings.into_reports().into_iter().map(|r| r.got).collect::<Vec<_>>()
+        };
+        assert!(refused(&[]).is_empty());
+        assert!(refused(core::slice::from_ref(&sent)).is_empty());
+        assert_eq!(refused(&[sent.clone(), sent]), ["1.2.3, 2 octets, a second time"]);
+    }
+
+    #[test]
+    fn attack_30_a_name_twice_on_both_sides_is_no_set() {
+        let a = GeneralName::dns("a.example.org").unwrap();
+        let b = GeneralName::dns("b.example.org").unwrap();
+        assert!(same_names(&[], &[]));
+        assert!(same_names(&[a.clone(), b.clone()], &[b.clone(), a.clone()]));
+        assert!(!same_names(&[a.clone(), a.clone()], &[a.clone(), a.clone()]));
+        assert!(!same_names(&[a.clone(), a.clone()], &[a.clone(), b.clone()]));
+        assert!(!same_names(&[a.clone(), b], core::slice::from_ref(&a)));
     }
 }

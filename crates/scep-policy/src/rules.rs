@@ -12,7 +12,6 @@ mod text;
 
 pub use config::{SiteRulesConfig, SiteRulesError, WildcardRule};
 
-use crate::sid::Domain;
 use const_oid::ObjectIdentifier;
 use core::time::Duration;
 use std::collections::BTreeSet;
@@ -61,7 +60,7 @@ pub enum Rule {
     CommonNameForms,
     /// Names that no certificate has.
     DeniedNames,
-    /// The further extensions that claims may name.
+    /// No further extension but that of a SID. No key in the file: it cannot be changed.
     Extensions,
 }
 
@@ -157,14 +156,13 @@ pub struct SiteRules {
     email_suffixes: Vec<DnsSuffix>,
     upn_suffixes: Vec<DnsSuffix>,
     uri_prefixes: Vec<UriPrefix>,
-    sid_domains: Vec<Domain>,
+    sid_domains: BTreeSet<String>,
     ip_networks: Vec<Network>,
     other_name_types: BTreeSet<ObjectIdentifier>,
     registered_ids: BTreeSet<ObjectIdentifier>,
     subject_attributes: Option<BTreeSet<ObjectIdentifier>>,
     common_name_forms: BTreeSet<NameForm>,
     denied_names: BTreeSet<String>,
-    extensions: BTreeSet<ObjectIdentifier>,
     ca_may_add: Vec<ObjectIdentifier>,
     /// The rules as written, for messages.
     written: SiteRulesConfig,

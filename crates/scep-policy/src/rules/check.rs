@@ -4,9 +4,8 @@ use super::text::{DnsSuffix, ip_octets, is_dns_name, mail_domain};
 use super::{NameForm, Rule, SiteRules, WildcardRule};
 use crate::report::{Field, Findings, list, or_none};
 use crate::request::extension_text;
-use crate::sid::{self, Sid};
 use const_oid::ObjectIdentifier;
-use scep_challenge::ChallengeClaims;
+use scep_challenge::{ChallengeClaims, SID_EXTENSION, Sid, resembles_sid_uri};
 use scep_types::{
     DistinguishedName, ExtendedKeyUsages, GeneralName, KeyAlgorithm, KeyUsages, Reason,
 };
@@ -17,6 +16,9 @@ const UID: ObjectIdentifier = ObjectIdentifier::new_unwrap("0.9.2342.19200300.10
 const EMAIL_ADDRESS: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.1");
 const UNSTRUCTURED_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.2");
 const SERVER_AUTH: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.3.1");
+
+/// Relative ids below this are a domain's built-in accounts and groups: Administrator is 500.
+const FIRST_ORDINARY_RID: u32 = 1000;
 
 /// Notes the results of one run, each under its rule.
 struct Run<'r, 'f, 'c> {
@@ -204,7 +206,7 @@ impl Run<'_, '_, '_> {
                 || oid.to_string(),
             ),
             // Spelt in whatever way, it is for `sids` to judge.
-            GeneralName::Uri(text) if sid::looks_like_sid(text) => {}
+            GeneralName::Uri(text) if resembles_sid_uri(text) => {}
             GeneralName::Uri(text) => self.note(
                 Rule::UriPrefixes,
                 rules.uri_prefixes.iter().any(|p| p.covers(text)),
@@ -295,50 +297,47 @@ impl Run<'_, '_, '_> {
     }
 
     fn extensions(&mut self, claims: &ChallengeClaims) {
-        let rules = self.rules;
         let mut seen = BTreeSet::new();
         for extension in &claims.expectation.extensions {
             let first = seen.insert(extension.oid);
-            let allowed =
-                extension.oid == sid::EXTENSION || rules.extensions.contains(&extension.oid);
             self.note(
                 Rule::Extensions,
-                first && allowed,
-                || list(&rules.extensions),
+                first && extension.oid == SID_EXTENSION,
+                || format!("{SID_EXTENSION} once"),
                 || extension_text(&extension.oid, extension.critical, &extension.value),
             );
         }
     }
 
-    /// At most one SID, in one spelling, wherever it stands.
+    /// At most one SID, in one spelling, wherever it stands; an ordinary account of a domain of the site.
     fn sids(&mut self, claims: &ChallengeClaims) {
         let rules = self.rules;
         let expectation = &claims.expectation;
-        let uris = expectation.subject_alt_names.iter().filter_map(|name| match name {
-            GeneralName::Uri(text) if sid::looks_like_sid(text) => {
-                Some((Sid::from_uri(text), text.clone()))
-            }
-            _ => None,
-        });
+        let uris = expectation
+            .subject_alt_names
+            .iter()
+            .filter(|name| matches!(name, GeneralName::Uri(uri) if resembles_sid_uri(uri)))
+            .map(|name| (Sid::from_uri(name).ok().flatten(), name.to_string()));
         let extensions =
-            expectation.extensions.iter().filter(|e| e.oid == sid::EXTENSION).map(|e| {
-                let text = extension_text(&e.oid, e.critical, &e.value);
-                // Critical, it would break every reader that does not know it.
-                (Sid::from_extension(&e.value).filter(|_| !e.critical), text)
+            expectation.extensions.iter().filter(|e| e.oid == SID_EXTENSION).map(|e| {
+                (Sid::from_extension(e).ok(), extension_text(&e.oid, e.critical, &e.value))
             });
         let (uris, extensions): (Vec<_>, Vec<_>) = (uris.collect(), extensions.collect());
         let agree = uris.len() <= 1
             && extensions.len() <= 1
             && uris.iter().all(|(uri, _)| extensions.iter().all(|(other, _)| uri == other));
         for (sid, text) in uris.iter().chain(&extensions) {
+            let ordinary = |sid: &Sid| {
+                sid.relative_id() >= FIRST_ORDINARY_RID && rules.sid_domains.contains(sid.domain())
+            };
             self.note(
                 Rule::SidDomains,
-                agree && sid.is_some_and(|sid| sid.is_ordinary_in(&rules.sid_domains)),
+                agree && sid.as_ref().is_some_and(ordinary),
                 || {
-                    let domains = list(&rules.written.sid_domains);
+                    let domains = list(&rules.sid_domains);
                     format!("one SID in {domains}, its relative id 1000 or more")
                 },
-                || text.clone(),
+                || sid.as_ref().map_or_else(|| text.clone(), ToString::to_string),
             );
         }
     }

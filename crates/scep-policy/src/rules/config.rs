@@ -3,9 +3,9 @@
 use super::text::{DnsSuffix, Network, UriPrefix};
 use super::{NameForm, SiteRules};
 use crate::extensions;
-use crate::sid::Domain;
 use const_oid::ObjectIdentifier;
 use core::time::Duration;
+use scep_challenge::{Sid, resembles_sid_uri};
 use scep_types::{ExtendedKeyUsages, GeneralName, KeyAlgorithm};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -76,9 +76,6 @@ pub struct SiteRulesConfig {
     /// address or UPN or its local part.
     #[serde(default)]
     pub denied_names: Vec<String>,
-    /// Further extensions that claims may name, OIDs; that of the SID is governed by `sid_domains`.
-    #[serde(default)]
-    pub extensions: Vec<String>,
     /// Extensions that the CA may add besides key identifiers, cRLDistributionPoints and authorityInfoAccess, OIDs.
     #[serde(default)]
     pub ca_may_add: Vec<String>,
@@ -108,7 +105,6 @@ impl SiteRulesConfig {
             subject_attributes: None,
             common_name_forms: None,
             denied_names: Vec::new(),
-            extensions: Vec::new(),
             ca_may_add: Vec::new(),
         }
     }
@@ -225,6 +221,9 @@ fn within(
     if range.contains(&number) { Ok(number) } else { Err(value(key, &number.to_string(), why)) }
 }
 
+/// szOID_NTDS_OBJECTSID, the otherName inside the SID extension.
+const OBJECT_SID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.25.2.1");
+
 const SAN_KINDS: [&str; 8] =
     ["dns", "email", "upn", "uri", "ip", "directory", "otherName", "registeredId"];
 
@@ -232,10 +231,11 @@ fn allowed_extension(text: &str) -> Option<ObjectIdentifier> {
     ObjectIdentifier::new(text).ok().filter(|oid| !extensions::NEVER.contains(oid))
 }
 
-/// What claims may name: neither what a CA sets nor a template.
-fn claimed_extension(text: &str) -> Option<ObjectIdentifier> {
-    allowed_extension(text)
-        .filter(|oid| !extensions::CA_ADDS.contains(oid) && !extensions::TEMPLATES.contains(oid))
+/// `S-1-5-21-a-b-c`: the domain of an account, as [`Sid::domain`] gives it.
+fn sid_domain(text: &str) -> Option<String> {
+    let three = text.strip_prefix("S-1-5-21-")?.split('-').count() == 3;
+    let account: Sid = format!("{text}-1000").parse().ok()?;
+    (three && account.domain() == text).then(|| text.to_owned())
 }
 
 pub(super) fn check(config: SiteRulesConfig) -> Result<SiteRules, SiteRulesError> {
@@ -307,13 +307,13 @@ pub(super) fn check(config: SiteRulesConfig) -> Result<SiteRules, SiteRulesError
             "uri_prefixes",
             &c.uri_prefixes,
             "no prefix that ends on a boundary, such as https://example.org/devices/ or urn:x:y:",
-            |text| UriPrefix::parse(text).filter(|_| !crate::sid::looks_like_sid(text)),
+            |text| UriPrefix::parse(text).filter(|_| !resembles_sid_uri(text)),
         )?,
         sid_domains: each(
             "sid_domains",
             &c.sid_domains,
             "no domain such as S-1-5-21-1-2-3",
-            Domain::parse,
+            sid_domain,
         )?,
         ip_networks: each(
             "ip_networks",
@@ -328,7 +328,8 @@ pub(super) fn check(config: SiteRulesConfig) -> Result<SiteRules, SiteRulesError
             |text| {
                 ObjectIdentifier::new(text)
                     .ok()
-                    .filter(|oid| *oid != GeneralName::UPN && !extensions::NEVER.contains(oid))
+                    // Governed by upn_suffixes and sid_domains.
+                    .filter(|oid| *oid != GeneralName::UPN && *oid != OBJECT_SID)
             },
         )?,
         registered_ids: each("registered_ids", &c.registered_ids, "no OID", |text| {
@@ -356,12 +357,6 @@ pub(super) fn check(config: SiteRulesConfig) -> Result<SiteRules, SiteRulesError
         denied_names: each("denied_names", &c.denied_names, "empty", |text| {
             (!text.trim().is_empty()).then(|| text.to_lowercase())
         })?,
-        extensions: each(
-            "extensions",
-            &c.extensions,
-            "no OID of an extension that claims may name",
-            claimed_extension,
-        )?,
         ca_may_add: each(
             "ca_may_add",
             &c.ca_may_add,
