@@ -1,0 +1,72 @@
+//! Which algorithms a request uses (RFC 8894, 3.5.2).
+
+use crate::error::ClientError;
+use scep_cms::{ContentEncryption, LegacyAlgorithms};
+use scep_message::caps::Capabilities;
+use scep_types::{DigestAlgorithm, SignatureScheme};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Algorithms {
+    pub(crate) scheme: SignatureScheme,
+    pub(crate) encryption: ContentEncryption,
+}
+
+/// AES-128-CBC and SHA-256 where the server has them, as the RFC recommends for interoperability. A server without
+/// SHA-2 or without AES is refused, unless legacy algorithms are accepted.
+pub(crate) fn choose(
+    capabilities: &Capabilities,
+    legacy: LegacyAlgorithms,
+) -> Result<Algorithms, ClientError> {
+    let old = legacy == LegacyAlgorithms::Accept;
+    let digest = if capabilities.sha256 || capabilities.scep_standard {
+        DigestAlgorithm::Sha256
+    } else if capabilities.sha512 {
+        DigestAlgorithm::Sha512
+    } else if capabilities.sha384 {
+        DigestAlgorithm::Sha384
+    } else if old {
+        DigestAlgorithm::Sha1
+    } else {
+        return Err(ClientError::NoCommonAlgorithm { what: "digest" });
+    };
+    let encryption = if capabilities.aes || capabilities.scep_standard {
+        ContentEncryption::Aes128Cbc
+    } else if old {
+        ContentEncryption::DesEde3Cbc
+    } else {
+        return Err(ClientError::NoCommonAlgorithm { what: "content encryption" });
+    };
+    Ok(Algorithms { scheme: digest.rsa_pkcs1(), encryption })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_best_of_what_the_server_has_is_taken() {
+        let choose = |caps: &str, legacy| choose(&Capabilities::parse(caps), legacy);
+        let (refuse, accept) = (LegacyAlgorithms::Refuse, LegacyAlgorithms::Accept);
+        let modern = Algorithms {
+            scheme: SignatureScheme::RsaPkcs1Sha256,
+            encryption: ContentEncryption::Aes128Cbc,
+        };
+        for caps in ["SCEPStandard", "AES\nSHA-256", "AES\r\nsha-256\r\nDES3\nSHA-1\nSHA-512"] {
+            assert_eq!(choose(caps, refuse), Ok(modern), "{caps}");
+            assert_eq!(choose(caps, accept), Ok(modern), "{caps}");
+        }
+        let sha512 = Algorithms { scheme: SignatureScheme::RsaPkcs1Sha512, ..modern };
+        assert_eq!(choose("AES\nSHA-512", refuse), Ok(sha512));
+        let no_digest = ClientError::NoCommonAlgorithm { what: "digest" };
+        let no_cipher = ClientError::NoCommonAlgorithm { what: "content encryption" };
+        let old = Algorithms {
+            scheme: SignatureScheme::RsaPkcs1Sha1,
+            encryption: ContentEncryption::DesEde3Cbc,
+        };
+        for caps in ["", "DES3\nSHA-1"] {
+            assert_eq!(choose(caps, refuse), Err(no_digest.clone()), "{caps}");
+            assert_eq!(choose(caps, accept), Ok(old), "{caps}");
+        }
+        assert_eq!(choose("SHA-256\nDES3", refuse), Err(no_cipher));
+    }
+}
