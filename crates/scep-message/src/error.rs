@@ -133,9 +133,7 @@ impl MessageError {
     #[must_use]
     pub fn reason(&self) -> Reason {
         match self {
-            Self::Signed(error) | Self::Envelope(error) | Self::Degenerate(error) => {
-                reason_of(error)
-            }
+            Self::Signed(error) | Self::Envelope(error) | Self::Degenerate(error) => error.reason(),
             // A messageType that cannot be read is as little served as one that is unknown.
             Self::AttributeMissing { name }
             | Self::AttributeEncoding { name, .. }
@@ -190,17 +188,6 @@ impl MessageError {
             }),
             _ => None,
         }
-    }
-}
-
-fn reason_of(error: &CmsError) -> Reason {
-    match error {
-        CmsError::Algorithm { .. } => Reason::AlgorithmNotSupported,
-        CmsError::SignatureInvalid | CmsError::SignerUnknown => Reason::MessageSignatureInvalid,
-        CmsError::NotForUs => Reason::MessageNotForUs,
-        CmsError::DoesNotOpen => Reason::MessageDecryptionFailed,
-        CmsError::Key(error) => reason_of_key(error),
-        _ => Reason::MessageMalformed,
     }
 }
 

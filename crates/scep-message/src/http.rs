@@ -207,3 +207,216 @@ fn base64_message(raw: &str) -> Result<Vec<u8>, OperationError> {
     }
     LENIENT.decode(base64).map_err(|_| OperationError::Base64)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// Encodes to base64 with `+`, `/` and padding in it, longer than a line of 64 characters.
+    fn message() -> Vec<u8> {
+        [&[0x30, 0x2f, 0xfb, 0xef, 0xff, 0xfe][..], &[0xa5; 43]].concat()
+    }
+
+    fn plain() -> String {
+        general_purpose::STANDARD.encode(message())
+    }
+
+    fn get(message: &str) -> Result<Operation, OperationError> {
+        from_query(&format!("operation=PKIOperation&message={message}"))
+    }
+
+    fn reads(text: &str) {
+        assert_eq!(get(text), Ok(Operation::PkiOperation(message())), "{text}");
+    }
+
+    fn escape_all(text: &str) -> String {
+        text.bytes().map(|b| format!("%{b:02x}")).collect()
+    }
+
+    #[test]
+    fn the_message_of_the_tests_has_every_special_character() {
+        let text = plain();
+        assert!(text.contains('+') && text.contains('/') && text.ends_with('='), "{text}");
+        assert!(text.len() > 64);
+    }
+
+    #[test]
+    fn quirk_01_a_raw_plus_stays_a_plus() {
+        reads(&plain());
+        // What form decoding upstream makes of it, in both spellings of a blank.
+        reads(&plain().replace('+', "%20"));
+        reads(&plain().replace('+', " "));
+    }
+
+    #[test]
+    fn quirk_02_line_ends_in_base64_are_ignored() {
+        let text = plain();
+        let (first, second) = text.split_at(64);
+        reads(&format!("{first}%0A{second}"));
+        reads(&format!("{first}%0A{second}%0A"));
+        reads(&format!("{first}%0D%0A{second}%0d%0a"));
+        reads(&format!("{first}\n{second}\n"));
+    }
+
+    #[test]
+    fn quirk_03_raw_escaped_and_doubly_escaped_are_one() {
+        let text = plain();
+        reads(&text);
+        let once = text.replace('+', "%2B").replace('/', "%2F").replace('=', "%3D");
+        reads(&once);
+        reads(&once.replace("%2B", "%2b").replace("%2F", "%2f").replace("%3D", "%3d"));
+        reads(&once.replace('%', "%25"));
+        reads(&once.replace('%', "%2525"));
+        reads(&escape_all(&text));
+        reads(&escape_all(&once));
+    }
+
+    #[test]
+    fn quirk_04_base64url_and_missing_padding_are_tolerated() {
+        reads(&plain().replace('+', "-").replace('/', "_"));
+        reads(plain().trim_end_matches('='));
+    }
+
+    #[test]
+    fn what_is_not_base64_is_refused() {
+        for bad in ["AA!A", "AAAA=AAA", "A", "%zz", "AB%C3%A9", "AA%00A", "%25252525"] {
+            assert_eq!(get(bad), Err(OperationError::Base64), "{bad}");
+        }
+        // The last octet's unused bits must be zero: one message has one encoding.
+        assert_eq!(get("QQ=="), Ok(Operation::PkiOperation(b"A".to_vec())));
+        assert_eq!(get("QR=="), Err(OperationError::Base64));
+    }
+
+    #[test]
+    fn quirk_08_the_message_of_caps_and_cert_means_nothing() {
+        for message in [
+            "",
+            "&message",
+            "&message=",
+            "&message=0",
+            "&message=default",
+            "&message=CAIdentifier",
+            "&message=SCEP%20Authority",
+            "&message=SCEP Authority",
+            "&message=a&message=b",
+            "&message=R&D+Devices",
+            "&message=%",
+            "&message=50%25",
+        ] {
+            let caps = from_query(&format!("operation=GetCACaps{message}"));
+            assert_eq!(caps, Ok(Operation::GetCaCaps), "{message}");
+            let cert = from_query(&format!("operation=GetCACert{message}"));
+            assert_eq!(cert, Ok(Operation::GetCaCert), "{message}");
+        }
+        assert_eq!(from_query("operation=GetNextCACert"), Ok(Operation::GetNextCaCert));
+    }
+
+    #[test]
+    fn quirk_10_a_post_of_any_operation_is_a_pki_operation() {
+        let body = message();
+        for query in [
+            None,
+            Some(""),
+            Some("operation="),
+            Some("operation=PKIOperation"),
+            // certmonger: the body is the message.
+            Some("operation=PKIOperation&message="),
+            Some("operation=PKIOperation&message=AAAA"),
+            Some("operation=enroll"),
+            Some("message=x"),
+        ] {
+            let read = from_post(query, body.clone());
+            assert_eq!(read, Ok(Operation::PkiOperation(message())), "{query:?}");
+            assert_eq!(from_post(query, Vec::new()), Err(OperationError::NoMessage), "{query:?}");
+        }
+        for body in [Vec::new(), message()] {
+            let caps = from_post(Some("operation=GetCACaps&message=0"), body.clone());
+            assert_eq!(caps, Ok(Operation::GetCaCaps));
+            let cert = from_post(Some("operation=GetCACert"), body);
+            assert_eq!(cert, Ok(Operation::GetCaCert));
+        }
+    }
+
+    #[test]
+    fn quirk_11_unknown_parameters_are_ignored() {
+        let text = plain();
+        for query in [
+            format!("mac=01%3A02&operation=PKIOperation&message={text}"),
+            format!("operation=PKIOperation&x=operation&message={text}&&y"),
+            format!("message={text}&operation=PKIOperation"),
+            format!("OPERATION=pkioperation&Message={text}"),
+        ] {
+            assert_eq!(from_query(&query), Ok(Operation::PkiOperation(message())), "{query}");
+        }
+    }
+
+    #[test]
+    fn requests_that_are_none_say_why() {
+        for (query, error) in [
+            ("", OperationError::Missing),
+            ("message=AAAA", OperationError::Missing),
+            ("operation=", OperationError::Missing),
+            ("operation", OperationError::Missing),
+            ("operation=GetCRL", OperationError::Unknown),
+            ("operation=PKIOperation", OperationError::NoMessage),
+            ("operation=PKIOperation&message=", OperationError::NoMessage),
+            ("operation=PKIOperation&message=%0A", OperationError::NoMessage),
+            (
+                "operation=GetCACaps&operation=PKIOperation",
+                OperationError::Duplicate { name: "operation" },
+            ),
+            (
+                "operation=PKIOperation&message=AAAA&message=BBBB",
+                OperationError::Duplicate { name: "message" },
+            ),
+        ] {
+            assert_eq!(from_query(query), Err(error), "{query}");
+        }
+    }
+
+    #[test]
+    fn queries_have_a_limit() {
+        let frame = "operation=PKIOperation&message=".len();
+        let longest = "A".repeat((MAX_QUERY - frame) & !3);
+        assert!(get(&longest).is_ok());
+        let longer = "A".repeat(MAX_QUERY - frame + 1);
+        assert_eq!(get(&longer), Err(OperationError::TooLong));
+        let query = format!("operation=GetCACaps&message={}", "A".repeat(MAX_QUERY));
+        assert_eq!(from_post(Some(&query), Vec::new()), Err(OperationError::TooLong));
+    }
+
+    #[test]
+    fn quirk_14_a_get_of_16_kib_is_read() {
+        let message = vec![0xfb; 16 << 10];
+        assert_eq!(
+            from_query(&pki_operation_query(&message)),
+            Ok(Operation::PkiOperation(message))
+        );
+    }
+
+    #[test]
+    fn quirk_16_content_types_are_lower_case_without_parameters() {
+        for name in [PKI_MESSAGE, CA_CERT, CA_RA_CERT, crate::caps::CONTENT_TYPE] {
+            assert!(
+                name.bytes().all(|b| b.is_ascii_lowercase() || b"/-509".contains(&b)),
+                "{name}"
+            );
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_reads_back(message in prop::collection::vec(any::<u8>(), 1..300)) {
+            let query = pki_operation_query(&message);
+            prop_assert!(query.bytes().skip(31).all(|b| b.is_ascii_alphanumeric() || b == b'%'));
+            prop_assert_eq!(from_query(&query), Ok(Operation::PkiOperation(message)));
+        }
+
+        #[test]
+        fn no_query_panics(query in "(operation=|message=|PKIOperation|GetCACaps|[&=%+ \\n]|%[0-9A-Fa-f]{2}|.){0,40}") {
+            let _ = from_query(&query);
+            let _ = from_post(Some(&query), vec![1]);
+        }
+    }
+}

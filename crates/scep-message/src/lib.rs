@@ -1,4 +1,12 @@
-//! RFC 8894 messages.
+#![doc = include_str!("../README.md")]
+//!
+//! | module | holds |
+//! | --- | --- |
+//! | (this one) | the server's side: [`PkiMessage`] to [`ReplyContext`] |
+//! | [`client`] | requests out, replies in |
+//! | [`http`] | operations from queries and bodies, and the query of a GET |
+//! | [`caps`] | GetCACaps |
+//! | [`ca_cert`] | GetCACert |
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -18,3 +26,5 @@ pub use kinds::{FailInfo, MessageType, PkiStatus};
 pub use reply::{FailureContext, ReplyChain, ReplyContext};
 pub use request::{PkiMessage, RaIdentity, Request, SignedRequest};
 pub use salvage::salvage;
+// What this crate's callers name in its signatures; they need no dependency of their own on the CMS layer.
+pub use scep_cms::{ContentEncryption, LegacyAlgorithms, Limits, Recipient};

@@ -16,7 +16,8 @@ use std::sync::Arc;
 pub struct RaIdentity {
     /// Signs replies, and is embedded in them.
     pub signing_certificate: CertificateDer,
-    /// Its key.
+    /// Its key. Where a legacy endpoint accepts SHA-1 requests it must be one that signs with SHA-1 too, as the
+    /// replies to them do.
     pub signing_key: Arc<dyn Signer>,
     /// What requests may be enveloped to: the present one first, then those of an overlap.
     pub recipients: Vec<Recipient>,
@@ -191,8 +192,10 @@ impl SignedRequest {
             .map_err(MessageError::Envelope)?;
         let opened = envelope.open(&ra.recipients, provider).map_err(|error| match error {
             CmsError::NotForUs => MessageError::NotForUs,
+            CmsError::DoesNotOpen => MessageError::DoesNotOpen,
             CmsError::Key(error) => MessageError::Key(error),
-            _ => MessageError::DoesNotOpen,
+            // Before the private-key operation too: `open` has no other error after it.
+            other => MessageError::Envelope(other),
         })?;
         let request =
             content.read(opened.plaintext.expose()).map_err(|_| MessageError::DoesNotOpen)?;
