@@ -88,12 +88,14 @@ fn challenge_password(value: &Tlv<'_>) -> Result<Option<Secret<String>>, CsrErro
             Some(octets.iter().map(|b| char::from(*b)).collect())
         }
         tag::BMP_STRING => {
-            let units: Option<Vec<u16>> = words(octets);
-            units.and_then(|units| String::from_utf16(&units).ok())
+            let (units, rest) = octets.as_chunks::<2>();
+            let units = units.iter().map(|unit| u16::from_be_bytes(*unit));
+            char::decode_utf16(units).collect::<Result<_, _>>().ok().filter(|_| rest.is_empty())
         }
         tag::UNIVERSAL_STRING => {
-            let units: Option<Vec<u32>> = words(octets);
-            units.and_then(|units| units.into_iter().map(char::from_u32).collect())
+            let (units, rest) = octets.as_chunks::<4>();
+            let text = units.iter().map(|unit| char::from_u32(u32::from_be_bytes(*unit)));
+            text.collect::<Option<_>>().filter(|_| rest.is_empty())
         }
         tag => return Err(CsrError::ChallengeType { tag }),
     };
@@ -104,17 +106,6 @@ fn challenge_password(value: &Tlv<'_>) -> Result<Option<Secret<String>>, CsrErro
     }
     let blank = text.expose().chars().all(|c| c.is_whitespace() || c == '\0');
     Ok((!blank).then_some(text))
-}
-
-/// Big-endian words of `size_of::<W>()` octets; `None` when octets are left over.
-fn words<W: Copy + From<u8> + core::ops::Shl<u32, Output = W> + core::ops::BitOr<Output = W>>(
-    octets: &[u8],
-) -> Option<Vec<W>> {
-    let chunks = octets.chunks_exact(size_of::<W>());
-    chunks
-        .remainder()
-        .is_empty()
-        .then(|| chunks.map(|c| c.iter().fold(W::from(0), |n, b| (n << 8) | W::from(*b))).collect())
 }
 
 /// Whether X.680's PrintableString has this character.

@@ -23,12 +23,6 @@ pub struct UnprovenCsr {
 }
 
 /// A request signed by the key it asks to certify. Cannot be made otherwise.
-///
-/// ```compile_fail
-/// # fn copy(csr: &scep_pkcs10::Csr) -> scep_pkcs10::Csr {
-/// csr.clone() // evidence is not copied
-/// # }
-/// ```
 pub struct Csr(Contents);
 
 struct Contents {
