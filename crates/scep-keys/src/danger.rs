@@ -1,4 +1,7 @@
-//! What only endpoints for old devices may use. Named so that a search finds it.
+//! What only endpoints for old devices and makers of test vectors may use. Named so that a search finds it.
+
+#[cfg(feature = "seeded")]
+pub use crate::seeded::SeededProvider;
 
 use crate::pure;
 use crate::software::SoftwareKey;

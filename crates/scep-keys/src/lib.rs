@@ -10,6 +10,8 @@ mod file;
 mod public;
 mod pure;
 mod reject;
+#[cfg(feature = "seeded")]
+mod seeded;
 mod software;
 mod x509;
 

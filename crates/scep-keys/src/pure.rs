@@ -4,6 +4,7 @@ use crate::aws::encryptable;
 use crate::error::KeyProblem;
 use crate::reject;
 use getrandom::SysRng;
+use getrandom::rand_core::TryCryptoRng;
 use p256::elliptic_curve::sec1::ToSec1Point;
 use pkcs8::DecodePrivateKey;
 use rsa::traits::PublicKeyParts;
@@ -40,53 +41,11 @@ impl CryptoProvider for PureRust {
         padding: RsaPadding,
         plaintext: &[u8],
     ) -> Result<Vec<u8>, KeyError> {
-        let canonical = encryptable(key)?;
-        let key = rsa_public(&canonical)
-            .ok_or(KeyError::Rejected { why: "the RSA public key is not acceptable" })?;
-        match padding {
-            RsaPadding::Pkcs1v15 => key.pkcs1v15_encrypt_with_rng(&mut SysRng, plaintext),
-            RsaPadding::Oaep(OaepHash::Sha1) => {
-                key.oaep_encrypt_with_rng::<Sha1, _>(&mut SysRng, plaintext)
-            }
-            RsaPadding::Oaep(OaepHash::Sha256) => {
-                key.oaep_encrypt_with_rng::<Sha256, _>(&mut SysRng, plaintext)
-            }
-            RsaPadding::Oaep(OaepHash::Sha384) => {
-                key.oaep_encrypt_with_rng::<Sha384, _>(&mut SysRng, plaintext)
-            }
-            RsaPadding::Oaep(OaepHash::Sha512) => {
-                key.oaep_encrypt_with_rng::<Sha512, _>(&mut SysRng, plaintext)
-            }
-        }
-        .map_err(|error| match error {
-            rsa::Error::Rng => no_randomness(),
-            _ => KeyError::Rejected { why: "the plaintext is too long for the RSA key" },
-        })
+        rsa_encrypt(&mut SysRng, key, padding, plaintext)
     }
 
     fn ephemeral_agree(&self, peer: &SpkiDer) -> Result<EphemeralAgreement, KeyError> {
-        use p256::elliptic_curve::Generate;
-        match peer.algorithm() {
-            KeyAlgorithm::P256 => {
-                let key = p256::SecretKey::try_generate_from_rng(&mut SysRng)
-                    .map_err(|_| no_randomness())?;
-                Ok(EphemeralAgreement {
-                    public_point: key.public_key().to_sec1_point(false).as_bytes().to_vec(),
-                    shared_secret: agree_p256(&key, peer.key_octets())?,
-                })
-            }
-            KeyAlgorithm::P384 => {
-                let key = p384::SecretKey::try_generate_from_rng(&mut SysRng)
-                    .map_err(|_| no_randomness())?;
-                Ok(EphemeralAgreement {
-                    public_point: key.public_key().to_sec1_point(false).as_bytes().to_vec(),
-                    shared_secret: agree_p384(&key, peer.key_octets())?,
-                })
-            }
-            other @ KeyAlgorithm::Rsa(_) => {
-                Err(KeyError::Unsupported { operation: "key agreement", key: other.to_string() })
-            }
-        }
+        ephemeral_agree(&mut SysRng, peer)
     }
 
     fn random(&self, out: &mut [u8]) -> Result<(), KeyError> {
@@ -96,6 +55,68 @@ impl CryptoProvider for PureRust {
 
 fn no_randomness() -> KeyError {
     KeyError::Unavailable { why: "the source of randomness failed".into() }
+}
+
+pub(crate) fn rsa_encrypt(
+    rng: &mut impl TryCryptoRng,
+    key: &SpkiDer,
+    padding: RsaPadding,
+    plaintext: &[u8],
+) -> Result<Vec<u8>, KeyError> {
+    let canonical = encryptable(key)?;
+    let key = rsa_public(&canonical)
+        .ok_or(KeyError::Rejected { why: "the RSA public key is not acceptable" })?;
+    match padding {
+        RsaPadding::Pkcs1v15 => key.pkcs1v15_encrypt_with_rng(rng, plaintext),
+        RsaPadding::Oaep(OaepHash::Sha1) => key.oaep_encrypt_with_rng::<Sha1, _>(rng, plaintext),
+        RsaPadding::Oaep(OaepHash::Sha256) => {
+            key.oaep_encrypt_with_rng::<Sha256, _>(rng, plaintext)
+        }
+        RsaPadding::Oaep(OaepHash::Sha384) => {
+            key.oaep_encrypt_with_rng::<Sha384, _>(rng, plaintext)
+        }
+        RsaPadding::Oaep(OaepHash::Sha512) => {
+            key.oaep_encrypt_with_rng::<Sha512, _>(rng, plaintext)
+        }
+    }
+    .map_err(|error| match error {
+        rsa::Error::Rng => no_randomness(),
+        _ => KeyError::Rejected { why: "the plaintext is too long for the RSA key" },
+    })
+}
+
+/// Octets that are no scalar of the curve come up less than once in 2^32 times; so often in a row, never.
+const TRIES: usize = 16;
+
+pub(crate) fn ephemeral_agree(
+    rng: &mut impl TryCryptoRng,
+    peer: &SpkiDer,
+) -> Result<EphemeralAgreement, KeyError> {
+    let len = match peer.algorithm() {
+        KeyAlgorithm::P256 => 32,
+        KeyAlgorithm::P384 => 48,
+        other @ KeyAlgorithm::Rsa(_) => {
+            return Err(KeyError::Unsupported {
+                operation: "key agreement",
+                key: other.to_string(),
+            });
+        }
+    };
+    for _ in 0..TRIES {
+        let mut scalar = Zeroizing::new(vec![0; len]);
+        rng.try_fill_bytes(&mut scalar).map_err(|_| no_randomness())?;
+        let key = match peer.algorithm() {
+            KeyAlgorithm::P256 => p256::SecretKey::from_slice(&scalar).map(PrivateHalf::P256),
+            _ => p384::SecretKey::from_slice(&scalar).map(PrivateHalf::P384),
+        };
+        let Ok(key) = key else { continue };
+        let public = key.public_key().map_err(|_| no_randomness())?;
+        return Ok(EphemeralAgreement {
+            public_point: public.key_octets().to_vec(),
+            shared_secret: key.agree(peer.key_octets())?,
+        });
+    }
+    Err(no_randomness())
 }
 
 fn rsa_public(key: &SpkiDer) -> Option<PublicKey> {
@@ -211,6 +232,16 @@ impl PrivateHalf {
         .map_err(|_| KeyProblem::Malformed)
     }
 
+    fn agree(&self, peer_point: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
+        match self {
+            Self::P256(key) => agree_p256(key, peer_point),
+            Self::P384(key) => agree_p384(key, peer_point),
+            Self::Rsa(_) => {
+                Err(KeyError::Unsupported { operation: "key agreement", key: "RSA".into() })
+            }
+        }
+    }
+
     /// `None` when the scheme does not fit the key.
     pub(crate) fn sign(
         &self,
@@ -288,10 +319,6 @@ impl Decryption {
     pub(crate) fn parse(pkcs8: &[u8], public: SpkiDer) -> Result<Self, KeyProblem> {
         Ok(Self { key: PrivateHalf::parse(pkcs8, public.algorithm())?, public })
     }
-
-    fn unsupported(&self, operation: &'static str) -> KeyError {
-        KeyError::Unsupported { operation, key: self.public.algorithm().to_string() }
-    }
 }
 
 impl RsaDecryptionKey for Decryption {
@@ -306,7 +333,10 @@ impl RsaDecryptionKey for Decryption {
         key: &mut Secret<Vec<u8>>,
     ) -> Result<(), KeyError> {
         let PrivateHalf::Rsa(private) = &self.key else {
-            return Err(self.unsupported("RSA decryption"));
+            return Err(KeyError::Unsupported {
+                operation: "RSA decryption",
+                key: self.public.algorithm().to_string(),
+            });
         };
         if ciphertext.len() != private.size() {
             return Err(reject::wrong_length());
@@ -375,10 +405,6 @@ impl EcdhKey for Decryption {
     }
 
     fn agree(&self, peer_point: &[u8]) -> Result<Secret<Vec<u8>>, KeyError> {
-        match &self.key {
-            PrivateHalf::P256(key) => agree_p256(key, peer_point),
-            PrivateHalf::P384(key) => agree_p384(key, peer_point),
-            PrivateHalf::Rsa(_) => Err(self.unsupported("key agreement")),
-        }
+        self.key.agree(peer_point)
     }
 }
