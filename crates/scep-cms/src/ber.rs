@@ -245,10 +245,10 @@ impl Walk<'_> {
         if tag & 0x1f == 0x1f {
             return Err(TlvError::LongTag { at }.into());
         }
+        let (&first, rest) = rest.split_first().ok_or(truncated)?;
         if tag == 0 {
             return Err(structure("end-of-contents octets where a value was expected", at));
         }
-        let (&first, rest) = rest.split_first().ok_or(truncated)?;
         let (length, extra) = match first {
             0..=0x7f => (Some(u64::from(first)), 0),
             0x80 => (None, 0),
