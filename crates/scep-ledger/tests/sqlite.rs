@@ -1,0 +1,138 @@
+//! The suite against SQLite, and what only SQLite has.
+#![cfg(feature = "sqlite")]
+
+mod suite;
+mod support;
+
+use scep_ledger::{Ledger, LedgerError, LedgerSettings};
+use std::path::PathBuf;
+use support::Backend;
+use tempfile::TempDir;
+
+struct Sqlite(TempDir);
+
+impl Sqlite {
+    fn new() -> Self {
+        Self(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self) -> PathBuf {
+        self.0.path().canonicalize().unwrap().join("ledger.sqlite")
+    }
+
+    fn try_open(&self) -> Result<Ledger, LedgerError> {
+        Ledger::open_sqlite(&self.path(), LedgerSettings::default())
+    }
+}
+
+impl Backend for Sqlite {
+    fn open_with(&self, settings: LedgerSettings) -> Ledger {
+        Ledger::open_sqlite(&self.path(), settings).unwrap()
+    }
+}
+
+suite::ledger_suite!(Sqlite::new());
+
+#[test]
+fn a_second_gateway_is_refused() {
+    let place = Sqlite::new();
+    let first = place.open();
+    let in_use = LedgerError::InUse { path: place.path() };
+    assert_eq!(place.try_open().unwrap_err(), in_use);
+    // By another name of the file too.
+    #[cfg(unix)]
+    {
+        let alias = place.path().with_file_name("alias");
+        std::os::unix::fs::symlink(place.path(), &alias).unwrap();
+        let error = Ledger::open_sqlite(&alias, LedgerSettings::default()).unwrap_err();
+        assert_eq!(error, in_use);
+    }
+    let clone = first.clone();
+    drop(first);
+    assert_eq!(place.try_open().unwrap_err(), in_use);
+    let id = clone.id();
+    drop(clone);
+    assert_eq!(place.try_open().unwrap().id(), id);
+}
+
+#[test]
+fn two_ledgers_have_two_ids() {
+    assert_ne!(Sqlite::new().open().id(), Sqlite::new().open().id());
+}
+
+#[test]
+fn a_newer_schema_is_refused() {
+    let place = Sqlite::new();
+    drop(place.open());
+    let database = rusqlite::Connection::open(place.path()).unwrap();
+    database.execute("INSERT INTO schema_version (version) VALUES (2)", []).unwrap();
+    drop(database);
+    let error = LedgerError::SchemaNewer { found: 2, known: 1 };
+    assert_eq!(place.try_open().unwrap_err(), error);
+}
+
+#[test]
+fn what_is_no_ledger_is_refused_and_left_as_it_is() {
+    let place = Sqlite::new();
+    let path = place.path();
+    let refused = LedgerError::NotALedger { path: path.clone() };
+    for (text, make) in [
+        ("text", None),
+        ("another program's database", Some("CREATE TABLE guests (name TEXT)")),
+        ("another application's empty database", Some("PRAGMA application_id = 7")),
+    ] {
+        let _ = std::fs::remove_file(&path);
+        match make {
+            Some(sql) => {
+                rusqlite::Connection::open(&path).unwrap().execute_batch(sql).unwrap();
+            }
+            None => std::fs::write(
+                &path,
+                "not a database, but long enough to be read as one ".repeat(20),
+            )
+            .unwrap(),
+        }
+        private(&path);
+        let before = std::fs::read(&path).unwrap();
+        assert_eq!(place.try_open().unwrap_err(), refused, "{text}");
+        assert_eq!(std::fs::read(&path).unwrap(), before, "{text}");
+    }
+}
+
+fn private(path: &std::path::Path) {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt as _;
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn others_may_not_read_the_files() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let place = Sqlite::new();
+    let ledger = place.open();
+    let mut files = 0;
+    for file in std::fs::read_dir(place.0.path()).unwrap() {
+        let file = file.unwrap();
+        let mode = file.metadata().unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode, 0o600, "{:?}", file.path());
+        files += 1;
+    }
+    // Database, log, index of the log, lock.
+    assert_eq!(files, 4);
+    drop(ledger);
+    std::fs::set_permissions(place.path(), std::fs::Permissions::from_mode(0o640)).unwrap();
+    let error = LedgerError::FileMode { path: place.path(), mode: 0o640 };
+    assert_eq!(place.try_open().unwrap_err(), error);
+}
+
+#[test]
+fn a_missing_directory_is_named() {
+    let place = Sqlite::new();
+    let path = place.path().join("ledger");
+    let error = Ledger::open_sqlite(&path, LedgerSettings::default()).unwrap_err();
+    let kind = std::io::ErrorKind::NotFound;
+    assert_eq!(error, LedgerError::File { action: "open", path, kind });
+}

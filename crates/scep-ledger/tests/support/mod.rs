@@ -1,0 +1,286 @@
+//! Approvals as they come about in a gateway, and certificates made by hand.
+#![allow(dead_code, reason = "each test binary uses its part")]
+
+use core::time::Duration;
+use scep_challenge::{
+    ApprovalMode, ChallengeClaims, DemandUsages, Expectation, Opener, OpeningKey, PinnedSigner,
+    Purpose, Renewal, seal,
+};
+use scep_keys::{AwsLc, SoftwareKey};
+use scep_ledger::{Admission, AdmitError, Ledger, LedgerSettings, Recall, Releasable};
+use scep_pkcs10::{Csr, CsrBuilder, Rules, UnprovenCsr};
+use scep_policy::{
+    Approval, CertificateContents, Denials, InertContent, RetryKey, SiteRules, decide,
+};
+use scep_types::tlv::{self, tag};
+use scep_types::{
+    CertificateDer, ChallengeId, DistinguishedName, ExtendedKeyUsages, GeneralName, KeyAlgorithm,
+    KeyUsages, ObjectIdentifier, Reason, ReleasedCertificate as _, Secret, SerialNumber,
+    SignatureScheme, SpkiHash, TenantId, Timestamp, TransactionId,
+};
+use std::sync::LazyLock;
+
+/// When every challenge of these tests is issued and opened.
+pub const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub const HOUR: u64 = 3_600;
+pub const DAY: u64 = 24 * HOUR;
+
+pub fn after(seconds: u64) -> Timestamp {
+    NOW.plus(Duration::from_secs(seconds))
+}
+
+fn key() -> SoftwareKey {
+    SoftwareKey::generate(KeyAlgorithm::P256).unwrap()
+}
+
+static ISSUER: LazyLock<SoftwareKey> = LazyLock::new(key);
+static GATEWAY: LazyLock<SoftwareKey> = LazyLock::new(key);
+static CA: LazyLock<SoftwareKey> = LazyLock::new(key);
+
+/// Keys of devices.
+pub static KEYS: LazyLock<Vec<SoftwareKey>> = LazyLock::new(|| (0..8).map(|_| key()).collect());
+
+static OPENER: LazyLock<Opener> = LazyLock::new(|| {
+    let signer = PinnedSigner {
+        key: ISSUER.public_key().clone(),
+        not_before: Timestamp::EPOCH,
+        not_after: Timestamp::MAX,
+    };
+    let opening = OpeningKey { key: GATEWAY.decryption().unwrap(), not_after: None };
+    Opener::new(
+        tenant(),
+        "gateways".parse().unwrap(),
+        vec![signer],
+        vec![opening],
+        Duration::from_secs(HOUR),
+        Duration::from_secs(300),
+    )
+    .unwrap()
+});
+
+pub fn tenant() -> TenantId {
+    "tenant".parse().unwrap()
+}
+
+pub fn transaction(text: &str) -> TransactionId {
+    TransactionId::new(text).unwrap()
+}
+
+pub fn signer() -> SpkiHash {
+    KEYS[0].public_key().hash()
+}
+
+pub fn serial(n: u8) -> SerialNumber {
+    SerialNumber::from_random([n; 16])
+}
+
+/// A device's request with its challenge.
+pub struct Enrolment {
+    pub claims: ChallengeClaims,
+    blob: String,
+    csr: Vec<u8>,
+    rules: SiteRules,
+}
+
+/// The challenge `n` for a device, and the request for it with one of [`KEYS`].
+pub fn enrolment(n: u8, device: &str, key: usize) -> Enrolment {
+    enrolment_with(ChallengeId::from_bytes([n; 16]), device, &KEYS[key], 60, 365 * DAY)
+}
+
+pub fn enrolment_with(
+    challenge_id: ChallengeId,
+    device: &str,
+    key: &SoftwareKey,
+    per_hour: u32,
+    validity: u64,
+) -> Enrolment {
+    let subject: DistinguishedName = format!("O=Example, CN={device}").parse().unwrap();
+    let names = vec![GeneralName::dns(&format!("{device}.example.org")).unwrap()];
+    let key_usage = KeyUsages::DIGITAL_SIGNATURE;
+    let client = ExtendedKeyUsages::purpose("clientAuth").unwrap();
+    let purposes = ExtendedKeyUsages::new(vec![client]).unwrap();
+    let claims = ChallengeClaims {
+        challenge_id,
+        tenant: tenant(),
+        issuer_key: ISSUER.public_key().key_id(),
+        audience: "gateways".parse().unwrap(),
+        recipient_key: GATEWAY.public_key().key_id(),
+        profile: "wifi".parse().unwrap(),
+        device: device.parse().unwrap(),
+        user: Some("user-7".parse().unwrap()),
+        issued_at: NOW,
+        expires_at: after(HOUR),
+        purpose: Purpose::Enrol,
+        expectation: Expectation {
+            subject: subject.clone(),
+            subject_alt_names: names.clone(),
+            key_usage,
+            extended_key_usages: purposes.clone(),
+            demand_usages: DemandUsages::No,
+            key_algorithms: vec![KeyAlgorithm::P256],
+            spki_hash: None,
+            validity: Duration::from_secs(validity),
+            extensions: Vec::new(),
+            renewal: Renewal::Blob,
+            approval: ApprovalMode::Automatic,
+        },
+    };
+    let blob = seal(&claims, &*ISSUER.signer(), GATEWAY.public_key(), &AwsLc).unwrap();
+    let request = CsrBuilder {
+        subject,
+        subject_alt_names: names,
+        key_usage: Some(key_usage),
+        extended_key_usages: Some(purposes),
+        challenge_password: Some(Secret::new(blob.clone())),
+        ..CsrBuilder::default()
+    };
+    let csr = request.sign(&*key.signer(), SignatureScheme::EcdsaSha256).unwrap();
+    let rules = format!(
+        "issuance_per_hour = {per_hour}\nmax_validity_days = 397\ncurves = [\"p256\"]\n\
+         extended_key_usages = [\"clientAuth\"]\nsan_kinds = [\"dns\"]\n\
+         dns_suffixes = [\"example.org\"]\n"
+    );
+    Enrolment { claims, blob, csr, rules: SiteRules::from_toml(&rules).unwrap() }
+}
+
+impl Enrolment {
+    /// The same challenge in a request with another key.
+    pub fn with_key(&self, key: usize) -> Self {
+        let expectation = &self.claims.expectation;
+        let request = CsrBuilder {
+            subject: expectation.subject.clone(),
+            subject_alt_names: expectation.subject_alt_names.clone(),
+            challenge_password: Some(Secret::new(self.blob.clone())),
+            ..CsrBuilder::default()
+        };
+        let signer = KEYS[key].signer();
+        Self {
+            claims: self.claims.clone(),
+            blob: self.blob.clone(),
+            csr: request.sign(&*signer, SignatureScheme::EcdsaSha256).unwrap(),
+            rules: self.rules.clone(),
+        }
+    }
+
+    pub fn csr(&self) -> Csr {
+        UnprovenCsr::parse(&self.csr, &Rules::default()).unwrap().prove(&AwsLc).unwrap()
+    }
+
+    pub fn retry_key(&self) -> RetryKey {
+        RetryKey::of(&self.csr())
+    }
+
+    pub fn approval(&self) -> Approval {
+        let claims = OPENER.open(&self.blob, NOW, &AwsLc).unwrap();
+        let denials = Denials::default();
+        decide(&self.csr(), claims, &self.rules, &denials, InertContent::Discard, NOW).unwrap()
+    }
+
+    pub async fn admit(&self, ledger: &Ledger, now: Timestamp) -> Result<Admission, AdmitError> {
+        let serial = SerialNumber::from_random(*self.claims.challenge_id.as_bytes());
+        ledger.admit(self.approval(), Some(serial), signer(), &transaction("T1"), now).await
+    }
+
+    pub async fn refused(&self, ledger: &Ledger, now: Timestamp) -> Reason {
+        match self.admit(ledger, now).await {
+            Err(AdmitError::Refused(reason)) => reason,
+            Err(AdmitError::Ledger(error)) => panic!("{error}"),
+            Ok(_) => panic!("admitted"),
+        }
+    }
+
+    /// Admission, issue, record.
+    pub async fn enrol(&self, ledger: &Ledger, now: Timestamp) -> CertificateDer {
+        let (permit, unsettled) = self.admit(ledger, now).await.unwrap().redeem();
+        let certificate = issue(permit.contents(), permit.serial().unwrap());
+        let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
+        ledger.record(unsettled, conforming, now).await.unwrap().certificate().clone()
+    }
+
+    /// What the ledger knows: nothing, in progress, over, or this certificate.
+    pub async fn recall(&self, ledger: &Ledger, now: Timestamp) -> Known {
+        Known::from(ledger.recall(self.retry_key(), now).await.unwrap())
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Known {
+    Nothing,
+    InProgress,
+    Over(Reason),
+    Certificate(CertificateDer),
+}
+
+impl From<Recall> for Known {
+    fn from(recall: Recall) -> Self {
+        match recall {
+            Recall::Nothing => Self::Nothing,
+            Recall::InProgress => Self::InProgress,
+            Recall::Over(reason) => Self::Over(reason),
+            Recall::Releasable(releasable) => Self::of(&releasable),
+        }
+    }
+}
+
+impl Known {
+    pub fn of(releasable: &Releasable) -> Self {
+        Self::Certificate(releasable.certificate().clone())
+    }
+}
+
+fn oid(text: &str) -> Vec<u8> {
+    tlv::oid(&ObjectIdentifier::new(text).unwrap())
+}
+
+fn extension(id: &str, value: &[u8]) -> Vec<u8> {
+    tlv::sequence(&[&oid(id), &tlv::encode(tag::OCTET_STRING, value)])
+}
+
+/// A certificate of the test's CA with these contents.
+pub fn issue(contents: &CertificateContents, serial: &SerialNumber) -> CertificateDer {
+    let algorithm = tlv::sequence(&[&oid("1.2.840.10045.4.3.2")]);
+    let issuer: DistinguishedName = "CN=Test CA".parse().unwrap();
+    let extensions = tlv::sequence(&[
+        &extension("2.5.29.15", &contents.key_usage.to_der()),
+        &extension("2.5.29.37", &contents.extended_key_usages.to_der()),
+        &extension("2.5.29.17", &GeneralName::list_to_der(&contents.subject_alt_names)),
+    ]);
+    let tbs = tlv::sequence(&[
+        &tlv::encode(tag::context_constructed(0), &tlv::small_int(2)),
+        &tlv::encode(tag::INTEGER, serial.as_content()),
+        &algorithm,
+        &issuer.to_der(),
+        &tlv::sequence(&[&tlv::time(contents.not_before), &tlv::time(contents.not_after)]),
+        &contents.subject.to_der(),
+        contents.spki.as_der(),
+        &tlv::encode(tag::context_constructed(3), &extensions),
+    ]);
+    let signature = CA.signer().sign(SignatureScheme::EcdsaSha256, &tbs).unwrap();
+    let certificate = tlv::sequence(&[&tbs, &algorithm, &tlv::whole_bits(&signature)]);
+    CertificateDer::parse(&certificate).unwrap()
+}
+
+/// A place for a ledger, which can be opened, closed and opened again.
+pub trait Backend: Sync {
+    fn open_with(&self, settings: LedgerSettings) -> Ledger;
+    fn open(&self) -> Ledger {
+        self.open_with(LedgerSettings::default())
+    }
+}
+
+/// The kinds and bodies of all events.
+pub async fn events(ledger: &Ledger) -> Vec<(String, serde_json::Value)> {
+    let events = ledger.outbox(0, 1_000).await.unwrap();
+    events
+        .into_iter()
+        .map(|event| {
+            let body: serde_json::Value = serde_json::from_str(&event.body_json).unwrap();
+            assert_eq!(body["idempotency_key"], event.idempotency_key);
+            (event.kind.to_string(), body)
+        })
+        .collect()
+}
+
+pub async fn kinds(ledger: &Ledger) -> Vec<String> {
+    events(ledger).await.into_iter().map(|(kind, _)| kind).collect()
+}
