@@ -124,7 +124,7 @@ fn recipient(trusted: &[CertificateDer]) -> Option<&CertificateDer> {
         .or_else(|| all().find(|c| enciphers(c)))
         .or_else(|| all().find(|c| !is_ca(c) && says_nothing(c)))
         .or_else(|| all().find(|c| says_nothing(c)))
-        .or(match trusted {
+        .or_else(|| match trusted {
             [only] if rsa(&only) => Some(only),
             _ => None,
         })
