@@ -39,6 +39,25 @@ pub(crate) fn same_name(a: &[u8], b: &[u8]) -> bool {
     a == b || read(a).is_some_and(|name| read(b) == Some(name))
 }
 
+/// Checks that `by` has signed a certificate.
+pub(crate) fn signature(
+    certificate: &CertificateDer,
+    by: &CertificateDer,
+    position: usize,
+    provider: &dyn CryptoProvider,
+) -> Result<(), CaError> {
+    let scheme = signature_scheme_from_der(certificate.signature_algorithm_der())
+        .map_err(|unknown| CaError::ChainAlgorithm { position, name: unknown.name })?;
+    // SHA-1 is for old devices; a CA's own chain is ours to choose.
+    if scheme == SignatureScheme::RsaPkcs1Sha1 {
+        let name = "sha1WithRSAEncryption".to_owned();
+        return Err(CaError::ChainAlgorithm { position, name });
+    }
+    provider
+        .verify(by.spki(), scheme, certificate.tbs_der(), certificate.signature())
+        .map_err(|_| CaError::ChainSignature { position })
+}
+
 /// Checks a chain, the issuing CA first.
 pub(crate) fn check(
     chain: &[CertificateDer],
@@ -67,17 +86,7 @@ pub(crate) fn check(
             None => None,
         };
         if let Some(signed_by) = signed_by {
-            let scheme = signature_scheme_from_der(certificate.signature_algorithm_der())
-                .map_err(|unknown| CaError::ChainAlgorithm { position, name: unknown.name })?;
-            // SHA-1 is for old devices; a CA's own chain is ours to choose.
-            if scheme == SignatureScheme::RsaPkcs1Sha1 {
-                let name = "sha1WithRSAEncryption".to_owned();
-                return Err(CaError::ChainAlgorithm { position, name });
-            }
-            let (tbs, signature) = (certificate.tbs_der(), certificate.signature());
-            provider
-                .verify(signed_by.spki(), scheme, tbs, signature)
-                .map_err(|_| CaError::ChainSignature { position })?;
+            signature(certificate, signed_by, position, provider)?;
         }
         rest = upper;
         position = position.saturating_add(1);

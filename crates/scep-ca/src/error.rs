@@ -34,6 +34,9 @@ pub enum CaError {
     #[error("the name to be certified is the CA's own")]
     CaNameReused,
 
+    /// A certificate that should be this CA's was issued by another.
+    #[error("the certificate was not issued by this CA")]
+    NotIssuedHere,
     /// Not CA:TRUE, or without keyCertSign.
     #[error("certificate {position} of the chain is no CA certificate")]
     NotACa {
@@ -156,6 +159,7 @@ impl CaError {
         match self {
             Self::Key(error) => error.fault(),
             Self::KeyMismatch
+            | Self::NotIssuedHere
             | Self::KeyNotAllowed { .. }
             | Self::KeyCannotEncipher { .. }
             | Self::CaKeyReused

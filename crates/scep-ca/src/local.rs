@@ -196,6 +196,20 @@ impl LocalCa {
         })))
     }
 
+    /// Checks that this CA has issued a certificate: its name as issuer, its key's signature. For the certificates
+    /// of the system itself, at start; validity is for the caller to watch.
+    ///
+    /// # Errors
+    /// [`CaError::NotIssuedHere`] when the name or the signature is another's.
+    pub fn check_issued(&self, certificate: &CertificateDer) -> Result<(), CaError> {
+        let ours = self.0.chain.first().ok_or(CaError::NotIssuedHere)?;
+        if !chain::same_name(certificate.issuer_der(), ours.subject_der()) {
+            return Err(CaError::NotIssuedHere);
+        }
+        chain::signature(certificate, ours, 0, &*self.0.provider)
+            .map_err(|_| CaError::NotIssuedHere)
+    }
+
     /// Makes a self-signed root certificate: CA, keyCertSign and cRLSign, any number of CAs below it. It starts
     /// five minutes before `now` and ends `validity` after it.
     ///

@@ -608,3 +608,17 @@ async fn a_local_ca_keeps_nothing() {
     let capabilities = ca.capabilities();
     assert_eq!((capabilities.revoke, capabilities.recover), (CanRevoke::No, Recover::NothingKept));
 }
+
+#[test]
+fn a_certificate_of_another_ca_is_seen() {
+    let (ours, other) = (ca(), ca());
+    let ra = SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
+    let purpose = InfrastructurePurpose::RaSigning;
+    let issued =
+        ours.issue_infrastructure(purpose, ra.public_key(), &name("CN=RA"), DAY, NOW).unwrap();
+    assert_eq!(ours.check_issued(&issued), Ok(()));
+    // The other CA has the same name and another key.
+    assert_eq!(other.check_issued(&issued), Err(CaError::NotIssuedHere));
+    let elsewhere = root(&*key(KeyAlgorithm::P256));
+    assert_eq!(ours.check_issued(&elsewhere), Err(CaError::NotIssuedHere));
+}

@@ -89,6 +89,21 @@ impl Gateway {
         Ok(())
     }
 
+    /// Answers one PKIOperation that came some other way than through [`Gateway::run`]: a server of one's own, a
+    /// queue, a fuzzer. `path` chooses the endpoint. `None`: no endpoint there, or not even a FAILURE can be
+    /// addressed, or the queue is full. Delivery of a certificate is not recorded.
+    pub async fn answer(&self, path: &str, message: Vec<u8>) -> Option<Vec<u8>> {
+        let endpoint = self.endpoint(path)?.clone();
+        let mut trace = Trace::new(self.reference(), &endpoint.name, None);
+        trace.operation = "PKIOperation";
+        let answer = self.pki_operation(&endpoint, message, &mut trace).await;
+        self.finish(&trace);
+        match answer {
+            PkiAnswer::CertRep { body, .. } => Some(body),
+            PkiAnswer::Unanswerable | PkiAnswer::Overloaded => None,
+        }
+    }
+
     async fn handle(
         &self,
         request: Request<Incoming>,

@@ -1,0 +1,30 @@
+//! `check-config`: read everything, say what is there, and stop.
+
+use crate::config::Config;
+use crate::error::GatewayError;
+use scep_keys::AwsLc;
+use scep_server::SystemClock;
+use scep_types::{Clock, CryptoProvider};
+use std::path::Path;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+pub(crate) fn run(path: &Path) -> Result<ExitCode, GatewayError> {
+    let now = SystemClock.now();
+    let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
+    let config = Config::load(path, now, &provider)?;
+    println!("{} is complete and consistent.", path.display());
+    println!("serves SCEP on {}, health and metrics on {}", config.listen, config.admin_listen);
+    for endpoint in &config.endpoints {
+        println!("endpoint {:30} {} (signer: {:?})", endpoint.path, endpoint.name, endpoint.signer);
+    }
+    for (role, key) in &config.keys {
+        println!("key      {role:30} {} {}", key.algorithm(), key.key_id());
+    }
+    for (what, when) in &config.expiries {
+        let days = when.since(now).as_secs() / 86_400;
+        println!("expires  {what:30} {when} ({days} days)");
+    }
+    println!("site rules {}", config.site_rules.digest());
+    Ok(ExitCode::SUCCESS)
+}

@@ -1,0 +1,124 @@
+//! The command line.
+
+use clap::{Args, CommandFactory, Parser, Subcommand};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+/// A SCEP gateway (RFC 8894) that issues exactly what a signed and encrypted challenge describes.
+#[derive(Debug, Parser)]
+#[command(version, max_term_width = 100, after_help = EXAMPLES)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  scep-gateway demo
+        The whole system in one process, with every attack that must fail.
+  scep-gateway init --dir gw --tenant contoso --group main --issuer-key issuer/issuer.pub.pem \\
+        --allow-suffix example.org
+  scep-gateway check-config --config gw/gateway.toml
+  scep-gateway serve --config gw/gateway.toml";
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Make keys, a CA, RA certificates, a ledger, site rules and a configuration in a new folder.
+    Init(InitOptions),
+    /// Serve SCEP.
+    Serve {
+        /// The configuration file.
+        #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Read the configuration and everything it names, say what is wrong, and stop.
+    CheckConfig {
+        /// The configuration file.
+        #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
+    /// Set the ledger's clock mark back after the system clock had jumped forward. Audited.
+    ClockReset(ClockResetOptions),
+    /// Run the whole system on loopback and show what it issues and what it refuses.
+    Demo(DemoOptions),
+    /// Print a completion script for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Options of `init`.
+#[derive(Debug, Args)]
+pub(crate) struct InitOptions {
+    /// The folder to make. Refused when it has something in it.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: PathBuf,
+    /// The tenant at the issuer.
+    #[arg(long)]
+    pub(crate) tenant: String,
+    /// The gateway group: the audience of its challenges.
+    #[arg(long)]
+    pub(crate) group: String,
+    /// The issuer's public signing key, PEM.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) issuer_key: PathBuf,
+    /// Names that may be certified: a DNS, e-mail or UPN suffix. Repeatable. Asked for when missing.
+    #[arg(long = "allow-suffix", value_name = "SUFFIX")]
+    pub(crate) allow_suffix: Vec<String>,
+    /// Where to serve.
+    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+    /// Where to serve /healthz and /metrics; loopback only.
+    #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDR:PORT")]
+    pub(crate) admin_listen: SocketAddr,
+    /// The CA's key: p256, rsa2048, rsa3072 or rsa4096.
+    #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
+    pub(crate) ca_key: String,
+    /// The challenge decryption key: p256, p384 or rsa2048 to rsa4096.
+    #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
+    pub(crate) challenge_key: String,
+    /// The CA's name, most significant part first.
+    #[arg(long, default_value = "O=Sceptic, CN=Device CA", value_name = "DN")]
+    pub(crate) ca_name: String,
+}
+
+/// Options of `clock-reset`.
+#[derive(Debug, Args)]
+pub(crate) struct ClockResetOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Who does this and why: kept in the audit.
+    #[arg(long)]
+    pub(crate) operator: String,
+}
+
+/// Options of `demo`.
+#[derive(Debug, Args)]
+pub(crate) struct DemoOptions {
+    /// The folder to make; by default a new one under the system's temporary folder.
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dir: Option<PathBuf>,
+    /// Go on serving, and print commands to try.
+    #[arg(long)]
+    pub(crate) keep_running: bool,
+    /// Where to serve; port 0 takes a free one.
+    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
+    pub(crate) listen: SocketAddr,
+}
+
+/// Writes a completion script to standard output.
+pub(crate) fn completions(shell: clap_complete::Shell) {
+    clap_complete::generate(shell, &mut Cli::command(), "scep-gateway", &mut std::io::stdout());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

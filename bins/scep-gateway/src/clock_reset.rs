@@ -1,0 +1,23 @@
+//! `clock-reset`: mend a clock mark that one forward jump has spoilt.
+
+use crate::cli::ClockResetOptions;
+use crate::config::Config;
+use crate::error::GatewayError;
+use scep_keys::AwsLc;
+use scep_ledger::{Ledger, LedgerSettings};
+use scep_server::SystemClock;
+use scep_types::{Clock, CryptoProvider};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+pub(crate) fn run(options: &ClockResetOptions) -> Result<ExitCode, GatewayError> {
+    let now = SystemClock.now();
+    let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
+    let config = Config::load(&options.config, now, &provider)?;
+    crate::serve::runtime()?.block_on(async {
+        let ledger = Ledger::open_sqlite(&config.ledger, LedgerSettings::default())?;
+        ledger.clock_reset(now, &options.operator).await?;
+        println!("the ledger's clock mark is now {now}; the change is in its audit");
+        Ok(ExitCode::SUCCESS)
+    })
+}

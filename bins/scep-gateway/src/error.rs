@@ -1,0 +1,92 @@
+//! What can stop the binary, each with what to do about it.
+
+use scep_keys::{KeyFileError, PublicFileError};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use thiserror::Error;
+
+/// Why a command could not be done. The first line says what happened, [`GatewayError::hint`] what to do.
+#[derive(Debug, Error)]
+pub(crate) enum GatewayError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// The configuration is not TOML of the known keys.
+    #[error("{path}: {source}", path = path.display())]
+    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    /// A value of the configuration is not acceptable.
+    #[error("configuration: {key}: {why}")]
+    Config { key: String, why: String },
+    /// A key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A file of public keys or certificates.
+    #[error(transparent)]
+    Public(#[from] PublicFileError),
+    /// A folder that should be new is not.
+    #[error("{path} is not empty", path = path.display())]
+    NotEmpty { path: PathBuf },
+    /// No suffix was given and nobody can be asked.
+    #[error("no name suffix is allowed yet")]
+    NoSuffix,
+    /// A port could not be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
+    /// The ledger.
+    #[error("ledger: {0}")]
+    Ledger(#[from] scep_ledger::LedgerError),
+    /// The CA.
+    #[error("CA: {0}")]
+    Ca(#[from] scep_ca::CaError),
+    /// The runtime did not start.
+    #[error("the runtime did not start: {0}")]
+    Runtime(io::Error),
+    /// A step of the demo that must work did not.
+    #[error("demo: {0}")]
+    Demo(String),
+}
+
+impl GatewayError {
+    /// What to do.
+    pub(crate) fn hint(&self) -> Option<String> {
+        match self {
+            Self::File { path, source } if source.kind() == io::ErrorKind::NotFound => Some(format!(
+                "{} does not exist. `scep-gateway init` makes a complete folder.",
+                path.display()
+            )),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("Run as the user that owns the file, or give that user the right to it.".into())
+            }
+            Self::Toml { .. } => Some(
+                "config.example.toml beside the binary's source explains every key; unknown keys are refused."
+                    .into(),
+            ),
+            Self::NotEmpty { .. } => Some("Choose another --dir; nothing is ever overwritten.".into()),
+            Self::NoSuffix => Some(
+                "Give --allow-suffix example.org (repeatable): which names this site may certify.".into(),
+            ),
+            Self::Listen { source, .. } if source.kind() == io::ErrorKind::AddrInUse => {
+                Some("Another program has the port: choose another with `listen`.".into())
+            }
+            _ => None,
+        }
+    }
+
+    /// 2 for what the caller can mend in arguments and files, 1 for the rest.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Runtime(_) | Self::Demo(_) | Self::Ledger(_) | Self::Ca(_) => ExitCode::from(1),
+            _ => ExitCode::from(2),
+        }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+
+    pub(crate) fn config(key: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Config { key: key.into(), why: why.to_string() }
+    }
+}

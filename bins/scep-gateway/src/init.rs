@@ -1,0 +1,161 @@
+//! `init`: a complete folder, every key its own, nothing overwritten.
+
+use crate::cli::InitOptions;
+use crate::error::GatewayError;
+use crate::template::{NewConfig, site_rules};
+use core::time::Duration;
+use scep_ca::{InfrastructurePurpose, LocalCa, LocalCaSettings};
+use scep_keys::{
+    AwsLc, SoftwareKey, certificates_pem, public_key_pem, read_public_key, write_new_public,
+};
+use scep_ledger::{Ledger, LedgerSettings};
+use scep_policy::SiteRules;
+use scep_server::SystemClock;
+use scep_types::{
+    Clock, CryptoProvider, DistinguishedName, GatewayGroupId, KeyAlgorithm, SpkiDer, TenantId,
+    Timestamp,
+};
+use std::io::{IsTerminal, Write};
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+use std::sync::Arc;
+
+const DAY: u64 = 86_400;
+/// CA 10 years, RA 1 year, the issuer's key as pinned 5 years.
+const CA_LIFE: Duration = Duration::from_secs(3650 * DAY);
+const RA_LIFE: Duration = Duration::from_secs(365 * DAY);
+const SIGNER_LIFE: Duration = Duration::from_secs(1826 * DAY);
+
+/// What a new gateway is made from, all of it checked.
+pub(crate) struct Plan {
+    pub(crate) dir: PathBuf,
+    pub(crate) tenant: TenantId,
+    pub(crate) group: GatewayGroupId,
+    pub(crate) issuer_key: SpkiDer,
+    pub(crate) suffixes: Vec<String>,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) ca_key: KeyAlgorithm,
+    pub(crate) challenge_key: KeyAlgorithm,
+    pub(crate) ca_name: DistinguishedName,
+}
+
+pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
+    let algorithm = |option: &str, text: &str| -> Result<KeyAlgorithm, GatewayError> {
+        text.parse().map_err(|_| {
+            GatewayError::config(option, "one of p256, p384, rsa2048, rsa3072, rsa4096")
+        })
+    };
+    let plan = Plan {
+        dir: options.dir.clone(),
+        tenant: TenantId::new(&*options.tenant).map_err(|e| GatewayError::config("--tenant", e))?,
+        group: GatewayGroupId::new(&*options.group)
+            .map_err(|e| GatewayError::config("--group", e))?,
+        issuer_key: read_public_key(&options.issuer_key)?,
+        suffixes: suffixes(&options.allow_suffix)?,
+        listen: options.listen,
+        admin_listen: options.admin_listen,
+        ca_key: algorithm("--ca-key", &options.ca_key)?,
+        challenge_key: algorithm("--challenge-key", &options.challenge_key)?,
+        ca_name: options.ca_name.parse().map_err(|e| GatewayError::config("--ca-name", e))?,
+    };
+    let config = make(&plan, SystemClock.now())?;
+    println!("made {}", plan.dir.display());
+    println!("give the issuer this file: {}", plan.dir.join("challenge.pub.pem").display());
+    println!("then run: scep-gateway serve --config {}", config.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// The suffixes given, or asked for on a terminal. Without one nothing could be certified.
+fn suffixes(given: &[String]) -> Result<Vec<String>, GatewayError> {
+    if !given.is_empty() {
+        return Ok(given.to_vec());
+    }
+    let stdin = std::io::stdin();
+    if !stdin.is_terminal() {
+        return Err(GatewayError::NoSuffix);
+    }
+    eprint!("Which name suffixes may be certified here (example.org, separated by blanks)? ");
+    std::io::stderr().flush().map_err(GatewayError::file("standard error"))?;
+    let mut line = String::new();
+    stdin.read_line(&mut line).map_err(GatewayError::file("standard input"))?;
+    let asked: Vec<String> = line.split_whitespace().map(str::to_owned).collect();
+    if asked.is_empty() { Err(GatewayError::NoSuffix) } else { Ok(asked) }
+}
+
+/// Makes the folder and everything in it; returns the configuration's path.
+pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError> {
+    let dir = &plan.dir;
+    let rules = site_rules(&plan.suffixes);
+    // Before anything is written: a suffix with a typo must not leave half a folder.
+    SiteRules::from_toml(&rules).map_err(|e| GatewayError::config("--allow-suffix", e))?;
+    new_folder(dir)?;
+    let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
+
+    let ca_key = new_key(dir, "ca.key.pem", plan.ca_key)?;
+    let root =
+        LocalCa::self_signed_root(&*ca_key.signer(), &plan.ca_name, CA_LIFE, now, &*provider)?;
+    write_new_public(&dir.join("ca.cert.pem"), &certificates_pem(std::slice::from_ref(&root)))?;
+    let ca = LocalCa::new(
+        ca_key.signer(),
+        root,
+        Vec::new(),
+        LocalCaSettings::default(),
+        Arc::clone(&provider),
+    )?;
+    for (name, purpose) in [
+        ("ra-sign", InfrastructurePurpose::RaSigning),
+        ("ra-encrypt", InfrastructurePurpose::RaEncryption),
+    ] {
+        let key = new_key(dir, &format!("{name}.key.pem"), KeyAlgorithm::Rsa(2048))?;
+        let subject =
+            format!("CN=SCEP RA {}", if name == "ra-sign" { "signing" } else { "encryption" })
+                .parse()
+                .map_err(|e| GatewayError::config("RA name", e))?;
+        let certificate =
+            ca.issue_infrastructure(purpose, key.public_key(), &subject, RA_LIFE, now)?;
+        let text = certificates_pem(std::slice::from_ref(&certificate));
+        write_new_public(&dir.join(format!("{name}.cert.pem")), &text)?;
+    }
+    let challenge = new_key(dir, "challenge.key.pem", plan.challenge_key)?;
+    write_new_public(&dir.join("challenge.pub.pem"), &public_key_pem(challenge.public_key()))?;
+    write_new_public(&dir.join("issuer.pub.pem"), &public_key_pem(&plan.issuer_key))?;
+    write_new_public(&dir.join("site-rules.toml"), &rules)?;
+    let config = NewConfig {
+        tenant: plan.tenant.as_str(),
+        group: plan.group.as_str(),
+        listen: plan.listen,
+        admin_listen: plan.admin_listen,
+        signer_from: now.minus(Duration::from_secs(DAY)),
+        signer_until: now.plus(SIGNER_LIFE),
+    };
+    let path = dir.join("gateway.toml");
+    write_new_public(&path, &config.to_toml())?;
+    // Made here, so that `serve` can run as a user that may not make files beside the ledger's.
+    drop(Ledger::open_sqlite(&dir.join("ledger.sqlite"), LedgerSettings::default())?);
+    Ok(path)
+}
+
+fn new_key(dir: &Path, name: &str, algorithm: KeyAlgorithm) -> Result<SoftwareKey, GatewayError> {
+    let key = SoftwareKey::generate(algorithm)?;
+    key.write_new(&dir.join(name))?;
+    Ok(key)
+}
+
+/// Makes the folder for its owner alone; takes an existing one only if it is empty.
+pub(crate) fn new_folder(dir: &Path) -> Result<(), GatewayError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(dir).map_err(GatewayError::file(dir))?;
+    let mut entries = std::fs::read_dir(dir).map_err(GatewayError::file(dir))?;
+    if entries.next().is_some() {
+        return Err(GatewayError::NotEmpty { path: dir.into() });
+    }
+    Ok(())
+}

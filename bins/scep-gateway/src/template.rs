@@ -1,0 +1,95 @@
+//! The files that `init` writes.
+
+use scep_types::Timestamp;
+use std::net::SocketAddr;
+
+/// What stands in a new configuration.
+pub(crate) struct NewConfig<'a> {
+    pub(crate) tenant: &'a str,
+    pub(crate) group: &'a str,
+    pub(crate) listen: SocketAddr,
+    pub(crate) admin_listen: SocketAddr,
+    pub(crate) signer_from: Timestamp,
+    pub(crate) signer_until: Timestamp,
+}
+
+impl NewConfig<'_> {
+    /// The configuration's text.
+    pub(crate) fn to_toml(&self) -> String {
+        let Self { tenant, group, listen, admin_listen, signer_from, signer_until } = self;
+        format!(
+            r#"# Every key is explained in config.example.toml.
+tenant = "{tenant}"
+gateway_group = "{group}"
+listen = "{listen}"
+admin_listen = "{admin_listen}"
+ledger = "ledger.sqlite"
+site_rules = "site-rules.toml"
+
+[ca]
+kind = "local"
+key = "ca.key.pem"
+certificate = "ca.cert.pem"
+
+[ra]
+signing_key = "ra-sign.key.pem"
+signing_certificate = "ra-sign.cert.pem"
+encryption_key = "ra-encrypt.key.pem"
+encryption_certificate = "ra-encrypt.cert.pem"
+
+[challenge]
+decryption_key = "challenge.key.pem"
+
+[[challenge.signers]]
+public_key = "issuer.pub.pem"
+not_before = "{signer_from}"
+not_after = "{signer_until}"
+
+[[endpoints]]
+path = "/"
+preset = "generic"
+
+[[endpoints]]
+path = "/certsrv/mscep/mscep.dll"
+preset = "windows"
+"#
+        )
+    }
+}
+
+/// The site rules of a new gateway: these suffixes, client certificates, a year.
+pub(crate) fn site_rules(suffixes: &[String]) -> String {
+    let list: Vec<String> = suffixes.iter().map(|s| format!("{s:?}")).collect();
+    let list = list.join(", ");
+    format!(
+        r#"# What this site certifies at most, whatever a challenge says. Rules only narrow.
+# Every rule is explained in site-rules.example.toml of the crate scep-policy.
+
+issuance_per_hour = 10000
+max_validity_days = 398
+
+rsa_min_bits = 2048
+curves = ["p256", "p384"]
+
+extended_key_usages = ["clientAuth"]
+
+san_kinds = ["dns", "email", "upn"]
+dns_suffixes = [{list}]
+email_suffixes = [{list}]
+upn_suffixes = [{list}]
+"#
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scep_policy::SiteRules;
+
+    #[test]
+    fn new_site_rules_are_rules() {
+        let text = site_rules(&["example.org".into(), "example.net".into()]);
+        SiteRules::from_toml(&text).unwrap();
+        assert!(SiteRules::from_toml(&site_rules(&["not a suffix".into()])).is_err());
+    }
+}
