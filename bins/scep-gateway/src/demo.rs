@@ -6,7 +6,7 @@ mod paste;
 mod table;
 
 use crate::cli::DemoOptions;
-use crate::config::Config;
+use crate::config::{Config, LogFormat};
 use crate::error::GatewayError;
 use crate::init::{self, Plan};
 use issuer::DemoIssuer;
@@ -103,6 +103,7 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
     let rows = cases::run(&stage).await?;
     let good = table::print(&rows);
     if options.keep_running {
+        crate::logging::start("info", LogFormat::Text)?;
         paste::print(&stage, &dir)?;
         crate::serve::stop_signal().await;
     }

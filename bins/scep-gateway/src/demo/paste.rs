@@ -32,9 +32,6 @@ pub(crate) fn print(stage: &Stage, dir: &Path) -> Result<(), GatewayError> {
          --cacert {at}/gateway/ca.cert.pem --outform pem \\\n  --password {blob} > sw.cert.pem",
         blob = mint("laptop-2", 1)?
     );
-    println!(
-        "  (refused: strongSwan writes the second name as an e-mail address where the challenge has a UPN.)"
-    );
     println!("\n# 3. look at a certificate");
     println!("openssl x509 -in laptop-1.cert.pem -noout -text");
     println!("openssl verify -CAfile {at}/gateway/ca.cert.pem laptop-1.cert.pem");
