@@ -7,11 +7,17 @@
 #[cfg(feature = "house")]
 pub mod ca;
 pub mod clock;
+#[cfg(feature = "house")]
+pub mod device;
+#[cfg(feature = "house")]
+pub mod house;
 pub mod keys;
 pub mod noop;
 pub mod programs;
 
 pub use clock::FixedClock;
+#[cfg(feature = "house")]
+pub use house::House;
 pub use keys::TestKey;
 pub use noop::{NoOpDecryption, NoOpProvider, NoOpSigner};
 pub use scep_keys::danger::SeededProvider;
