@@ -12,7 +12,8 @@ pub(crate) struct Algorithms {
 }
 
 /// AES-128-CBC and SHA-256 where the server has them, as the RFC recommends for interoperability. A server without
-/// SHA-2 or without AES is refused, unless legacy algorithms are accepted.
+/// SHA-2 or without AES is refused, unless legacy algorithms are accepted: then it gets 3DES, but SHA-256 all the
+/// same. Servers that old verify it although they do not say so, and no key of ours signs SHA-1.
 pub(crate) fn choose(
     capabilities: &Capabilities,
     legacy: LegacyAlgorithms,
@@ -25,7 +26,7 @@ pub(crate) fn choose(
     } else if capabilities.sha384 {
         DigestAlgorithm::Sha384
     } else if old {
-        DigestAlgorithm::Sha1
+        DigestAlgorithm::Sha256
     } else {
         return Err(ClientError::NoCommonAlgorithm { what: "digest" });
     };
@@ -59,10 +60,7 @@ mod tests {
         assert_eq!(choose("AES\nSHA-512", refuse), Ok(sha512));
         let no_digest = ClientError::NoCommonAlgorithm { what: "digest" };
         let no_cipher = ClientError::NoCommonAlgorithm { what: "content encryption" };
-        let old = Algorithms {
-            scheme: SignatureScheme::RsaPkcs1Sha1,
-            encryption: ContentEncryption::DesEde3Cbc,
-        };
+        let old = Algorithms { encryption: ContentEncryption::DesEde3Cbc, ..modern };
         for caps in ["", "DES3\nSHA-1"] {
             assert_eq!(choose(caps, refuse), Err(no_digest.clone()), "{caps}");
             assert_eq!(choose(caps, accept), Ok(old), "{caps}");

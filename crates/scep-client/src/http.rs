@@ -31,7 +31,8 @@ pub struct ClientSettings {
     pub max_response: usize,
     /// Limits of what is parsed.
     pub limits: Limits,
-    /// Whether servers that know neither AES nor SHA-2 are served, with 3DES and SHA-1.
+    /// Whether servers are talked to that say they know no AES or no SHA-2: requests are encrypted with 3DES, and
+    /// SHA-1 and 3DES are taken in replies. Signatures are made with SHA-2 all the same.
     pub legacy: LegacyAlgorithms,
     /// How content keys are encrypted. RSAES-OAEP is safer, but few servers know it.
     pub key_transport: RsaPadding,
