@@ -24,8 +24,8 @@ use scep_message::{
 };
 use scep_pkcs10::CsrBuilder;
 use scep_types::{
-    CertificateDer, DistinguishedName, Fault, KeyAlgorithm, ObjectIdentifier, ReleasedCertificate,
-    SerialNumber, SignatureScheme, SpkiDer, Timestamp, TransactionId,
+    CertificateDer, DistinguishedName, Fault, KeyAlgorithm, KeyError, ObjectIdentifier,
+    ReleasedCertificate, SerialNumber, SignatureScheme, Signer, SpkiDer, Timestamp, TransactionId,
 };
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -409,6 +409,22 @@ async fn an_answer_to_another_message_is_refused() {
     assert_eq!(result, Err(ClientError::Reply(MessageError::OtherTransaction)));
 }
 
+/// Signs with another key than it says.
+#[derive(Debug)]
+struct Liar {
+    says: SpkiDer,
+    signs: Arc<dyn Signer>,
+}
+
+impl Signer for Liar {
+    fn public_key(&self) -> &SpkiDer {
+        &self.says
+    }
+    fn sign(&self, scheme: SignatureScheme, message: &[u8]) -> Result<Vec<u8>, KeyError> {
+        self.signs.sign(scheme, message)
+    }
+}
+
 #[tokio::test]
 async fn an_answer_by_another_key_is_refused() {
     // Under a certificate of its own, which it sends along.
@@ -426,6 +442,8 @@ async fn an_answer_by_another_key_is_refused() {
     // Under the RA's.
     let mut fake = Fake::new(vec![Say::ImpostorRefuses]);
     fake.impostor.signing_certificate = fake.ra.signing_certificate.clone();
+    fake.impostor.signing_key =
+        Arc::new(Liar { says: RSA[1].public_key().clone(), signs: RSA[2].signer() });
     let fake = Arc::new(fake);
     let (client, server) = fake.client().await;
     let result = enrol(&client, &server).await;
