@@ -4,7 +4,7 @@ use crate::error::{CmsError, structure};
 use crate::limits::LegacyAlgorithms;
 use crate::oid;
 use scep_types::tlv::{self, Reader, Tlv, tag};
-use scep_types::{ObjectIdentifier, OaepHash, RsaPadding, SignatureScheme};
+use scep_types::{OaepHash, ObjectIdentifier, RsaPadding, SignatureScheme};
 use sha2::Digest;
 
 pub(crate) const NULL: &[u8] = &[tag::NULL, 0];
@@ -18,6 +18,9 @@ pub(crate) struct Algorithm<'a> {
 
 impl<'a> Algorithm<'a> {
     pub(crate) fn read(tlv: &Tlv<'a>) -> Result<Self, CmsError> {
+        if tlv.tag != tag::SEQUENCE {
+            return Err(structure("AlgorithmIdentifier that is no SEQUENCE", tlv.at));
+        }
         let mut fields = tlv.reader();
         let oid = fields.any()?.oid()?;
         let parameters = if fields.is_empty() { None } else { Some(fields.any()?) };
@@ -33,7 +36,7 @@ impl<'a> Algorithm<'a> {
     }
 
     pub(crate) fn parameters(&self) -> Result<&Tlv<'a>, CmsError> {
-        self.parameters.as_ref().ok_or(structure("algorithm without parameters", self.at))
+        self.parameters.as_ref().ok_or_else(|| structure("algorithm without parameters", self.at))
     }
 
     /// Demands NULL or absent parameters: RFC 5754 has senders of both, and receivers must take both.

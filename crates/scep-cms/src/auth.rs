@@ -198,7 +198,10 @@ impl<'a> AuthEnvelopedData<'a> {
             transport,
             nonce,
             ciphertext: contents(&ciphertext),
-            mac: mac.value.try_into().map_err(|_| structure("mac of other than 16 octets", mac.at))?,
+            mac: mac
+                .value
+                .try_into()
+                .map_err(|_| structure("mac of other than 16 octets", mac.at))?,
         })
     }
 
@@ -241,10 +244,7 @@ fn key_id(octets: &[u8], at: usize) -> Result<KeyId, CmsError> {
     KeyId::try_from(octets).map_err(|_| structure("key id of other than 20 octets", at))
 }
 
-fn read_key_transport<'a>(
-    der: &[u8],
-    tlv: &Tlv<'_>,
-) -> Result<(KeyId, Transport<'a>), CmsError> {
+fn read_key_transport<'a>(der: &[u8], tlv: &Tlv<'_>) -> Result<(KeyId, Transport<'a>), CmsError> {
     let transport = KeyTransport::read(tlv)?;
     let RecipientIdentifier::KeyId(id) = &transport.rid else {
         return Err(structure("recipient that is not named by its key id", tlv.at));

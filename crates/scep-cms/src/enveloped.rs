@@ -317,4 +317,3 @@ pub fn seal(
     let enveloped = tlv::sequence(&[&tlv::small_int(0), &tlv::set_of(infos), &content]);
     Ok(wrap(&oid::ENVELOPED_DATA, &enveloped))
 }
-

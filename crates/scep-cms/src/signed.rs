@@ -326,7 +326,7 @@ impl SignedData {
         let value = |oid: &ObjectIdentifier, missing| {
             let at = signer.signed_attributes.start;
             let found = signer.attributes.iter().find(|attribute| attribute.oid == *oid);
-            let range = &found.ok_or(structure(missing, at))?.value;
+            let range = &found.ok_or_else(|| structure(missing, at))?.value;
             Ok::<_, CmsError>((part(&self.der, range), range.start))
         };
         let (content_type, at) = value(&oid::CONTENT_TYPE, "no contentType attribute")?;

@@ -69,7 +69,9 @@ impl ContentEncryption {
             Self::Aes128Cbc => encrypt_blocks::<cbc::Encryptor<aes::Aes128>>(key, iv, &mut buffer),
             Self::Aes192Cbc => encrypt_blocks::<cbc::Encryptor<aes::Aes192>>(key, iv, &mut buffer),
             Self::Aes256Cbc => encrypt_blocks::<cbc::Encryptor<aes::Aes256>>(key, iv, &mut buffer),
-            Self::DesEde3Cbc => encrypt_blocks::<cbc::Encryptor<des::TdesEde3>>(key, iv, &mut buffer),
+            Self::DesEde3Cbc => {
+                encrypt_blocks::<cbc::Encryptor<des::TdesEde3>>(key, iv, &mut buffer)
+            }
         }?;
         Ok(buffer)
     }
@@ -147,7 +149,7 @@ mod tests {
         for block in [8_usize, 16] {
             for n in 1..=block {
                 let mut octets = vec![0xaa; 2 * block];
-                octets[2 * block - n..].fill(n as u8);
+                octets[2 * block - n..].fill(u8::try_from(n).unwrap());
                 assert_eq!(unpadded_len(&octets, block), Some(2 * block - n));
                 for at in 2 * block - n..2 * block - 1 {
                     let mut bad = octets.clone();
@@ -155,7 +157,7 @@ mod tests {
                     assert_eq!(unpadded_len(&bad, block), None, "octet {at} of {n}");
                 }
             }
-            for last in [0, block as u8 + 1, 0xff] {
+            for last in [0, u8::try_from(block).unwrap() + 1, 0xff] {
                 assert_eq!(unpadded_len(&vec![last; 2 * block], block), None);
             }
         }

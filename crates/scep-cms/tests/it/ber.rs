@@ -15,14 +15,9 @@ use std::sync::LazyLock;
 /// One message of each kind that has implicit OCTET STRINGs, or explicit wrappers that look like them.
 static SAMPLES: LazyLock<Vec<Vec<u8>>> = LazyLock::new(|| {
     let ra = certificate(&RSA, "CN=RA,O=Example", 7);
-    let enveloped = seal(
-        &AwsLc,
-        &[&ra],
-        RsaPadding::Pkcs1v15,
-        ContentEncryption::Aes128Cbc,
-        &[0x42; 3000],
-    )
-    .unwrap();
+    let enveloped =
+        seal(&AwsLc, &[&ra], RsaPadding::Pkcs1v15, ContentEncryption::Aes128Cbc, &[0x42; 3000])
+            .unwrap();
     let by_certificate = sign(
         RSA.signer().as_ref(),
         &ToSign {
@@ -76,7 +71,7 @@ fn header(tag: u8, length: usize, octets: usize) -> Vec<u8> {
         let whole = tlv::encode(tag, &vec![0; length]);
         return whole[..whole.len() - length].to_vec();
     }
-    let mut out = vec![tag, 0x80 | octets as u8];
+    let mut out = vec![tag, 0x80 | u8::try_from(octets).unwrap()];
     out.extend(&(length as u64).to_be_bytes()[8 - octets..]);
     out
 }
@@ -175,7 +170,7 @@ impl Choices for Listed<'_> {
         }
     }
     fn nested(&mut self) -> bool {
-        self.next() % 5 == 0
+        self.next().is_multiple_of(5)
     }
 }
 
@@ -261,8 +256,7 @@ fn key_identifiers_are_flattened_where_the_schema_has_them() {
     let mut tree = Node::parse(&SAMPLES[2]);
     let signer_info = [1, 0, 3, 0];
     let sid = tree.at(&signer_info).children()[1].clone().value().clone();
-    tree.at(&signer_info).children()[1] =
-        Node::Constructed(0xa0, vec![Node::Primitive(0x04, sid)]);
+    tree.at(&signer_info).children()[1] = Node::Constructed(0xa0, vec![Node::Primitive(0x04, sid)]);
     assert_eq!(&normalize(&tree.encode(), &Limits::default()).unwrap(), &SAMPLES[2]);
 }
 

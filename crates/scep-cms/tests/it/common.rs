@@ -50,10 +50,8 @@ pub(crate) fn certificate_with_issuer(
     };
     let time = |seconds| tlv::time(Timestamp::from_seconds(seconds));
     let key_id = tlv::encode(tag::OCTET_STRING, key.public_key().key_id().as_bytes());
-    let extension = tlv::sequence(&[
-        &tlv::oid(&oid("2.5.29.14")),
-        &tlv::encode(tag::OCTET_STRING, &key_id),
-    ]);
+    let extension =
+        tlv::sequence(&[&tlv::oid(&oid("2.5.29.14")), &tlv::encode(tag::OCTET_STRING, &key_id)]);
     let tbs = tlv::sequence(&[
         &tlv::encode(tag::context_constructed(0), &tlv::small_int(2)),
         &tlv::small_int(serial),

@@ -1,8 +1,7 @@
 //! EnvelopedData by hand: a good envelope, and one change at a time.
 
 use crate::common::{
-    Fixed, Node, P256, RSA, RSA_2, algorithm, certificate, changed, counting, oid,
-    structure, used,
+    Fixed, Node, P256, RSA, RSA_2, algorithm, certificate, changed, counting, oid, structure, used,
 };
 use proptest::prelude::*;
 use scep_cms::{
@@ -126,7 +125,9 @@ fn attack_24_only_cbc_is_an_envelope() {
 
 #[test]
 fn public_facts_are_checked_before_the_private_key() {
-    let with = |change: &dyn Fn(&mut Node)| structure::<()>(Err(refused_before_the_key(&changed(&GOOD, change))));
+    let with = |change: &dyn Fn(&mut Node)| {
+        structure::<()>(Err(refused_before_the_key(&changed(&GOOD, change))))
+    };
     let iv = |tree: &mut Node, length| tree.at(&CONTENT).at(&[1, 1]).value().resize(length, 0);
     for length in [0, 8, 15, 17] {
         assert_eq!(with(&|tree| iv(tree, length)), "IV that is not of the block's length");
@@ -153,12 +154,18 @@ fn public_facts_are_checked_before_the_private_key() {
         }),
         "encrypted content that is not id-data"
     );
-    assert_eq!(with(&|tree| tree.at(&[1, 0, 0]).value()[0] = 1), "EnvelopedData of unknown version");
+    assert_eq!(
+        with(&|tree| tree.at(&[1, 0, 0]).value()[0] = 1),
+        "EnvelopedData of unknown version"
+    );
     assert_eq!(
         with(&|tree| tree.at(&RECIPIENT).at(&[0]).value()[0] = 2),
         "recipient version does not fit its identifier"
     );
-    assert_eq!(with(&|tree| tree.at(&RECIPIENTS).children().clear()), "envelope without recipients");
+    assert_eq!(
+        with(&|tree| tree.at(&RECIPIENTS).children().clear()),
+        "envelope without recipients"
+    );
     assert_eq!(
         with(&|tree| tree.at(&RECIPIENTS).children().push(Node::Constructed(0xa5, vec![]))),
         "recipient of unknown kind"
@@ -253,7 +260,9 @@ fn quirk_32_oaep_parameters_are_read_strictly() {
         RsaPadding::Oaep(OaepHash::Sha256)
     );
     let refused = |algorithm| refused_before_the_key(&with(&sha256, algorithm));
-    for algorithm in [oaep(&[&h]), oaep(&[&m]), oaep(&[&h, &explicit(1, &mgf1(&hash(SHA1, &null)))])] {
+    for algorithm in
+        [oaep(&[&h]), oaep(&[&m]), oaep(&[&h, &explicit(1, &mgf1(&hash(SHA1, &null)))])]
+    {
         assert_eq!(structure::<()>(Err(refused(algorithm))), "MGF1 with another hash");
     }
     assert_eq!(
@@ -276,6 +285,12 @@ fn quirk_32_oaep_parameters_are_read_strictly() {
         refused(oaep(&[&h, &m, &other_source])),
         CmsError::Algorithm { role: "key transport", name: "1.2.3.4".into() }
     );
+    // Its parts are SEQUENCEs: a SET with the same contents is not read as one.
+    let set = explicit(0, &tlv::encode(tag::SET, &hash(SHA256, &null)[2..]));
+    assert_eq!(
+        structure::<()>(Err(refused(oaep(&[&set, &m])))),
+        "AlgorithmIdentifier that is no SEQUENCE"
+    );
     assert!(matches!(
         refused(oaep(&[&h, &m, &explicit(3, &null)])),
         CmsError::Malformed(TlvError::Trailing { .. })
@@ -284,14 +299,9 @@ fn quirk_32_oaep_parameters_are_read_strictly() {
 
 #[test]
 fn quirk_20_ours_is_found_among_several_recipients() {
-    let der = seal(
-        &AwsLc,
-        &[&OTHER, &RA],
-        RsaPadding::Pkcs1v15,
-        ContentEncryption::Aes256Cbc,
-        TEXT,
-    )
-    .unwrap();
+    let der =
+        seal(&AwsLc, &[&OTHER, &RA], RsaPadding::Pkcs1v15, ContentEncryption::Aes256Cbc, TEXT)
+            .unwrap();
     assert_eq!(open(&der).unwrap().plaintext.expose(), TEXT);
     // The second of ours opens it as well.
     let (key, operations) = counting(&RSA_2);
@@ -300,14 +310,8 @@ fn quirk_20_ours_is_found_among_several_recipients() {
     let opened = parse(&der).unwrap().open(&[unrelated, named], &AwsLc).unwrap();
     assert_eq!((opened.recipient, used(&operations)), (1, 1));
 
-    let foreign = seal(
-        &AwsLc,
-        &[&OTHER],
-        RsaPadding::Pkcs1v15,
-        ContentEncryption::Aes256Cbc,
-        TEXT,
-    )
-    .unwrap();
+    let foreign =
+        seal(&AwsLc, &[&OTHER], RsaPadding::Pkcs1v15, ContentEncryption::Aes256Cbc, TEXT).unwrap();
     assert_eq!(refused_before_the_key(&foreign), CmsError::NotForUs);
     assert_eq!(parse(&der).unwrap().open(&[], &AwsLc).unwrap_err(), CmsError::NotForUs);
 }

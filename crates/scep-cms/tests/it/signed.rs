@@ -4,6 +4,7 @@ use crate::common::{
     AUTH_ENVELOPED, DATA, Node, P256, P384, RSA, RSA_2, algorithm, certificate,
     certificate_with_issuer, changed, oid, structure,
 };
+use proptest::prelude::*;
 use scep_cms::{
     CmsError, LegacyAlgorithms, Limits, SignedData, SignerId, ToSign, VerifiedSignedData,
     certs_only, crl_only, sign,
@@ -172,7 +173,7 @@ fn the_good_message_verifies_and_tells_what_was_signed() {
     assert_eq!(verified.content_type(), DATA);
     assert_eq!(verified.signer_key(), RSA.public_key());
     assert_eq!(verified.signer_certificate(), Some(&*SIGNER));
-    assert_eq!(verified.certificates(), [SIGNER.clone()]);
+    assert_eq!(verified.certificates(), std::slice::from_ref(&*SIGNER));
     assert_eq!(verified.attribute(&oid(TRANSACTION_ID)), Some(&b"\x13\x02id"[..]));
     assert_eq!(verified.attribute(&oid("1.2.3")), None);
     assert_eq!(verified.scheme(), SignatureScheme::RsaPkcs1Sha256);
@@ -337,8 +338,8 @@ fn quirk_21_the_issuer_may_be_encoded_otherwise() {
         tlv::sequence(&[&tlv::encode(tag::SET, &attribute_value(tag::PRINTABLE_STRING))]);
     let utf8 = tlv::sequence(&[&tlv::encode(tag::SET, &attribute_value(tag::UTF8_STRING))]);
     assert_eq!(SIGNER.issuer_der(), utf8);
-    let parts = Parts::new()
-        .with(|parts| parts.sid = tlv::sequence(&[&printable, &tlv::small_int(5)]));
+    let parts =
+        Parts::new().with(|parts| parts.sid = tlv::sequence(&[&printable, &tlv::small_int(5)]));
     assert_eq!(parts.verify().unwrap().signer_certificate(), Some(&*SIGNER));
 }
 
@@ -375,9 +376,12 @@ fn quirk_24_attributes_signed_sorted_and_sent_unsorted() {
 
 #[test]
 fn quirk_25_both_names_of_pkcs1_signatures() {
-    for (name, parameters) in
-        [(RSA_ENCRYPTION, NULL), (RSA_ENCRYPTION, &[]), (SHA256_WITH_RSA, NULL), (SHA256_WITH_RSA, &[])]
-    {
+    for (name, parameters) in [
+        (RSA_ENCRYPTION, NULL),
+        (RSA_ENCRYPTION, &[]),
+        (SHA256_WITH_RSA, NULL),
+        (SHA256_WITH_RSA, &[]),
+    ] {
         let parts =
             Parts::new().with(|parts| parts.signature_algorithm = algorithm_id(name, parameters));
         assert_eq!(parts.verify().unwrap().scheme(), SignatureScheme::RsaPkcs1Sha256);
@@ -391,8 +395,7 @@ fn quirk_25_both_names_of_pkcs1_signatures() {
 fn quirk_46_digest_parameters_null_or_absent() {
     let parts = Parts::new().with(|parts| parts.digest_algorithm = algorithm_id(SHA256, NULL));
     assert!(parts.verify().is_ok());
-    let parts =
-        Parts::new().with(|parts| parts.digest_algorithm = algorithm_id(SHA256, &[4, 0]));
+    let parts = Parts::new().with(|parts| parts.digest_algorithm = algorithm_id(SHA256, &[4, 0]));
     assert_eq!(structure(parts.verify()), "unexpected algorithm parameters");
 }
 
@@ -400,8 +403,7 @@ fn quirk_46_digest_parameters_null_or_absent() {
 fn attack_20_digest_and_signature_algorithm_agree() {
     // The signature is good, over SHA-256; only its name says otherwise.
     for name in ["1.2.840.113549.1.1.5", "1.2.840.113549.1.1.12", "1.2.840.113549.1.1.13"] {
-        let parts =
-            Parts::new().with(|parts| parts.signature_algorithm = algorithm_id(name, NULL));
+        let parts = Parts::new().with(|parts| parts.signature_algorithm = algorithm_id(name, NULL));
         assert_eq!(
             structure(parts.verify()),
             "digestAlgorithm and signatureAlgorithm disagree",
@@ -409,8 +411,8 @@ fn attack_20_digest_and_signature_algorithm_agree() {
         );
     }
     // RSA's name for a signature of an EC key, and the reverse.
-    let parts =
-        Parts::new().with(|parts| parts.signature_algorithm = algorithm_id("1.2.840.10045.4.3.2", &[]));
+    let parts = Parts::new()
+        .with(|parts| parts.signature_algorithm = algorithm_id("1.2.840.10045.4.3.2", &[]));
     assert_eq!(parts.verify().unwrap_err(), CmsError::SignatureInvalid);
 }
 
@@ -475,8 +477,14 @@ fn sign_with(
     scheme: SignatureScheme,
     content: &[u8],
 ) -> Vec<u8> {
-    let what =
-        ToSign { content_type: DATA, content, attributes: &[], certificates: &[], signer_id, scheme };
+    let what = ToSign {
+        content_type: DATA,
+        content,
+        attributes: &[],
+        certificates: &[],
+        signer_id,
+        scheme,
+    };
     sign(key.signer().as_ref(), &what).unwrap()
 }
 
@@ -491,9 +499,7 @@ fn pss_parameters_are_checked() {
         let bad = changed(&good, |tree| change(tree.at(&parameters).children()));
         verify(&bad, LegacyAlgorithms::Refuse)
     };
-    let explicit = |n: u8, inner: Vec<u8>| {
-        Node::Constructed(0xa0 | n, vec![Node::parse(&inner)])
-    };
+    let explicit = |n: u8, inner: Vec<u8>| Node::Constructed(0xa0 | n, vec![Node::parse(&inner)]);
     let sha512 = algorithm_id("2.16.840.1.101.3.4.2.3", &[]);
     let mgf1_sha512 = algorithm_id("1.2.840.113549.1.1.8", &sha512);
     assert!(with(&|all| all.push(explicit(3, tlv::small_int(1)))).is_ok());
@@ -511,8 +517,14 @@ fn pss_parameters_are_checked() {
         structure(with(&|all| drop(all.pop()))),
         "RSASSA-PSS salt not of the digest's length"
     );
-    assert_eq!(structure(with(&|all| all[1] = explicit(1, mgf1_sha512.clone()))), "MGF1 with another hash");
-    assert_eq!(structure(with(&|all| all[0] = explicit(0, sha512.clone()))), "MGF1 with another hash");
+    assert_eq!(
+        structure(with(&|all| all[1] = explicit(1, mgf1_sha512.clone()))),
+        "MGF1 with another hash"
+    );
+    assert_eq!(
+        structure(with(&|all| all[0] = explicit(0, sha512.clone()))),
+        "MGF1 with another hash"
+    );
     assert_eq!(structure(with(&|all| drop(all.remove(1)))), "MGF1 with another hash");
     assert_eq!(
         algorithm(with(&|all| all[1] = explicit(1, algorithm_id("1.2.3.4", &sha512)))),
@@ -583,7 +595,7 @@ fn an_unreadable_certificate_is_skipped_unless_it_is_the_signers() {
         parts.sets = tlv::construct(0xa0, &[&unreadable, SIGNER.as_der()]);
     });
     let verified = parts.verify().unwrap();
-    assert_eq!(verified.certificates(), [SIGNER.clone()]);
+    assert_eq!(verified.certificates(), std::slice::from_ref(&*SIGNER));
     let parts = Parts::new().with(|parts| parts.sets = tlv::encode(0xa0, &unreadable));
     assert_eq!(parts.verify().unwrap_err(), CmsError::Certificate(error));
 }
@@ -596,10 +608,7 @@ fn limits_hold() {
     let max = limits.max_bytes;
     assert_eq!(at_most(&good, limits), Err(CmsError::Limit { what: "octets", max }));
     let limits = Limits { max_attributes: 2, ..Limits::default() };
-    assert_eq!(
-        at_most(&good, limits),
-        Err(CmsError::Limit { what: "signed attributes", max: 2 })
-    );
+    assert_eq!(at_most(&good, limits), Err(CmsError::Limit { what: "signed attributes", max: 2 }));
     let eleven = certs_only(&vec![SIGNER.clone(); 11]);
     assert_eq!(
         at_most(&eleven, Limits::default()),
@@ -607,10 +616,7 @@ fn limits_hold() {
     );
     assert_eq!(at_most(&certs_only(&vec![SIGNER.clone(); 10]), Limits::default()), Ok(()));
     let eleven = crl_only(&tlv::sequence(&[]).repeat(11));
-    assert_eq!(
-        at_most(&eleven, Limits::default()),
-        Err(CmsError::Limit { what: "CRLs", max: 10 })
-    );
+    assert_eq!(at_most(&eleven, Limits::default()), Err(CmsError::Limit { what: "CRLs", max: 10 }));
 }
 
 #[test]
@@ -649,10 +655,7 @@ fn degenerate_messages_have_neither_signer_nor_content() {
     let crl = tlv::sequence(&[&tlv::small_int(1)]);
     assert_eq!(parse(&crl_only(&crl)).unwrap().into_crls_only().unwrap(), [crl]);
     let degenerate = parse(&certs_only(std::slice::from_ref(&SIGNER))).unwrap();
-    assert_eq!(
-        structure(degenerate.verify(&AwsLc, LegacyAlgorithms::Refuse)),
-        "no SignerInfo"
-    );
+    assert_eq!(structure(degenerate.verify(&AwsLc, LegacyAlgorithms::Refuse)), "no SignerInfo");
 }
 
 #[test]
@@ -663,7 +666,9 @@ fn a_blob_verifies_by_its_pinned_key() {
     assert_eq!(verified.signer_key(), P256.public_key());
     assert_eq!(verified.signer_certificate(), None);
     // What `sign` writes is that very form.
-    for (key, pinned) in [(&*P256, P256.public_key()), (&P384, P384.public_key()), (&RSA, RSA.public_key())] {
+    for (key, pinned) in
+        [(&*P256, P256.public_key()), (&P384, P384.public_key()), (&RSA, RSA.public_key())]
+    {
         let what = ToSign {
             content_type: AUTH_ENVELOPED,
             content: CONTENT,
@@ -694,10 +699,7 @@ fn attack_16_only_pinned_keys_sign_blobs() {
         parts.signer_version = 1;
         parts.sid = issuer_serial(&signer);
     });
-    assert_eq!(
-        structure(parts.verify_pinned()),
-        "signer that is not named by its key id"
-    );
+    assert_eq!(structure(parts.verify_pinned()), "signer that is not named by its key id");
 }
 
 #[test]
@@ -708,12 +710,8 @@ fn attack_20_the_scheme_follows_from_the_pinned_key() {
         parts.digest_algorithm = algorithm_id(sha384, &[]);
         parts.signature_algorithm = algorithm_id("1.2.840.10045.4.3.3", &[]);
     });
-    assert_eq!(
-        structure(parts.verify_pinned()),
-        "signature scheme other than the pinned key's"
-    );
-    let parts =
-        Parts::pinned().with(|parts| parts.digest_algorithm = algorithm_id(SHA1, &[]));
+    assert_eq!(structure(parts.verify_pinned()), "signature scheme other than the pinned key's");
+    let parts = Parts::pinned().with(|parts| parts.digest_algorithm = algorithm_id(SHA1, &[]));
     assert_eq!(algorithm(parts.verify_pinned()), "sha1");
 }
 
@@ -733,8 +731,7 @@ fn blobs_have_one_form() {
     let what = "signed attributes other than contentType and messageDigest, in this order";
     let parts = Parts::pinned().with(|parts| parts.attributes.reverse());
     assert_eq!(structure(parts.verify_pinned()), what);
-    let parts =
-        Parts::pinned().with(|parts| parts.attributes.push(attribute("2.9.9", &[NULL])));
+    let parts = Parts::pinned().with(|parts| parts.attributes.push(attribute("2.9.9", &[NULL])));
     assert_eq!(structure(parts.verify_pinned()), what);
     let parts = Parts::pinned().with(|parts| drop(parts.attributes.pop()));
     assert_eq!(structure(parts.verify_pinned()), what);
@@ -777,10 +774,7 @@ fn signing_refuses_what_would_not_verify() {
         "signed attribute twice"
     );
     let others = certificate(&RSA_2, "CN=device", 5);
-    assert_eq!(
-        structure(with(&[], &others)),
-        "certificate of another key than the signer's"
-    );
+    assert_eq!(structure(with(&[], &others)), "certificate of another key than the signer's");
 }
 
 #[test]
@@ -812,7 +806,10 @@ fn a_refused_digest_is_reported_before_a_wrong_signature() {
 #[test]
 fn certificates_of_any_issuer_name_are_found() {
     // An empty issuer, and one that does not parse as a name: compared as octets.
-    let odd = tlv::sequence(&[&tlv::encode(tag::SET, &tlv::sequence(&[&tlv::oid(&oid("2.5.4.3")), &[0x14, 1, 0xe9]]))]);
+    let odd = tlv::sequence(&[&tlv::encode(
+        tag::SET,
+        &tlv::sequence(&[&tlv::oid(&oid("2.5.4.3")), &[0x14, 1, 0xe9]]),
+    )]);
     for issuer in [tlv::sequence(&[]), odd] {
         let signer = certificate_with_issuer(&RSA, &issuer, 5);
         let parts = Parts::new().with(|parts| {
@@ -820,5 +817,32 @@ fn certificates_of_any_issuer_name_are_found() {
             parts.sets = set(&[&signer]);
         });
         assert_eq!(parts.verify().unwrap().signer_certificate(), Some(&signer));
+    }
+}
+
+static BLOB: LazyLock<Vec<u8>> = LazyLock::new(|| Parts::pinned().encode());
+
+#[test]
+fn a_changed_bit_of_a_blob_never_verifies() {
+    for at in 0..BLOB.len() {
+        for bit in 0..8 {
+            let mut der = BLOB.clone();
+            der[at] ^= 1 << bit;
+            assert!(verify_pinned(&der, &[P256.public_key()]).is_err(), "octet {at}, bit {bit}");
+        }
+    }
+}
+
+proptest! {
+    #[test]
+    fn noise_is_no_message(bytes in proptest::collection::vec(any::<u8>(), 0..300), at in any::<prop::sample::Index>()) {
+        prop_assert!(parse(&bytes).is_err());
+        let mut der = BLOB.clone();
+        let at = at.index(der.len());
+        der.splice(at.., bytes);
+        prop_assume!(der != *BLOB);
+        if let Ok(signed) = parse(&der) {
+            prop_assert!(signed.verify_pinned(&AwsLc, &[P256.public_key()]).is_err());
+        }
     }
 }
