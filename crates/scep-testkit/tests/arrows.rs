@@ -1,5 +1,10 @@
 //! The dependencies between the crates, as designed: what is not listed here is forbidden.
-#![allow(clippy::panic, clippy::unwrap_used, reason = "a helper of tests may panic as a test may")]
+#![allow(
+    clippy::panic,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a helper of tests may panic as a test may"
+)]
 
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
