@@ -1,12 +1,9 @@
 //! The suite against SQLite, and what only SQLite has.
-#![cfg(feature = "sqlite")]
 
-mod suite;
-mod support;
-
+use crate::suite;
+use crate::support::Backend;
 use scep_ledger::{Ledger, LedgerError, LedgerSettings};
 use std::path::PathBuf;
-use support::Backend;
 use tempfile::TempDir;
 
 struct Sqlite(TempDir);

@@ -1,5 +1,4 @@
 //! Approvals as they come about in a gateway, and certificates made by hand.
-#![allow(dead_code, reason = "each test binary uses its part")]
 
 use core::time::Duration;
 use scep_challenge::{
@@ -21,11 +20,11 @@ use scep_types::{
 use std::sync::LazyLock;
 
 /// When every challenge of these tests is issued and opened.
-pub const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
-pub const HOUR: u64 = 3_600;
-pub const DAY: u64 = 24 * HOUR;
+pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub(crate) const HOUR: u64 = 3_600;
+pub(crate) const DAY: u64 = 24 * HOUR;
 
-pub fn after(seconds: u64) -> Timestamp {
+pub(crate) fn after(seconds: u64) -> Timestamp {
     NOW.plus(Duration::from_secs(seconds))
 }
 
@@ -38,7 +37,8 @@ static GATEWAY: LazyLock<SoftwareKey> = LazyLock::new(key);
 static CA: LazyLock<SoftwareKey> = LazyLock::new(key);
 
 /// Keys of devices.
-pub static KEYS: LazyLock<Vec<SoftwareKey>> = LazyLock::new(|| (0..8).map(|_| key()).collect());
+pub(crate) static KEYS: LazyLock<Vec<SoftwareKey>> =
+    LazyLock::new(|| (0..8).map(|_| key()).collect());
 
 static OPENER: LazyLock<Opener> = LazyLock::new(|| {
     let signer = PinnedSigner {
@@ -58,36 +58,36 @@ static OPENER: LazyLock<Opener> = LazyLock::new(|| {
     .unwrap()
 });
 
-pub fn tenant() -> TenantId {
+pub(crate) fn tenant() -> TenantId {
     "tenant".parse().unwrap()
 }
 
-pub fn transaction(text: &str) -> TransactionId {
+pub(crate) fn transaction(text: &str) -> TransactionId {
     TransactionId::new(text).unwrap()
 }
 
-pub fn signer() -> SpkiHash {
+pub(crate) fn signer() -> SpkiHash {
     KEYS[0].public_key().hash()
 }
 
-pub fn serial(n: u8) -> SerialNumber {
+pub(crate) fn serial(n: u8) -> SerialNumber {
     SerialNumber::from_random([n; 16])
 }
 
 /// A device's request with its challenge.
-pub struct Enrolment {
-    pub claims: ChallengeClaims,
+pub(crate) struct Enrolment {
+    pub(crate) claims: ChallengeClaims,
     blob: String,
     csr: Vec<u8>,
     rules: SiteRules,
 }
 
 /// The challenge `n` for a device, and the request for it with one of [`KEYS`].
-pub fn enrolment(n: u8, device: &str, key: usize) -> Enrolment {
+pub(crate) fn enrolment(n: u8, device: &str, key: usize) -> Enrolment {
     enrolment_with(ChallengeId::from_bytes([n; 16]), device, &KEYS[key], 60, 365 * DAY)
 }
 
-pub fn enrolment_with(
+pub(crate) fn enrolment_with(
     challenge_id: ChallengeId,
     device: &str,
     key: &SoftwareKey,
@@ -112,10 +112,10 @@ pub fn enrolment_with(
         expires_at: after(HOUR),
         purpose: Purpose::Enrol,
         expectation: Expectation {
-            subject: subject.clone(),
-            subject_alt_names: names.clone(),
+            subject,
+            subject_alt_names: names,
             key_usage,
-            extended_key_usages: purposes.clone(),
+            extended_key_usages: purposes,
             demand_usages: DemandUsages::No,
             key_algorithms: vec![KeyAlgorithm::P256],
             spki_hash: None,
@@ -125,12 +125,18 @@ pub fn enrolment_with(
             approval: ApprovalMode::Automatic,
         },
     };
+    sealed(claims, key, per_hour)
+}
+
+/// The challenge with these claims, and the request that matches it.
+pub(crate) fn sealed(claims: ChallengeClaims, key: &SoftwareKey, per_hour: u32) -> Enrolment {
     let blob = seal(&claims, &*ISSUER.signer(), GATEWAY.public_key(), &AwsLc).unwrap();
+    let expected = claims.expectation.clone();
     let request = CsrBuilder {
-        subject,
-        subject_alt_names: names,
-        key_usage: Some(key_usage),
-        extended_key_usages: Some(purposes),
+        subject: expected.subject,
+        subject_alt_names: expected.subject_alt_names,
+        key_usage: Some(expected.key_usage),
+        extended_key_usages: Some(expected.extended_key_usages),
         challenge_password: Some(Secret::new(blob.clone())),
         ..CsrBuilder::default()
     };
@@ -145,7 +151,7 @@ pub fn enrolment_with(
 
 impl Enrolment {
     /// The same challenge in a request with another key.
-    pub fn with_key(&self, key: usize) -> Self {
+    pub(crate) fn with_key(&self, key: usize) -> Self {
         let expectation = &self.claims.expectation;
         let request = CsrBuilder {
             subject: expectation.subject.clone(),
@@ -162,26 +168,30 @@ impl Enrolment {
         }
     }
 
-    pub fn csr(&self) -> Csr {
+    pub(crate) fn csr(&self) -> Csr {
         UnprovenCsr::parse(&self.csr, &Rules::default()).unwrap().prove(&AwsLc).unwrap()
     }
 
-    pub fn retry_key(&self) -> RetryKey {
+    pub(crate) fn retry_key(&self) -> RetryKey {
         RetryKey::of(&self.csr())
     }
 
-    pub fn approval(&self) -> Approval {
+    pub(crate) fn approval(&self) -> Approval {
         let claims = OPENER.open(&self.blob, NOW, &AwsLc).unwrap();
         let denials = Denials::default();
         decide(&self.csr(), claims, &self.rules, &denials, InertContent::Discard, NOW).unwrap()
     }
 
-    pub async fn admit(&self, ledger: &Ledger, now: Timestamp) -> Result<Admission, AdmitError> {
+    pub(crate) async fn admit(
+        &self,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<Admission, AdmitError> {
         let serial = SerialNumber::from_random(*self.claims.challenge_id.as_bytes());
         ledger.admit(self.approval(), Some(serial), signer(), &transaction("T1"), now).await
     }
 
-    pub async fn refused(&self, ledger: &Ledger, now: Timestamp) -> Reason {
+    pub(crate) async fn refused(&self, ledger: &Ledger, now: Timestamp) -> Reason {
         match self.admit(ledger, now).await {
             Err(AdmitError::Refused(reason)) => reason,
             Err(AdmitError::Ledger(error)) => panic!("{error}"),
@@ -190,7 +200,7 @@ impl Enrolment {
     }
 
     /// Admission, issue, record.
-    pub async fn enrol(&self, ledger: &Ledger, now: Timestamp) -> CertificateDer {
+    pub(crate) async fn enrol(&self, ledger: &Ledger, now: Timestamp) -> CertificateDer {
         let (permit, unsettled) = self.admit(ledger, now).await.unwrap().redeem();
         let certificate = issue(permit.contents(), permit.serial().unwrap());
         let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
@@ -198,13 +208,13 @@ impl Enrolment {
     }
 
     /// What the ledger knows: nothing, in progress, over, or this certificate.
-    pub async fn recall(&self, ledger: &Ledger, now: Timestamp) -> Known {
+    pub(crate) async fn recall(&self, ledger: &Ledger, now: Timestamp) -> Known {
         Known::from(ledger.recall(self.retry_key(), now).await.unwrap())
     }
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Known {
+pub(crate) enum Known {
     Nothing,
     InProgress,
     Over(Reason),
@@ -223,7 +233,7 @@ impl From<Recall> for Known {
 }
 
 impl Known {
-    pub fn of(releasable: &Releasable) -> Self {
+    pub(crate) fn of(releasable: &Releasable) -> Self {
         Self::Certificate(releasable.certificate().clone())
     }
 }
@@ -237,7 +247,7 @@ fn extension(id: &str, value: &[u8]) -> Vec<u8> {
 }
 
 /// A certificate of the test's CA with these contents.
-pub fn issue(contents: &CertificateContents, serial: &SerialNumber) -> CertificateDer {
+pub(crate) fn issue(contents: &CertificateContents, serial: &SerialNumber) -> CertificateDer {
     let algorithm = tlv::sequence(&[&oid("1.2.840.10045.4.3.2")]);
     let issuer: DistinguishedName = "CN=Test CA".parse().unwrap();
     let extensions = tlv::sequence(&[
@@ -261,7 +271,7 @@ pub fn issue(contents: &CertificateContents, serial: &SerialNumber) -> Certifica
 }
 
 /// A place for a ledger, which can be opened, closed and opened again.
-pub trait Backend: Sync {
+pub(crate) trait Backend: Sync {
     fn open_with(&self, settings: LedgerSettings) -> Ledger;
     fn open(&self) -> Ledger {
         self.open_with(LedgerSettings::default())
@@ -269,7 +279,7 @@ pub trait Backend: Sync {
 }
 
 /// The kinds and bodies of all events.
-pub async fn events(ledger: &Ledger) -> Vec<(String, serde_json::Value)> {
+pub(crate) async fn events(ledger: &Ledger) -> Vec<(String, serde_json::Value)> {
     let events = ledger.outbox(0, 1_000).await.unwrap();
     events
         .into_iter()
@@ -281,6 +291,6 @@ pub async fn events(ledger: &Ledger) -> Vec<(String, serde_json::Value)> {
         .collect()
 }
 
-pub async fn kinds(ledger: &Ledger) -> Vec<String> {
+pub(crate) async fn kinds(ledger: &Ledger) -> Vec<String> {
     events(ledger).await.into_iter().map(|(kind, _)| kind).collect()
 }
