@@ -182,7 +182,7 @@ impl MessageError {
             Self::Signed(CmsError::Algorithm { name, .. })
             | Self::Envelope(CmsError::Algorithm { name, .. }) => Some(name),
             Self::SignerCannotDecrypt { key } => Some(match key {
-                KeyAlgorithm::Rsa(_) => "rsa of this size",
+                KeyAlgorithm::Rsa(_) => "rsa key not of 2048 to 8192 bits",
                 KeyAlgorithm::P256 => "p256",
                 KeyAlgorithm::P384 => "p384",
             }),

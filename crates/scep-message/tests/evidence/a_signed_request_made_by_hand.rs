@@ -1,0 +1,5 @@
+use scep_message::{MessageType, SignedRequest};
+
+fn main() {
+    let _ = SignedRequest { message_type: MessageType::PkcsReq };
+}
