@@ -19,7 +19,7 @@ pub use aws::AwsLc;
 pub use distinct::{DistinctKeys, SharedKey, distinct_keys};
 pub use error::{KeyFileError, KeyProblem};
 pub use public::{
-    PublicFileError, certificates_pem, public_key_pem, read_certificates, read_public_key,
+    PublicFileError, certificates_pem, crl_pem, public_key_pem, read_certificates, read_public_key,
     write_new_public,
 };
 pub use pure::PureRust;

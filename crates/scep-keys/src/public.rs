@@ -147,6 +147,12 @@ pub fn certificates_pem(certificates: &[CertificateDer]) -> String {
     certificates.iter().map(|c| pem_text("CERTIFICATE", c.as_der())).collect()
 }
 
+/// A CRL as PEM text.
+#[must_use]
+pub fn crl_pem(der: &[u8]) -> String {
+    pem_text("X509 CRL", der)
+}
+
 fn pem_text(label: &'static str, der: &[u8]) -> String {
     // Fails for a label or a length that PEM cannot have, which neither of these is.
     der::pem::encode_string(label, LineEnding::LF, der).unwrap_or_default()

@@ -408,3 +408,43 @@ impl EcdhKey for Decryption {
         self.key.agree(peer_point)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{AwsLc, Backend, SoftwareKey};
+    use scep_types::DecryptionKey;
+
+    fn opened(key: &SoftwareKey, padding: RsaPadding, ciphertext: &[u8]) -> Vec<u8> {
+        let DecryptionKey::Rsa(key) = key.decryption().unwrap() else { panic!("not RSA") };
+        let mut got = Secret::new(vec![0xa5; 16]);
+        key.decrypt_key(padding, ciphertext, &mut got).unwrap();
+        got.expose().clone()
+    }
+
+    #[test]
+    fn the_leading_octet_of_a_padding_is_the_one_difference() {
+        let aws = SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
+        let pure = SoftwareKey::from_pkcs8_der(aws.pkcs8(), Backend::PureRust).unwrap();
+        let private = PrivateKey::from_pkcs8_der(aws.pkcs8()).unwrap();
+        let with_leading_one = |padding| {
+            let good = AwsLc.rsa_encrypt(aws.public_key(), padding, &[7; 16]).unwrap();
+            let c = BoxedUint::from_be_slice(&good, 2048).unwrap();
+            let m = hazmat::rsa_decrypt_and_check(&private, Some(&mut SysRng), &c).unwrap();
+            let mut em = m.to_be_bytes();
+            assert_eq!(em[0], 0);
+            em[0] = 1;
+            let m = BoxedUint::from_be_slice(&em, 2048).unwrap();
+            hazmat::rsa_encrypt(private.as_public_key(), &m).unwrap().to_be_bytes()
+        };
+        let bad = with_leading_one(RsaPadding::Pkcs1v15);
+        assert_eq!(opened(&aws, RsaPadding::Pkcs1v15, &bad), [0xa5; 16]);
+        assert_eq!(opened(&pure, RsaPadding::Pkcs1v15, &bad), [0xa5; 16]);
+        // The rsa crate does not look at it in OAEP (RFC 8017, 7.1.2, step 3.g does). Only who chose the content
+        // key can make such a ciphertext, so nothing is learnt by it; but the README must stay true.
+        let padding = RsaPadding::Oaep(OaepHash::Sha256);
+        let bad = with_leading_one(padding);
+        assert_eq!(opened(&aws, padding, &bad), [0xa5; 16]);
+        assert_eq!(opened(&pure, padding, &bad), [7; 16]);
+    }
+}
