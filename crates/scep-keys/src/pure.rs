@@ -362,9 +362,14 @@ impl RsaDecryptionKey for Decryption {
             Err(rsa::Error::Internal) => return Err(fault_in_arithmetic()),
             Err(_) => Secret::new(Vec::new()),
         };
-        // An empty plaintext has the length of no content key.
-        let accept: Choice = plaintext.expose().len().ct_eq(&key.expose().len());
-        reject::select(key.expose_mut(), plaintext.expose(), accept);
+        let wanted = key.expose().len();
+        let accept: Choice = plaintext.expose().len().ct_eq(&wanted);
+        // As long as the key whatever came out, so that the selection always runs over all of it.
+        let mut candidate = Secret::new(vec![0; wanted]);
+        for (to, from) in candidate.expose_mut().iter_mut().zip(plaintext.expose()) {
+            *to = *from;
+        }
+        reject::select(key.expose_mut(), candidate.expose(), accept);
         Ok(())
     }
 }
