@@ -74,6 +74,15 @@ use thiserror::Error;
 /// let ca = Closure { chain: vec![], sign: |_: &CertificateContents| Err("closed today".into()) };
 /// assert_eq!(ca.capabilities().recover, Recover::None);
 /// ```
+///
+/// One permit issues once; a second call does not compile:
+///
+/// ```compile_fail,E0382
+/// # async fn f(ca: &dyn scep_ca::CertificateAuthority, permit: scep_ledger::IssuePermit) {
+/// let first = ca.issue(permit).await;
+/// let second = ca.issue(permit).await;
+/// # }
+/// ```
 #[async_trait]
 pub trait CertificateAuthority: Send + Sync + core::fmt::Debug {
     /// Its certificates: the issuer first, then upwards; the root may be left out.
