@@ -60,11 +60,10 @@ impl ContentEncryption {
     ) -> Result<Vec<u8>, CmsError> {
         let block = self.block_len();
         let padding = block.saturating_sub(plaintext.len().checked_rem(block).unwrap_or(0));
-        let mut buffer = Vec::with_capacity(plaintext.len().saturating_add(padding));
+        let padded = plaintext.len().saturating_add(padding);
+        let mut buffer = Vec::with_capacity(padded);
         buffer.extend_from_slice(plaintext);
-        buffer.resize(buffer.capacity().min(plaintext.len().saturating_add(padding)), {
-            u8::try_from(padding).unwrap_or(0)
-        });
+        buffer.resize(padded, u8::try_from(padding).unwrap_or(0));
         match self {
             Self::Aes128Cbc => encrypt_blocks::<cbc::Encryptor<aes::Aes128>>(key, iv, &mut buffer),
             Self::Aes192Cbc => encrypt_blocks::<cbc::Encryptor<aes::Aes192>>(key, iv, &mut buffer),

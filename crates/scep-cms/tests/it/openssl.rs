@@ -300,6 +300,30 @@ fn what_openssl_encrypts_opens() {
 }
 
 #[test]
+fn quirk_22_a_streamed_envelope_in_a_streamed_signature() {
+    let Some(openssl) = Openssl::find("quirk_22_a_streamed_envelope_in_a_streamed_signature")
+    else {
+        return;
+    };
+    let ra = certificate(&RSA, "CN=RA,O=Example", 0x99);
+    openssl.install("ra", &RSA, &ra);
+    openssl.install("device", &P256, &certificate(&P256, "CN=device", 1));
+    openssl.write("text", TEXT);
+    let envelope = openssl
+        .make("cms -encrypt -stream -binary -in text -outform DER -aes-128-cbc -recip ra.pem");
+    openssl.write("envelope", &envelope);
+    let der = openssl.make(
+        "cms -sign -stream -binary -nodetach -in envelope -outform DER -signer device.pem \
+         -inkey device.key",
+    );
+    let verified = verify(&der, LegacyAlgorithms::Refuse).unwrap();
+    // The inner BER is signed content: it comes out as it went in.
+    assert_eq!(verified.content(), envelope);
+    let opened = open(&RSA, &ra, verified.content(), LegacyAlgorithms::Refuse).unwrap();
+    assert_eq!(opened.plaintext.expose(), TEXT);
+}
+
+#[test]
 fn openssl_decrypts_what_is_sealed_here() {
     let Some(openssl) = Openssl::find("openssl_decrypts_what_is_sealed_here") else { return };
     let device = certificate(&RSA, "CN=device", 3);
