@@ -98,9 +98,8 @@ pub(crate) fn differences(
     let issuer = DistinguishedName::from_der(certificate.issuer_der(), StringRules::AllowBmp);
     check(
         Field::Issuer,
-        // An issuer that cannot be read is only compared as octets: it is the CA's own name.
-        certificate.issuer_der() != certificate.subject_der()
-            && issuer.as_ref() != Ok(&approved.subject)
+        // One that cannot be read is the CA's own affair, and no subject that was approved.
+        issuer.as_ref() != Ok(&approved.subject)
             && issuer.as_ref() != Ok(&DistinguishedName::empty()),
         &|| "a CA other than the subject".to_owned(),
         &|| issuer.as_ref().map_or_else(ToString::to_string, |i| or_none(i.to_string())),

@@ -1,9 +1,13 @@
 //! What a certificate will contain, as a function of the claims and the proven key.
 
+use crate::certificate::differences;
+use crate::report::FieldReport;
+use crate::rules::SiteRules;
 use core::time::Duration;
 use scep_challenge::{ChallengeClaims, ExtraExtension};
 use scep_types::{
-    DistinguishedName, ExtendedKeyUsages, GeneralName, KeyUsages, SpkiDer, Timestamp,
+    CertificateDer, DistinguishedName, ExtendedKeyUsages, GeneralName, KeyUsages, SpkiDer,
+    Timestamp,
 };
 
 /// Certificates begin this long before they are issued, for devices whose clock is behind.
@@ -35,7 +39,9 @@ pub struct CertificateContents {
 }
 
 impl CertificateContents {
-    pub(crate) fn of(claims: &ChallengeClaims, spki: &SpkiDer, now: Timestamp) -> Self {
+    /// What claims and a key make of a certificate that is decided on at `now`.
+    #[must_use]
+    pub fn of(claims: &ChallengeClaims, spki: &SpkiDer, now: Timestamp) -> Self {
         let expectation = &claims.expectation;
         Self {
             subject: expectation.subject.clone(),
@@ -47,5 +53,13 @@ impl CertificateContents {
             not_after: now.plus(expectation.validity.saturating_sub(Duration::from_secs(1))),
             extensions: expectation.extensions.clone(),
         }
+    }
+
+    /// Compares a certificate as [`Approval::check_certificate`](crate::Approval::check_certificate) does, without
+    /// making evidence of it: for recovery, which finds certificates whose approval a crash has taken. Empty when
+    /// nothing differs.
+    #[must_use]
+    pub fn differences(&self, rules: &SiteRules, certificate: &CertificateDer) -> Vec<FieldReport> {
+        differences(self, rules.ca_may_add(), certificate)
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::certificate::{Conforming, differences};
 use crate::contents::CertificateContents;
-use crate::report::{FieldReport, Findings, Keep};
+use crate::report::{Field, FieldReport, Findings, Keep};
 use crate::request::{Requested, compare};
 use crate::rules::SiteRules;
 use const_oid::ObjectIdentifier;
@@ -100,8 +100,8 @@ pub fn decide(
 
 /// The same comparison for explaining: every field with expected, got and verdict.
 ///
-/// It runs the very checks of [`decide`]; only what passes is kept too. `now` is not compared with anything: the
-/// times of the challenge were checked when it was opened.
+/// It runs the very checks of [`decide`]; only what passes is kept too. `now` says what the certificate's dates would
+/// be, and is not compared with anything: the times of the challenge are checked when it is opened.
 #[must_use]
 pub fn explain(
     csr: &Csr,
@@ -109,9 +109,14 @@ pub fn explain(
     rules: &SiteRules,
     denials: &Denials,
     inert: InertContent,
-    _now: Timestamp,
+    now: Timestamp,
 ) -> Vec<FieldReport> {
-    findings(csr, claims, rules, denials, inert, Keep::Everything)
+    let mut reports = findings(csr, claims, rules, denials, inert, Keep::Everything);
+    let contents = CertificateContents::of(claims, csr.spki(), now);
+    let dates = format!("{} to {}", contents.not_before, contents.not_after);
+    let (field, reason) = (Field::Validity, None);
+    reports.push(FieldReport { field, expected: dates.clone(), got: dates, reason });
+    reports
 }
 
 /// The request is exactly what the challenge allows. Cannot be made otherwise; no Clone.

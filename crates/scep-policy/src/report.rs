@@ -88,7 +88,7 @@ pub enum Field {
     SerialNumber,
     /// Of a certificate: an issuer that is not the subject.
     Issuer,
-    /// Of a certificate: its dates.
+    /// The certificate's dates.
     Validity,
     /// Of a certificate: no CA.
     BasicConstraints,

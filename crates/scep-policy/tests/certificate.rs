@@ -1,10 +1,16 @@
 //! The approved certificate with one change, and exactly how it differs.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of tests may panic as a test may"
+)]
 
 mod support;
 
 use core::time::Duration;
 use scep_challenge::Sid;
-use scep_policy::{BEGIN_TOLERANCE, Field};
+use scep_policy::{BEGIN_TOLERANCE, CertificateContents, Field};
 use scep_types::tlv::{self, tag};
 use scep_types::{DistinguishedName, GeneralName, Reason};
 use support::*;
@@ -314,4 +320,19 @@ fn every_difference_is_told_at_once() {
             Field::Extensions,
         ]
     );
+}
+
+#[test]
+fn recovery_compares_alike_without_an_approval() {
+    let case = case_with_sid();
+    let contents = CertificateContents::of(&case.claims, case.key.public_key(), NOW);
+    let approval = case.approved();
+    assert_eq!(&contents, approval.contents());
+    let mut parts = Parts::of(&approval);
+    assert_eq!(contents.differences(&case.rules, &parts.build()), []);
+    parts.set_extension("2.5.29.32", false, &[0x30, 0]);
+    let found = contents.differences(&case.rules, &parts.build());
+    assert_eq!(found, approval.check_certificate(&parts.build()).unwrap_err());
+    let allowing = rules_with(&[r#"ca_may_add = ["2.5.29.32"]"#]);
+    assert_eq!(contents.differences(&allowing, &parts.build()), []);
 }

@@ -1,4 +1,10 @@
 //! A good request with one change, and exactly what it is refused for.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of tests may panic as a test may"
+)]
 
 mod support;
 
@@ -46,7 +52,10 @@ fn the_good_request_is_approved_and_the_certificate_is_a_function_of_the_claims(
     assert_eq!(approval.retry_key(), RetryKey::of(&csr));
     assert_eq!(approval.retry_key().hash(), csr.info_hash());
     assert_eq!(approval.issuance_per_hour(), 60);
-    assert!(case.explained().iter().all(|report| report.reason.is_none()));
+    let explained = case.explained();
+    assert!(explained.iter().all(|report| report.reason.is_none()));
+    let dates = explained.iter().find(|report| report.field == Field::Validity).unwrap();
+    assert_eq!(dates.got, "2027-01-15T07:55:00Z to 2028-01-15T07:59:59Z");
 }
 
 #[test]

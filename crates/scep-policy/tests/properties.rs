@@ -1,4 +1,10 @@
 //! No single change to a request that fits is approved, whatever the claims are.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of tests may panic as a test may"
+)]
 
 mod support;
 

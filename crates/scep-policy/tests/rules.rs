@@ -1,4 +1,10 @@
 //! Every rule of a site: what passes at its edge, what is refused beyond it.
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    clippy::panic,
+    reason = "a helper of tests may panic as a test may"
+)]
 
 mod support;
 

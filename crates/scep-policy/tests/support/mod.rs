@@ -1,5 +1,5 @@
 //! A good request with its claims, and certificates made by hand.
-#![allow(dead_code)] // Each test binary uses its part.
+#![allow(dead_code, reason = "each test binary uses its part")]
 
 use core::time::Duration;
 use scep_challenge::{
