@@ -1,10 +1,6 @@
 //! Whatever is sent, the answer is a value.
-// Clippy excepts functions with #[test] only; their helpers may fail a test as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Message, csr, device, ra, ra_party, request, to_ber, transaction};
+use crate::common::{Message, csr, device, ra, ra_party, request, to_ber, transaction};
 use proptest::prelude::*;
 use proptest::sample::Index;
 use scep_cms::{LegacyAlgorithms, Limits};
@@ -53,8 +49,8 @@ proptest! {
     #[test]
     fn a_signed_message_with_odd_attributes(
         kind in prop::sample::select(vec![
-            common::MESSAGE_TYPE, common::TRANSACTION_ID, common::SENDER_NONCE,
-            common::SIGNING_TIME, common::PKI_STATUS,
+            crate::common::MESSAGE_TYPE, crate::common::TRANSACTION_ID, crate::common::SENDER_NONCE,
+            crate::common::SIGNING_TIME, crate::common::PKI_STATUS,
         ]),
         value in prop::collection::vec(any::<u8>(), 0..40),
     ) {

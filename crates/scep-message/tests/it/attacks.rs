@@ -1,10 +1,6 @@
 //! The rows of the attack list that are decided here.
-// Clippy excepts functions with #[test] only; their helpers may fail a test as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{
+use crate::common::{
     CHALLENGE_PASSWORD, DATA, Envelope, MESSAGE_TYPE, Message, SENDER_NONCE, SIGNED_DATA,
     TRANSACTION_ID, content_info, counted_ra, csr, device, ec_device, envelope, name, oid,
     printable, ra, reply_attribute, request, transaction, verify,
@@ -60,9 +56,9 @@ fn attack_02_only_the_five_requests_are_opened() {
         // It is answered all the same, and by a FAILURE only.
         if number % 64 == 18 {
             let reply = context.failure(&ra, FailInfo::BadRequest, "", &AwsLc).unwrap();
-            assert_eq!(reply_attribute(&reply, common::PKI_STATUS), Some(printable("2")));
-            assert_eq!(reply_attribute(&reply, common::FAIL_INFO), Some(printable("2")));
-            let leaf = common::Released(device().certificate.clone());
+            assert_eq!(reply_attribute(&reply, crate::common::PKI_STATUS), Some(printable("2")));
+            assert_eq!(reply_attribute(&reply, crate::common::FAIL_INFO), Some(printable("2")));
+            let leaf = crate::common::Released(device().certificate.clone());
             let success = context.success(&ra, &leaf, ReplyChain::LeafOnly, &AwsLc);
             assert_eq!(success, Err(MessageError::NotOpened));
             assert_eq!(context.success_crl(&ra, &[], &AwsLc), Err(MessageError::NotOpened));
@@ -96,7 +92,7 @@ fn attack_02_a_message_type_is_one_decimal_number() {
 fn attack_02_attributes_are_there_once_with_one_value() {
     for kind in [MESSAGE_TYPE, TRANSACTION_ID, SENDER_NONCE] {
         let mut twice = Message::good();
-        twice.attributes.push(common::attribute(kind, &[printable("19")]));
+        twice.attributes.push(crate::common::attribute(kind, &[printable("19")]));
         let error = error_of(verify(&twice.encode()));
         assert!(
             matches!(error, MessageError::Signed(CmsError::Structure { .. })),
@@ -104,7 +100,7 @@ fn attack_02_attributes_are_there_once_with_one_value() {
         );
         let mut two_values = Message::good().without(kind);
         let values = [printable("17"), printable("19")];
-        two_values.attributes.push(common::attribute(kind, &values));
+        two_values.attributes.push(crate::common::attribute(kind, &values));
         let error = error_of(verify(&two_values.encode()));
         assert!(
             matches!(error, MessageError::Signed(CmsError::Structure { .. })),
@@ -177,8 +173,8 @@ fn attack_12_signed_attributes_are_mandatory_and_no_content() {
     let bare = tlv::sequence(&[
         &integer(1),
         &tlv::sequence(&[certificate.issuer_der(), &serial]),
-        &tlv::sequence(&[&tlv::oid(&oid(common::SHA256))]),
-        &tlv::sequence(&[&tlv::oid(&oid(common::RSA)), &[tag::NULL, 0]]),
+        &tlv::sequence(&[&tlv::oid(&oid(crate::common::SHA256))]),
+        &tlv::sequence(&[&tlv::oid(&oid(crate::common::RSA)), &[tag::NULL, 0]]),
         &tlv::encode(tag::OCTET_STRING, &signature),
     ]);
     let message = good.encode_with(&bare);
@@ -201,7 +197,7 @@ fn attack_13_there_is_one_signer_info() {
 
 #[test]
 fn attack_14_the_content_type_is_data_and_holds_an_envelope() {
-    for kind in [common::ENVELOPED_DATA, SIGNED_DATA] {
+    for kind in [crate::common::ENVELOPED_DATA, SIGNED_DATA] {
         let mut message = Message::good();
         message.content_type = oid(kind);
         message.content_type_attribute = oid(kind);
@@ -333,7 +329,12 @@ fn attack_22_the_other_requests_fail_alike() {
 fn attack_22_a_signer_that_cannot_be_answered_is_refused_unopened() {
     let id = transaction();
     let data = csr();
-    let mut ask = common::ask(MessageType::PkcsReq, &id, &data, &common::ra_party().certificate);
+    let mut ask = crate::common::ask(
+        MessageType::PkcsReq,
+        &id,
+        &data,
+        &crate::common::ra_party().certificate,
+    );
     ask.scheme = scep_types::SignatureScheme::EcdsaSha256;
     let signer = ec_device().key.signer();
     let (message, _) = client::request(&ask, &ec_device().identity(&*signer), &AwsLc).unwrap();
@@ -345,7 +346,7 @@ fn attack_22_a_signer_that_cannot_be_answered_is_refused_unopened() {
     assert_eq!(error.algorithm(), Some("p256"));
     assert_eq!(counted.count(), 0);
     assert!(!context.can_encrypt());
-    let leaf = common::Released(device().certificate.clone());
+    let leaf = crate::common::Released(device().certificate.clone());
     let success = context.success(&ra, &leaf, ReplyChain::LeafOnly, &AwsLc);
     assert_eq!(success, Err(MessageError::NotOpened));
     assert!(context.failure(&ra, FailInfo::BadAlg, "p256", &AwsLc).is_ok());

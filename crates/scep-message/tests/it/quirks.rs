@@ -1,10 +1,6 @@
 //! How the field behaves, as far as it is decided here.
-// Clippy excepts functions with #[test] only; their helpers may fail a test as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Envelope, FAIL_INFO, MESSAGE_TYPE, Message, Order, PKI_STATUS, RECIPIENT_NONCE, Released,
     SENDER_NONCE, TRANSACTION_ID, csr, device, envelope, legacy_ra, oid, other, printable, ra,
     ra_party, reply_attribute, request, self_signed, to_ber, transaction, verify,
@@ -84,7 +80,7 @@ fn quirk_20_an_envelope_for_another_is_answered() {
         )
         .unwrap(),
     );
-    let (ra, counted) = common::counted_ra();
+    let (ra, counted) = crate::common::counted_ra();
     let (request, context) = verify(&message.encode()).unwrap().decrypt(&ra, &AwsLc);
     let error = request.unwrap_err();
     assert_eq!(error, MessageError::NotForUs);
@@ -128,16 +124,16 @@ fn quirk_24_unsorted_signed_attributes_are_read() {
 #[test]
 fn quirk_25_both_forms_of_signature_algorithm_are_read() {
     let mut message = Message::good();
-    message.signature = common::SHA256_RSA;
+    message.signature = crate::common::SHA256_RSA;
     let context = served(&message.encode());
     // What is sent is always rsaEncryption.
     let reply = context.failure(&ra(), FailInfo::BadRequest, "", &AwsLc).unwrap();
-    let long = tlv::oid(&oid(common::SHA256_RSA));
+    let long = tlv::oid(&oid(crate::common::SHA256_RSA));
     let certificate = ra_party().certificate.as_der();
     let at = reply.windows(certificate.len()).position(|window| window == certificate).unwrap();
     let after = &reply[at + certificate.len()..];
     assert!(!after.windows(long.len()).any(|window| window == long));
-    let short = tlv::oid(&oid(common::RSA));
+    let short = tlv::oid(&oid(crate::common::RSA));
     assert!(after.windows(short.len()).any(|window| window == short));
 }
 
@@ -218,14 +214,14 @@ fn quirk_32_oaep_is_answered_by_oaep() {
 #[test]
 fn quirk_33_md5_and_des_get_an_answer_that_names_them() {
     let mut message = Message::good();
-    message.digest = common::MD5;
+    message.digest = crate::common::MD5;
     for legacy in [LegacyAlgorithms::Refuse, LegacyAlgorithms::Accept] {
         let parsed = PkiMessage::parse(&message.encode(), &Limits::default()).unwrap();
         let error = parsed.verify(&AwsLc, legacy).unwrap_err();
         assert_eq!(error.reason(), Reason::AlgorithmNotSupported);
         assert_eq!(error.algorithm(), Some("md5"));
     }
-    message.digest = common::SHA1;
+    message.digest = crate::common::SHA1;
     let error = verify(&message.encode()).unwrap_err();
     assert_eq!(error.algorithm(), Some("sha1"));
 
@@ -259,7 +255,7 @@ fn salvage_answers_what_does_not_verify() {
     let none = Message::good().without(TRANSACTION_ID).encode();
     assert!(salvage(&none, &Limits::default()).is_none());
     let mut two = Message::good();
-    two.attributes.push(common::attribute(TRANSACTION_ID, &[printable("B")]));
+    two.attributes.push(crate::common::attribute(TRANSACTION_ID, &[printable("B")]));
     assert!(salvage(&two.encode(), &Limits::default()).is_none());
     assert!(salvage(b"", &Limits::default()).is_none());
     assert!(salvage(&message[..message.len() - 1], &Limits::default()).is_none());
@@ -268,7 +264,7 @@ fn salvage_answers_what_does_not_verify() {
 #[test]
 fn quirk_34_the_digest_is_mirrored_and_sha1_only_on_legacy_endpoints() {
     let mut message = Message::good();
-    message.digest = common::SHA1;
+    message.digest = crate::common::SHA1;
     let signed = PkiMessage::parse(&message.encode(), &Limits::default())
         .unwrap()
         .verify(&AwsLc, LegacyAlgorithms::Accept)
@@ -294,10 +290,10 @@ fn quirk_34_the_digest_is_mirrored_and_sha1_only_on_legacy_endpoints() {
 fn quirk_35_signing_time_is_optional() {
     assert_eq!(verify(&Message::good().encode()).unwrap().signing_time(), None);
     let time = tlv::time(Timestamp::from_seconds(1_000_000_000));
-    let message = Message::good().set(common::SIGNING_TIME, time).encode();
+    let message = Message::good().set(crate::common::SIGNING_TIME, time).encode();
     let signed = verify(&message).unwrap();
     assert_eq!(signed.signing_time(), Some(Timestamp::from_seconds(1_000_000_000)));
-    let no_time = Message::good().set(common::SIGNING_TIME, printable("now")).encode();
+    let no_time = Message::good().set(crate::common::SIGNING_TIME, printable("now")).encode();
     let error = verify(&no_time).unwrap_err();
     assert!(matches!(error, MessageError::AttributeEncoding { name: "signingTime", .. }));
 }
@@ -335,9 +331,9 @@ fn quirk_42_failure_and_pending_have_a_zero_length_content_and_its_digest() {
     let pending = context.pending(&ra(), &AwsLc).unwrap();
     for reply in [failure, pending] {
         assert_eq!(econtent(&reply), Some(Vec::new()));
-        let data = tlv::oid(&oid(common::DATA));
-        assert_eq!(reply_attribute(&reply, common::CONTENT_TYPE), Some(data));
-        assert!(reply_attribute(&reply, common::MESSAGE_DIGEST).is_some());
+        let data = tlv::oid(&oid(crate::common::DATA));
+        assert_eq!(reply_attribute(&reply, crate::common::CONTENT_TYPE), Some(data));
+        assert!(reply_attribute(&reply, crate::common::MESSAGE_DIGEST).is_some());
     }
 }
 

@@ -1,8 +1,5 @@
 //! What real clients send: see captures/README.md.
 
-// Clippy excepts functions with #[test] only; their helpers may fail a test as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use scep_cms::{LegacyAlgorithms, Limits, Recipient};

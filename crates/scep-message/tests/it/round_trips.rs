@@ -1,10 +1,6 @@
 //! Every message type there and every status back, client and server of this crate facing each other.
-// Clippy excepts functions with #[test] only; their helpers may fail a test as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{
+use crate::common::{
     Released, ask, csr, device, ec_ra, legacy_ra, name, other, ra, ra_party, request, self_signed,
     transaction, verify,
 };
@@ -127,7 +123,7 @@ fn fail_info_text_is_cut_at_a_character_and_has_no_controls() {
     let Ok(Reply::Failure { text: Some(got), .. }) = read(&reply, &nonce) else { panic!() };
     assert_eq!(got, format!("ab[31m{}", "ß".repeat(249)));
     assert_eq!(got.chars().count(), 255);
-    let der = common::reply_attribute(&reply, common::FAIL_INFO_TEXT).unwrap();
+    let der = crate::common::reply_attribute(&reply, crate::common::FAIL_INFO_TEXT).unwrap();
     assert_eq!(der[0], tag::UTF8_STRING);
 }
 
@@ -242,5 +238,5 @@ fn ca_certificates_travel_in_both_forms() {
     let (content_type, body) = ca_cert::response(&several);
     assert_eq!(content_type, "application/x-x509-ca-ra-cert");
     assert_eq!(ca_cert::parse(&body, &Limits::default()).unwrap(), several);
-    assert_eq!(ca_cert::parse(&common::to_ber(&body), &Limits::default()).unwrap(), several);
+    assert_eq!(ca_cert::parse(&crate::common::to_ber(&body), &Limits::default()).unwrap(), several);
 }

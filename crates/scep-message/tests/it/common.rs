@@ -1,6 +1,4 @@
 //! Parties with real keys, and messages built by hand so that one thing in them can be wrong.
-// Every test binary uses another part of it.
-#![allow(dead_code)]
 
 use scep_cms::{ContentEncryption, LegacyAlgorithms, Limits, Recipient};
 use scep_keys::{AwsLc, SoftwareKey};

@@ -1,10 +1,6 @@
 //! OpenSSL reads what is written here.
-// Clippy excepts functions with #[test] only; their helpers may fail a test as well.
-#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
 
-mod common;
-
-use common::{Released, csr, device, ra, request, self_signed, verify};
+use crate::common::{Released, csr, device, ra, request, self_signed, verify};
 use scep_keys::AwsLc;
 use scep_message::{FailInfo, MessageType, ReplyChain};
 use scep_types::tlv::{self, tag};
@@ -88,7 +84,7 @@ fn openssl_reads_the_request_of_the_client() {
     let (message, _) = request(MessageType::PkcsReq, &plaintext);
     let directory = tempfile::tempdir().unwrap();
     let at = directory.path();
-    let ra_party = common::ra_party();
+    let ra_party = crate::common::ra_party();
     fs::write(at.join("message.der"), message).unwrap();
     fs::write(at.join("ra.der"), ra_party.certificate.as_der()).unwrap();
     fs::write(at.join("key.der"), ra_party.key.to_pkcs8_der().unwrap().expose()).unwrap();
