@@ -71,7 +71,7 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
         .map_err(|source| GatewayError::Listen { address: options.listen, source })?;
 
     println!("Sceptic demo in {}", dir.display());
-    init::new_folder(&dir)?;
+    scep_keys::new_private_folder(&dir)?;
     let issuer_dir = dir.join("issuer");
     let gateway_dir = dir.join("gateway");
     let (issuer, config_path) = set_up(&issuer_dir, &gateway_dir, address, now)?;
@@ -119,7 +119,7 @@ fn set_up(
     listen: SocketAddr,
     now: Timestamp,
 ) -> Result<(DemoIssuer, PathBuf), GatewayError> {
-    init::new_folder(issuer_dir)?;
+    scep_keys::new_private_folder(issuer_dir)?;
     let key = scep_keys::SoftwareKey::generate(KeyAlgorithm::P256)?;
     key.write_new(&issuer_dir.join("issuer.key.pem"))?;
     let public = scep_keys::public_key_pem(key.public_key());

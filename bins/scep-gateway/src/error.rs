@@ -24,9 +24,6 @@ pub(crate) enum GatewayError {
     /// A file of public keys or certificates.
     #[error(transparent)]
     Public(#[from] PublicFileError),
-    /// A folder that should be new is not.
-    #[error("{path} is not empty", path = path.display())]
-    NotEmpty { path: PathBuf },
     /// No suffix was given and nobody can be asked.
     #[error("no name suffix is allowed yet")]
     NoSuffix,
@@ -62,7 +59,6 @@ impl GatewayError {
                 "config.example.toml beside the binary's source explains every key; unknown keys are refused."
                     .into(),
             ),
-            Self::NotEmpty { .. } => Some("Choose another --dir; nothing is ever overwritten.".into()),
             Self::NoSuffix => Some(
                 "Give --allow-suffix example.org (repeatable): which names this site may certify.".into(),
             ),

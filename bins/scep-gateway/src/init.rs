@@ -6,7 +6,8 @@ use crate::template::{NewConfig, site_rules};
 use core::time::Duration;
 use scep_ca::{InfrastructurePurpose, LocalCa, LocalCaSettings};
 use scep_keys::{
-    AwsLc, SoftwareKey, certificates_pem, public_key_pem, read_public_key, write_new_public,
+    AwsLc, SoftwareKey, certificates_pem, new_private_folder, public_key_pem, read_public_key,
+    write_new_public,
 };
 use scep_ledger::{Ledger, LedgerSettings};
 use scep_policy::SiteRules;
@@ -90,7 +91,7 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
     let rules = site_rules(&plan.suffixes);
     // Before anything is written: a suffix with a typo must not leave half a folder.
     SiteRules::from_toml(&rules).map_err(|e| GatewayError::config("--allow-suffix", e))?;
-    new_folder(dir)?;
+    new_private_folder(dir)?;
     let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
 
     let ca_key = new_key(dir, "ca.key.pem", plan.ca_key)?;
@@ -141,21 +142,4 @@ fn new_key(dir: &Path, name: &str, algorithm: KeyAlgorithm) -> Result<SoftwareKe
     let key = SoftwareKey::generate(algorithm)?;
     key.write_new(&dir.join(name))?;
     Ok(key)
-}
-
-/// Makes the folder for its owner alone; takes an existing one only if it is empty.
-pub(crate) fn new_folder(dir: &Path) -> Result<(), GatewayError> {
-    let mut builder = std::fs::DirBuilder::new();
-    builder.recursive(true);
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::DirBuilderExt;
-        builder.mode(0o700);
-    }
-    builder.create(dir).map_err(GatewayError::file(dir))?;
-    let mut entries = std::fs::read_dir(dir).map_err(GatewayError::file(dir))?;
-    if entries.next().is_some() {
-        return Err(GatewayError::NotEmpty { path: dir.into() });
-    }
-    Ok(())
 }

@@ -1,1 +1,27 @@
-fn main() {}
+//! The verifier on the command line: arguments, files, a table, an exit code. The checks are in the libraries.
+
+mod cli;
+mod error;
+mod explain;
+mod hook;
+mod inputs;
+
+use clap::Parser;
+use cli::{Cli, Command};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Explain(options) => explain::run(&options),
+        Command::Hook(options) => hook::run(&options),
+        Command::Completions { shell } => {
+            cli::completions(shell);
+            Ok(ExitCode::SUCCESS)
+        }
+    };
+    done.unwrap_or_else(|error| {
+        eprintln!("scep-verifier: {error}");
+        // Not 0 and not 1: a caller must not take a broken set-up for a verdict.
+        ExitCode::from(2)
+    })
+}

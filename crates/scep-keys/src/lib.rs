@@ -19,8 +19,8 @@ pub use aws::AwsLc;
 pub use distinct::{DistinctKeys, SharedKey, distinct_keys};
 pub use error::{KeyFileError, KeyProblem};
 pub use public::{
-    PublicFileError, certificates_pem, crl_pem, public_key_pem, read_certificates, read_public_key,
-    write_new_public,
+    PublicFileError, certificates_pem, crl_pem, new_private_folder, public_key_pem,
+    read_certificates, read_public_key, write_new_public,
 };
 pub use pure::PureRust;
 pub use software::{Backend, SoftwareKey};

@@ -47,6 +47,12 @@ pub enum PublicFileError {
         /// How many.
         count: usize,
     },
+    /// A folder that should be new has something in it.
+    #[error("{}: not empty; choose another folder, as nothing is ever overwritten", path.display())]
+    NotEmpty {
+        /// The folder.
+        path: PathBuf,
+    },
     /// A block that is no key.
     #[error("{}: {error}", path.display())]
     Key {
@@ -77,6 +83,7 @@ impl PublicFileError {
             Self::TooLong { .. }
             | Self::Missing { .. }
             | Self::Several { .. }
+            | Self::NotEmpty { .. }
             | Self::Key { .. }
             | Self::Certificate { .. } => Fault::OurConfiguration,
         }
@@ -170,6 +177,26 @@ pub fn write_new_public(path: &Path, text: &str) -> Result<(), PublicFileError> 
         .map_err(io_error(path, "create"))?;
     file.write_all(text.as_bytes()).map_err(io_error(path, "write"))?;
     file.sync_all().map_err(io_error(path, "sync"))
+}
+
+/// Makes a folder for its owner alone, with those above it; takes an existing one only if it is empty.
+///
+/// # Errors
+/// When it cannot be made, or has something in it.
+pub fn new_private_folder(path: &Path) -> Result<(), PublicFileError> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::DirBuilderExt;
+        builder.mode(0o700);
+    }
+    builder.create(path).map_err(io_error(path, "create"))?;
+    let mut entries = std::fs::read_dir(path).map_err(io_error(path, "read"))?;
+    match entries.next() {
+        Some(_) => Err(PublicFileError::NotEmpty { path: path.to_owned() }),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

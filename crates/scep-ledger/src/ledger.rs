@@ -245,6 +245,20 @@ impl Ledger {
         self.settle(unsettled.obligation, settlement, now).await
     }
 
+    /// Another CA issues, which this ledger cannot ask: the challenge stays spent, and nothing is on record to be
+    /// released. Reported as a possible certificate.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    pub async fn hand_over(
+        &self,
+        unsettled: Unsettled,
+        detail: &str,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.settle(unsettled.obligation, Settlement::Orphan(detail.to_owned()), now).await
+    }
+
     /// A denial with a verified blob: counted against the challenge and reported. Gives the count, which stops at the
     /// limit; from there on nothing more is reported, so that a stranger cannot fill the outbox.
     ///

@@ -5,8 +5,8 @@
 
 use crate::gateway::{Endpoint, Gateway, ReplyCertificates, SignerRule};
 use crate::pool::Place;
-use crate::refusal::{Refusal, Whose, differences, refusal_text};
-use crate::trace::{Outcome, Stage, Trace};
+use crate::refusal::{Refusal, Whose, refusal_text};
+use crate::trace::{Outcome, Stage, Trace, differences};
 use core::time::Duration;
 use scep_ca::IssueError;
 use scep_challenge::VerifiedClaims;

@@ -88,11 +88,3 @@ pub(crate) fn refusal_text(refusal: &Refusal, trace: &Trace) -> (FailInfo, Strin
     };
     (answer.fail_info, format!("{what} (ref {})", trace.reference))
 }
-
-pub(crate) fn differences(fields: &[FieldReport]) -> String {
-    let refused = fields.iter().filter(|field| field.reason.is_some());
-    let lines: Vec<String> = refused
-        .map(|f| format!("{:?}: expected [{}], got [{}]", f.field, f.expected, f.got))
-        .collect();
-    lines.join("; ")
-}

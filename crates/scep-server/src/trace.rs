@@ -125,14 +125,10 @@ impl Trace {
         }
     }
 
-    /// The comparison that failed, one `field: expected …, got …` for each, for a log line.
+    /// The comparison that failed, field by field, for a log line.
     #[must_use]
     pub fn differences(&self) -> String {
-        let refused = self.fields.iter().filter(|f| f.reason.is_some());
-        let lines: Vec<String> = refused
-            .map(|f| format!("{:?}: expected [{}], got [{}]", f.field, f.expected, f.got))
-            .collect();
-        lines.join("; ")
+        differences(&self.fields)
     }
 
     /// Writes the log line.
@@ -178,4 +174,10 @@ impl Trace {
 pub trait Observer: Send + Sync + fmt::Debug {
     /// Called once for each request, from an async thread: it must not block.
     fn observe(&self, trace: &Trace);
+}
+
+/// The fields that were refused, in one line.
+pub(crate) fn differences(fields: &[FieldReport]) -> String {
+    let refused = fields.iter().filter(|field| field.reason.is_some());
+    refused.map(ToString::to_string).collect::<Vec<_>>().join("; ")
 }

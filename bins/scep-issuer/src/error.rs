@@ -1,0 +1,75 @@
+//! What can go wrong, and what to do about it.
+
+use scep_issuance::{AttributesError, MintError, MinterError, ProfileError};
+use scep_keys::{KeyFileError, PublicFileError};
+use std::io;
+use std::path::PathBuf;
+use thiserror::Error;
+
+/// Why a command could not be done.
+#[derive(Debug, Error)]
+pub(crate) enum IssuerError {
+    /// A file could not be read or written.
+    #[error("{path}: {source}", path = path.display())]
+    File { path: PathBuf, source: io::Error },
+    /// The configuration is not TOML of the known keys.
+    #[error("{path}: {source}", path = path.display())]
+    Toml { path: PathBuf, source: Box<toml::de::Error> },
+    /// The configuration cannot be written as TOML.
+    #[error("the configuration cannot be written: {0}")]
+    Write(Box<toml::ser::Error>),
+    /// A value is not acceptable.
+    #[error("{key}: {why}")]
+    Config { key: String, why: String },
+    /// A private key file.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// A public key file.
+    #[error(transparent)]
+    Public(#[from] PublicFileError),
+    /// The profile.
+    #[error("{path}: {source}", path = path.display())]
+    Profile { path: PathBuf, source: ProfileError },
+    /// The attributes.
+    #[error(transparent)]
+    Attributes(#[from] AttributesError),
+    /// The keys cannot be used for challenges.
+    #[error(transparent)]
+    Minter(#[from] MinterError),
+    /// The challenge could not be made.
+    #[error(transparent)]
+    Mint(#[from] MintError),
+    /// No group of this id.
+    #[error("there is no gateway group {id}")]
+    NoSuchGroup { id: String },
+    /// A group must be named.
+    #[error("there are {count} gateway groups, and --group does not say which")]
+    WhichGroup { count: usize },
+}
+
+impl IssuerError {
+    /// What to do.
+    pub(crate) fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::WhichGroup { count: 0 } | Self::NoSuchGroup { .. } => Some(
+                "scep-issuer add-gateway --config FILE --group ID --public-key challenge.pub.pem takes one up.",
+            ),
+            Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                Some("scep-issuer init --dir DIR --tenant ID makes a complete folder.")
+            }
+            Self::Toml { .. } => {
+                Some("issuer.example.toml explains every key; unknown keys are refused.")
+            }
+            _ => None,
+        }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::File { path, source }
+    }
+
+    pub(crate) fn config(key: impl Into<String>, why: impl std::fmt::Display) -> Self {
+        Self::Config { key: key.into(), why: why.to_string() }
+    }
+}

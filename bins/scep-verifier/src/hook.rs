@@ -1,0 +1,162 @@
+//! `hook`: decide for another SCEP server, once for each challenge.
+
+use crate::cli::HookOptions;
+use crate::error::VerifierError;
+use crate::inputs::{Trust, request};
+use scep_keys::AwsLc;
+use scep_ledger::{AdmitError, Denied, Ledger, LedgerError, LedgerSettings};
+use scep_pkcs10::{Rules, UnprovenCsr, check_key};
+use scep_policy::{Approval, FieldReport, InertContent, decide};
+use scep_types::{Reason, Timestamp, TransactionId};
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::Duration;
+
+/// The other server runs a process for each request, and one at a time has the ledger.
+const LEDGER_WAIT: Duration = Duration::from_secs(10);
+
+/// Why the request does not pass.
+struct Refused {
+    reason: Reason,
+    detail: String,
+}
+
+impl Refused {
+    fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
+        Self { reason, detail: detail.to_string() }
+    }
+}
+
+/// A verdict, or why there is none.
+enum Stop {
+    Refused(Refused),
+    Broken(VerifierError),
+}
+
+impl From<LedgerError> for Stop {
+    fn from(error: LedgerError) -> Self {
+        Self::Broken(error.into())
+    }
+}
+
+impl From<Refused> for Stop {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(refused)
+    }
+}
+
+pub(crate) fn run(options: &HookOptions) -> Result<ExitCode, VerifierError> {
+    let trust = Trust::load(&options.trust)?;
+    let der = request(Path::new("-"))?;
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(VerifierError::Runtime)?;
+    match runtime.block_on(pass(&trust, &options.ledger, &der)) {
+        Ok(device) => {
+            eprintln!("scep-verifier: passed, device {device}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(Stop::Refused(Refused { reason, detail })) => {
+            eprintln!("scep-verifier: refused: {reason}: {detail}");
+            Ok(ExitCode::from(1))
+        }
+        Err(Stop::Broken(error)) => Err(error),
+    }
+}
+
+/// Everything that the gateway checks, then single use. Returns the device, for the log.
+async fn pass(trust: &Trust, ledger: &Path, der: &[u8]) -> Result<String, Stop> {
+    let rules = Rules::default();
+    let csr = UnprovenCsr::parse(der, &rules)
+        .and_then(|csr| csr.prove(&AwsLc))
+        .map_err(|error| Refused::new(error.reason(), error))?;
+    check_key(csr.spki(), &rules, &trust.ours)
+        .map_err(|error| Refused::new(error.reason(), error))?;
+    let text = csr
+        .challenge_password()
+        .ok_or_else(|| Refused::new(Reason::ChallengePasswordMissing, "the request has none"))?;
+
+    let ledger = open(ledger).await?;
+    let clock = Timestamp::from(std::time::SystemTime::now());
+    let now = ledger.effective_now(clock).await?.now;
+    let opened = trust
+        .opener
+        .open(text.expose(), now, &AwsLc)
+        .map_err(|error| Refused::new(error.reason(), error))?;
+    let denials = ledger.denials().await?;
+    let usages = demanded(&csr);
+    let decision = decide(&csr, opened, &trust.rules, &denials, InertContent::Refuse, now);
+    let approval = match decision {
+        Ok(approval) => approval,
+        Err(denial) => {
+            let claims = denial.claims();
+            let reasons = denial.reasons();
+            let detail = lines(denial.reports());
+            let denied = Denied {
+                tenant: &claims.tenant,
+                challenge: claims.challenge_id,
+                device: &claims.device,
+                profile: &claims.profile,
+                expires_at: claims.expires_at,
+                reasons: &reasons,
+                detail: &detail,
+            };
+            ledger.count_mismatch(&denied, now).await?;
+            return Err(Refused::new(denial.reason(), detail).into());
+        }
+    };
+    usages?;
+    spend(&ledger, approval, now).await
+}
+
+/// The other CA copies the request: what the request leaves out, the certificate would lack.
+fn demanded(csr: &scep_pkcs10::Csr) -> Result<(), Refused> {
+    if csr.key_usage().is_none() {
+        let detail = "the request must ask for key usage, as the CA copies it";
+        return Err(Refused::new(Reason::KeyUsageMismatch, detail));
+    }
+    if csr.extended_key_usages().is_none() {
+        let detail = "the request must ask for extended key usage, as the CA copies it";
+        return Err(Refused::new(Reason::EnhancedKeyUsageMissing, detail));
+    }
+    Ok(())
+}
+
+/// Uses the challenge up. What the other CA then does is not known here, and the ledger says so.
+async fn spend(ledger: &Ledger, approval: Approval, now: Timestamp) -> Result<String, Stop> {
+    let device = approval.claims().device.to_string();
+    let signer = approval.contents().spki.hash();
+    let transaction = TransactionId::new("hook")
+        .map_err(|error| VerifierError::argument("transaction", error))
+        .map_err(Stop::Broken)?;
+    match ledger.admit(approval, None, signer, &transaction, now).await {
+        Ok(admission) => {
+            // The permit is the exit code: the other server's CA issues.
+            let (_permit, unsettled) = admission.redeem();
+            ledger.hand_over(unsettled, "left to another SCEP server's CA", now).await?;
+            Ok(device)
+        }
+        Err(AdmitError::Refused(reason)) => {
+            Err(Refused::new(reason, "the challenge does not pass again").into())
+        }
+        Err(AdmitError::Ledger(error)) => Err(error.into()),
+    }
+}
+
+async fn open(path: &Path) -> Result<Ledger, LedgerError> {
+    let deadline = tokio::time::Instant::now() + LEDGER_WAIT;
+    loop {
+        match Ledger::open_sqlite(path, LedgerSettings::default()) {
+            Err(LedgerError::InUse { .. }) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            other => return other,
+        }
+    }
+}
+
+fn lines(reports: &[FieldReport]) -> String {
+    let refused = reports.iter().filter(|report| report.reason.is_some());
+    refused.map(ToString::to_string).collect::<Vec<_>>().join("; ")
+}
