@@ -181,6 +181,9 @@ fn attack_32_a_value_changes_no_structure() {
         assert_eq!(values, ["CH".to_owned(), format!("{value} of ((0) kiosk-7")]);
         assert!(name.rdns().iter().all(|rdn| rdn.attributes().len() == 1));
     }
+    // Literals that look like whatever stands for a variable while the template is parsed.
+    let name = subject("CN=(0)((1){{UserName}}(0), OU=(1)", &good_attributes());
+    assert_eq!(name, "CN=(0)((1)ada(0), OU=(1)".parse().unwrap());
 }
 
 #[test]
@@ -379,6 +382,10 @@ fn attack_64_unknown_keys_and_misspelt_values_are_refused_by_name() {
         ("renewal_threshold = '0%'", value(Field::RenewalThreshold, "0%", "not 1% to 99%")),
         ("renewal_threshold = '+5%'", value(Field::RenewalThreshold, "+5%", "not 1% to 99%")),
         (
+            "renewal_threshold = '0s'",
+            value(Field::RenewalThreshold, "0s", "not above zero and below the validity"),
+        ),
+        (
             "renewal_threshold = '365d'",
             value(Field::RenewalThreshold, "365d", "not above zero and below the validity"),
         ),
@@ -437,6 +444,10 @@ fn a_profile_says_nothing_that_claims_cannot() {
     let nameless = GOOD.replace("C=CH, O=Example, CN={{UserName}}", "");
     let nameless = nameless.replace("{ upn = \"{{UserPrincipalName}}\" }", "");
     let error = Profile::from_toml(&nameless).unwrap_err();
+    assert_eq!(error, ProfileError::Claims(ClaimsError::Nameless));
+    // A security identifier in a URI is a name.
+    assert!(Profile::from_toml(&format!("{nameless}sid = ['uri']")).is_ok());
+    let error = Profile::from_toml(&format!("{nameless}sid = ['extension']")).unwrap_err();
     assert_eq!(error, ProfileError::Claims(ClaimsError::Nameless));
 }
 

@@ -253,6 +253,16 @@ fn what_is_allowed_is_one_list() {
         matches!(error, ClaimsError::Malformed(TlvError::Value { what: "userPrincipalName", .. })),
         "{error:?}"
     );
+    // Opaque values are DER all the same.
+    let oid = ObjectIdentifier::new_unwrap("1.2.3");
+    for bad in [
+        GeneralName::Other(oid, vec![0x30, 2, 4, 1]),
+        GeneralName::X400(vec![0x30]),
+        GeneralName::EdiParty(vec![0x30, 0x80, 0, 0]),
+    ] {
+        let error = refused(|c| c.expectation.subject_alt_names = vec![bad.clone()]);
+        assert!(matches!(error, ClaimsError::Malformed(_)), "{bad:?}: {error:?}");
+    }
     for at in [11, EXPECTATION] {
         let path = if at == EXPECTATION { vec![at, 9] } else { vec![at] };
         let error = misread(&path, becomes(vec![0x0a, 1, 2]));
