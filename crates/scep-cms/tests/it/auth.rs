@@ -159,6 +159,28 @@ fn attack_21_bad_key_transport_goes_on_with_a_random_key() {
 }
 
 #[test]
+fn attack_21_the_random_key_is_the_one_that_decrypts() {
+    // Content encrypted under the very key that the provider calls random, and key transport that is bad in each
+    // way: that it opens proves that the random key, and no fixed one, takes the place of what failed.
+    let provider = Fixed(0x5a);
+    let flip = |key: &SoftwareKey, path: &[usize]| {
+        let der = seal_auth(&provider, key.public_key(), TEXT).unwrap();
+        changed(&der, |tree| *tree.at(path).value().last_mut().unwrap() ^= 1)
+    };
+    for (key, path) in
+        [(&*RSA, &[1, 0, 3][..]), (&P256, &[1, 0, 1, 0, 1]), (&P256, &[1, 0, 3, 0, 1])]
+    {
+        let der = flip(key, path);
+        let (key, operations) = counting(key);
+        let opened = open_auth(&provider, &der, &key, &Limits::default()).unwrap();
+        assert_eq!(opened.expose(), TEXT);
+        assert_eq!(used(&operations), 1);
+        let error = open_auth(&Fixed(0), &der, &key, &Limits::default()).unwrap_err();
+        assert_eq!(error, CmsError::DoesNotOpen);
+    }
+}
+
+#[test]
 fn attack_21_no_pkcs1_padding_in_blobs() {
     let with = |algorithm: Vec<u8>| {
         let bad = changed(&BY_RSA, |tree| *tree.at(&RECIPIENT).at(&[2]) = Node::parse(&algorithm));

@@ -261,6 +261,34 @@ fn key_identifiers_are_flattened_where_the_schema_has_them() {
 }
 
 #[test]
+fn key_identifiers_are_flattened_in_every_kind_of_recipient() {
+    // KeyTransRecipientInfo's rid, and the issuer of KeyAgreeRecipientInfo's originator, which is explicit around
+    // the implicit one.
+    let id = |tagged: Node| {
+        let tree = |recipient| {
+            let version = Node::Primitive(2, vec![2]);
+            let recipients = Node::Constructed(0x31, vec![recipient]);
+            content_info(
+                "1.2.840.113549.1.7.3",
+                &Node::Constructed(0x30, vec![version, recipients]).encode(),
+            )
+        };
+        let version = Node::Primitive(2, vec![2]);
+        let transport = Node::Constructed(0x30, vec![version.clone(), tagged.clone()]);
+        let originator = Node::Constructed(0xa0, vec![tagged]);
+        let agreement = Node::Constructed(0xa1, vec![version, originator]);
+        [tree(transport), tree(agreement)]
+    };
+    let primitive = id(Node::Primitive(0x80, vec![1, 2, 3]));
+    let parts = [vec![1], vec![2, 3]].map(|part| Node::Primitive(4, part));
+    let constructed = id(Node::Constructed(0xa0, parts.to_vec()));
+    for (der, ber) in primitive.iter().zip(&constructed) {
+        assert_ne!(der, ber);
+        assert_eq!(&normalize(ber, &Limits::default()).unwrap(), der);
+    }
+}
+
+#[test]
 fn implicit_octet_strings_hold_octet_strings_only() {
     let form =
         with_encrypted_content(|_| Node::Constructed(0xa0, vec![Node::Primitive(0x02, vec![1])]));

@@ -703,6 +703,49 @@ fn attack_16_only_pinned_keys_sign_blobs() {
 }
 
 #[test]
+fn one_key_id_is_one_pinned_key() {
+    // An RSA key whose algorithm has no parameters is another SubjectPublicKeyInfo with the same id.
+    let bare = changed(RSA.public_key().as_der(), |tree| {
+        drop(tree.at(&[0]).children().pop());
+    });
+    let bare = SpkiDer::parse(&bare).unwrap();
+    assert_eq!(bare.key_id(), RSA.public_key().key_id());
+    let parts = Parts::pinned().with(|parts| {
+        parts.key = RSA.clone();
+        parts.scheme = SignatureScheme::RsaPkcs1Sha256;
+        parts.sid = tlv::encode(0x80, bare.key_id().as_bytes());
+        parts.signature_algorithm = algorithm_id(RSA_ENCRYPTION, NULL);
+    });
+    let der = parts.encode();
+    let key = RSA.public_key();
+    assert!(verify_pinned(&der, &[key, key]).is_ok());
+    assert_eq!(structure(verify_pinned(&der, &[key, &bare])), "key id of more than one pinned key");
+}
+
+#[test]
+fn signed_attributes_are_written_in_der_order() {
+    let attributes = [("2.9.9.9", 40), ("2.9.9", 0), ("1.2.3", 7)]
+        .map(|(dotted, length)| (oid(dotted), tlv::encode(tag::OCTET_STRING, &vec![1; length])));
+    let what = ToSign {
+        content_type: DATA,
+        content: CONTENT,
+        attributes: &attributes,
+        certificates: &[],
+        signer_id: SignerId::Certificate(&SIGNER),
+        scheme: SignatureScheme::RsaPkcs1Sha256,
+    };
+    let der = sign(RSA.signer().as_ref(), &what).unwrap();
+    let mut tree = Node::parse(&der);
+    let written: Vec<_> = tree.at(&[1, 0, 4, 0, 3]).children().iter().map(Node::encode).collect();
+    assert_eq!(written.len(), 5);
+    assert!(written.is_sorted());
+    let verified = verify(&der, LegacyAlgorithms::Refuse).unwrap();
+    for (oid, value) in &attributes {
+        assert_eq!(verified.attribute(oid), Some(&value[..]));
+    }
+}
+
+#[test]
 fn attack_20_the_scheme_follows_from_the_pinned_key() {
     let sha384 = "2.16.840.1.101.3.4.2.2";
     let parts = Parts::pinned().with(|parts| {
