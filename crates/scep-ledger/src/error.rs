@@ -111,12 +111,10 @@ pub enum LedgerError {
     /// No certificate with this fingerprint is on record.
     #[error("no such certificate on record")]
     NoSuchCertificate,
-    /// The receiver acknowledges events that this ledger never had: it was restored from a backup.
-    #[error(
-        "event {acknowledged} was acknowledged, but the last one is {last}: this is a restored backup"
-    )]
-    OutboxBehind {
-        /// What the receiver has.
+    /// Somebody acknowledges events that are too far ahead for any backup to lack them.
+    #[error("event {acknowledged} was acknowledged, but the last one is {last}")]
+    Implausible {
+        /// What was acknowledged.
         acknowledged: u64,
         /// What this ledger has written.
         last: u64,
@@ -138,7 +136,7 @@ impl LedgerError {
             | Self::Damaged { .. }
             | Self::Randomness
             | Self::Closed
-            | Self::OutboxBehind { .. } => Fault::OurDependency,
+            | Self::Implausible { .. } => Fault::OurDependency,
             Self::Mismatch | Self::AlreadySettled | Self::NoSuchCertificate => Fault::OurBug,
         }
     }
@@ -159,7 +157,7 @@ impl LedgerError {
 /// Why a first use was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AdmitError {
-    /// The ledger says no. The reason is one of ChallengeAlreadyUsed, ChallengeLocked, ChallengeExpired,
+    /// The ledger says no. The reason is one of ChallengeAlreadyUsed, ChallengeLocked, ChallengeExpired, ChallengeBeforeRestore,
     /// ScepProfileNoLongerTargetedToTheClient, KeyAlreadyCertified, IssuanceBrakeEngaged, RequestInProgress.
     #[error("not admitted: {0}")]
     Refused(Reason),

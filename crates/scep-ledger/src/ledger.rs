@@ -7,7 +7,7 @@ use crate::inventory::{
     Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason, Standing,
 };
 use crate::live::Live;
-use crate::report::{Denied, Found, OutboxEvent};
+use crate::report::{Acknowledged, Denied, Found, OutboxEvent};
 use crate::settings::{LedgerSettings, MAX_SKEW};
 use crate::store::{self, Admitted, Intent, Judged, Mismatch, Settlement, Store};
 use scep_policy::{Approval, Conforming, Denials, RetryKey};
@@ -130,6 +130,7 @@ impl Ledger {
         let intent = Intent {
             tenant: claims.tenant.clone(),
             challenge: claims.challenge_id,
+            issued_at: claims.issued_at,
             expires_at: claims.expires_at,
             device: claims.device.clone(),
             profile: claims.profile.clone(),
@@ -291,7 +292,7 @@ impl Ledger {
 
     /// The reply's body was flushed to the connection (or not). Not durable by itself: it is written with the next
     /// commit, after a quarter of a second without one, or at an orderly shutdown. A flushed reply stays flushed when
-    /// a later one is lost.
+    /// a later one is lost. Each of the two is reported once.
     ///
     /// # Errors
     /// When the ledger is closed.
@@ -466,11 +467,19 @@ impl Ledger {
 
     /// The issuer has every event up to this one: they are dropped. Their numbers are not used again.
     ///
+    /// When it has events that this ledger never had, the ledger was restored from a backup and has forgotten uses:
+    /// from then on every challenge issued before `now` is refused (ChallengeBeforeRestore), the numbers go on after
+    /// the issuer's, and an event says so, all in the same commit.
+    ///
     /// # Errors
-    /// [`LedgerError::OutboxBehind`] when it has events that this ledger never had, which tells a restored
-    /// backup; otherwise when it cannot be made durable.
-    pub async fn acknowledge(&self, through: u64) -> Result<(), LedgerError> {
-        self.store.acknowledge(through).await
+    /// [`LedgerError::Implausible`] when the number is beyond anything that a backup could lack; otherwise when it
+    /// cannot be made durable.
+    pub async fn acknowledge(
+        &self,
+        through: u64,
+        now: Timestamp,
+    ) -> Result<Acknowledged, LedgerError> {
+        self.store.acknowledge(through, now).await
     }
 
     /// Counters for health and metrics.

@@ -27,5 +27,5 @@ pub use inventory::{
     Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason, Standing,
 };
 pub use ledger::Ledger;
-pub use report::{Denied, EventKind, OutboxEvent};
+pub use report::{Acknowledged, Denied, EventKind, OutboxEvent};
 pub use settings::LedgerSettings;

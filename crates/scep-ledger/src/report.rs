@@ -1,6 +1,6 @@
 //! Events for the issuer: what is in the outbox.
 
-use crate::inventory::RevocationReason;
+use crate::inventory::{Delivery, RevocationReason};
 use crate::store::Intent;
 use core::fmt;
 use scep_types::{
@@ -69,10 +69,14 @@ kinds! {
     Withheld = "withheld",
     /// A certificate may exist that nobody has on record.
     PossibleOrphan = "possible-orphan",
+    /// Whether a reply with the certificate got out.
+    Delivery = "delivery",
     /// A certificate was revoked.
     Revoked = "revoked",
     /// The brake on abnormal issuance holds.
     BrakeEngaged = "brake-engaged",
+    /// The ledger was found to be restored from a backup.
+    Restored = "restored",
     /// An operator has set the high-water mark of time.
     ClockReset = "clock-reset",
 }
@@ -101,6 +105,18 @@ pub struct OutboxEvent {
     pub body_json: String,
     /// When it happened.
     pub at: Timestamp,
+}
+
+/// What an acknowledgement told.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acknowledged {
+    /// The events were ours.
+    Known,
+    /// Some never were: the ledger was restored from a backup, and has taken its measures.
+    RestoreNoticed {
+        /// The last event before the measures.
+        last: u64,
+    },
 }
 
 /// An event before it has a number.
@@ -144,6 +160,7 @@ impl Body {
             .text("profile", &intent.profile)
             .text("audience", &intent.audience)
             .text("challenge", intent.challenge)
+            .text("challenge_issued_at", intent.issued_at)
             .text("challenge_expires_at", intent.expires_at)
             .text("transaction_id", &intent.transaction)
             .text("signer_spki_sha256", intent.signer)
@@ -334,4 +351,36 @@ pub(crate) fn revoked(
         .text("reason", reason)
         .into_json();
     Draft { kind, tenant: Some(tenant), device: Some(device), key, body, at }
+}
+
+pub(crate) fn delivery(
+    tenant: TenantId,
+    device: DeviceId,
+    certificate: CertificateFingerprint,
+    delivered: Delivery,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::Delivery;
+    let delivered = match delivered {
+        Delivery::Flushed => "flushed",
+        Delivery::ConnectionLost => "connection-lost",
+    };
+    let key = format!("{kind}:{certificate}:{delivered}");
+    let body = Body::new(&key, at)
+        .text("tenant", &tenant)
+        .text("device", &device)
+        .text("thumbprint_sha256", certificate)
+        .text("reply", delivered)
+        .into_json();
+    Draft { kind, tenant: Some(tenant), device: Some(device), key, body, at }
+}
+
+pub(crate) fn restored(acknowledged: u64, last: u64, at: Timestamp) -> Draft {
+    let kind = EventKind::Restored;
+    let key = format!("{kind}:{acknowledged}");
+    let body = Body::new(&key, at)
+        .with("acknowledged", Value::from(acknowledged))
+        .with("last", Value::from(last))
+        .into_json();
+    Draft { kind, tenant: None, device: None, key, body, at }
 }

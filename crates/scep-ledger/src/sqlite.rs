@@ -15,7 +15,7 @@ use crate::clock::HighWater;
 use crate::error::EngineError;
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
 use crate::ledger::Ledger;
-use crate::report::OutboxEvent;
+use crate::report::{Acknowledged, OutboxEvent};
 use crate::store::{Admitted, Intent, Mismatch, OpenIntent, Remembered, Settlement, Store};
 use crate::{LedgerError, LedgerSettings};
 use async_trait::async_trait;
@@ -218,8 +218,8 @@ impl Store for SqliteStore {
         self.readers.ask(move |conn| outbox::page(conn, after, limit)).await
     }
 
-    async fn acknowledge(&self, through: u64) -> Result<(), LedgerError> {
-        self.writer.run(move |conn, _| outbox::acknowledge(conn, through), |()| ()).await
+    async fn acknowledge(&self, through: u64, now: Timestamp) -> Result<Acknowledged, LedgerError> {
+        self.writer.run(move |conn, _| outbox::acknowledge(conn, through, now), |_| ()).await
     }
 
     async fn counters(&self) -> Result<Counters, LedgerError> {

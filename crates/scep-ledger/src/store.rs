@@ -5,7 +5,7 @@
 
 use crate::LedgerError;
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
-use crate::report::{Denied, Found, OutboxEvent};
+use crate::report::{Acknowledged, Denied, Found, OutboxEvent};
 use crate::settings::{LedgerSettings, MAX_SKEW};
 use async_trait::async_trait;
 use core::fmt;
@@ -30,6 +30,7 @@ pub(crate) const BRAKE_WINDOW: Duration = Duration::from_secs(3_600);
 pub(crate) struct Intent {
     pub(crate) tenant: TenantId,
     pub(crate) challenge: ChallengeId,
+    pub(crate) issued_at: Timestamp,
     pub(crate) expires_at: Timestamp,
     pub(crate) device: DeviceId,
     pub(crate) profile: ProfileId,
@@ -98,6 +99,8 @@ pub(crate) struct AdmitFacts {
     pub(crate) mismatches: u32,
     /// The latest expiry of a use that was pruned.
     pub(crate) pruned_through: Timestamp,
+    /// When this ledger was last found to be restored from a backup.
+    pub(crate) restored_at: Timestamp,
     pub(crate) denied: bool,
     /// The key is certified, or may become so, for another device.
     pub(crate) key_of_another: bool,
@@ -132,6 +135,10 @@ pub(crate) fn judge_admission(
     if intent.at >= intent.expires_at.plus(MAX_SKEW) || intent.expires_at <= facts.pruned_through {
         return Verdict::Refuse(Reason::ChallengeExpired);
     }
+    // A backup has forgotten the uses since it was made.
+    if intent.issued_at <= facts.restored_at {
+        return Verdict::Refuse(Reason::ChallengeBeforeRestore);
+    }
     if let Some(prior) = facts.prior {
         return match (prior.info == intent.info, prior.state) {
             // Recorded between this request's recall and its admission: the next recall releases it.
@@ -161,6 +168,10 @@ pub(crate) fn judge_admission(
     }
     Verdict::Admit
 }
+
+/// How far beyond the last event an acknowledgement may be and still tell a restored backup. Who acknowledges more
+/// is wrong about something else, and must not use the numbers up.
+pub(crate) const MAX_RESTORE_GAP: u64 = 1 << 32;
 
 /// What became of an admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -347,7 +358,7 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     async fn denials(&self) -> Result<Denials, LedgerError>;
 
     async fn outbox(&self, after: u64, limit: u32) -> Result<Vec<OutboxEvent>, LedgerError>;
-    async fn acknowledge(&self, through: u64) -> Result<(), LedgerError>;
+    async fn acknowledge(&self, through: u64, now: Timestamp) -> Result<Acknowledged, LedgerError>;
     async fn counters(&self) -> Result<Counters, LedgerError>;
     async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError>;
 }

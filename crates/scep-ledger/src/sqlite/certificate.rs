@@ -57,6 +57,25 @@ pub(super) fn insert(
     Ok(conn.last_insert_rowid())
 }
 
+/// Whose a certificate is.
+fn owner(
+    conn: &Connection,
+    certificate: CertificateFingerprint,
+) -> Result<(TenantId, DeviceId), LedgerError> {
+    first(
+        conn,
+        "SELECT tenant, device FROM certificate WHERE fingerprint = ?1",
+        [certificate.as_bytes()],
+        |row| {
+            Ok((
+                id(row, 0, "certificate.tenant", TenantId::new)?,
+                id(row, 1, "certificate.device", DeviceId::new)?,
+            ))
+        },
+    )?
+    .ok_or(LedgerError::NoSuchCertificate)
+}
+
 /// A flushed reply stays flushed: the device may have asked twice, and one answer is enough.
 pub(super) fn sent(
     conn: &Connection,
@@ -71,8 +90,12 @@ pub(super) fn sent(
          WHERE fingerprint = ?1 AND (delivered IS NULL OR delivered < ?2)",
         params![certificate.as_bytes(), delivery_code(delivered), now.seconds()],
     )?;
-    if changed == 1 && delivered == Delivery::Flushed {
-        Tally::add(&mut tally.delivered);
+    if changed == 1 {
+        let (tenant, device) = owner(conn, certificate)?;
+        outbox::insert(conn, &report::delivery(tenant, device, certificate, delivered, now))?;
+        if delivered == Delivery::Flushed {
+            Tally::add(&mut tally.delivered);
+        }
     }
     Ok(())
 }
@@ -83,18 +106,7 @@ pub(super) fn revoke(
     reason: RevocationReason,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
-    let found = first(
-        conn,
-        "SELECT tenant, device FROM certificate WHERE fingerprint = ?1",
-        [certificate.as_bytes()],
-        |row| {
-            Ok((
-                id(row, 0, "certificate.tenant", TenantId::new)?,
-                id(row, 1, "certificate.device", DeviceId::new)?,
-            ))
-        },
-    )?;
-    let (tenant, device) = found.ok_or(LedgerError::NoSuchCertificate)?;
+    let (tenant, device) = owner(conn, certificate)?;
     let changed = change(
         conn,
         "UPDATE certificate SET revoked_at = ?2, revocation_reason = ?3 \

@@ -122,11 +122,13 @@ fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> 
         |row| number(row, 0, "admission_rate.admitted"),
     )?
     .unwrap_or(0);
+    let (pruned_through, restored_at) = ledger_row::forgotten(conn)?;
     Ok(AdmitFacts {
         prior,
         mismatches: mismatch::read(conn, &intent.tenant, intent.challenge)?
             .map_or(0, |(count, _)| count),
-        pruned_through: ledger_row::pruned_through(conn)?,
+        pruned_through,
+        restored_at,
         denied: denial::any(
             conn,
             intent.tenant.as_str(),
@@ -152,12 +154,13 @@ fn count_admission(conn: &Connection, at: Timestamp) -> Result<(), LedgerError> 
 fn insert(conn: &Connection, intent: &Intent) -> Result<i64, LedgerError> {
     change(
         conn,
-        "INSERT INTO enrolment (state, tenant, challenge, expires_at, device, profile, user, audience, \
+        "INSERT INTO enrolment (state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, \
          info_hash, spki, spki_hash, signer, transaction_id, serial, expected, admitted_at) \
-         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15)",
+         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
         params![
             intent.tenant.as_str(),
             intent.challenge.as_bytes(),
+            intent.issued_at.seconds(),
             intent.expires_at.seconds(),
             intent.device.as_str(),
             intent.profile.as_str(),
@@ -232,7 +235,7 @@ pub(super) fn unsettled(conn: &Connection) -> Result<Vec<OpenIntent>, LedgerErro
     // The first condition is the index's.
     list(
         conn,
-        "SELECT id, state, tenant, challenge, expires_at, device, profile, user, audience, info_hash, \
+        "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, info_hash, \
          spki, signer, transaction_id, serial, expected, admitted_at FROM enrolment \
          WHERE state <= 2 AND state <= 1 ORDER BY id",
         [],
@@ -244,22 +247,23 @@ pub(super) fn unsettled(conn: &Connection) -> Result<Vec<OpenIntent>, LedgerErro
                 intent: Intent {
                     tenant: id(row, 2, "enrolment.tenant", TenantId::new)?,
                     challenge: get(row, 3, "enrolment.challenge").map(ChallengeId::from_bytes)?,
-                    expires_at: time(row, 4, "enrolment.expires_at")?,
-                    device: id(row, 5, "enrolment.device", DeviceId::new)?,
-                    profile: id(row, 6, "enrolment.profile", ProfileId::new)?,
-                    user: optional_id(row, 7, "enrolment.user", UserId::new)?,
-                    audience: id(row, 8, "enrolment.audience", GatewayGroupId::new)?,
-                    info: get(row, 9, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
-                    spki: SpkiDer::parse(&get::<Vec<u8>>(row, 10, "enrolment.spki")?)
+                    issued_at: time(row, 4, "enrolment.issued_at")?,
+                    expires_at: time(row, 5, "enrolment.expires_at")?,
+                    device: id(row, 6, "enrolment.device", DeviceId::new)?,
+                    profile: id(row, 7, "enrolment.profile", ProfileId::new)?,
+                    user: optional_id(row, 8, "enrolment.user", UserId::new)?,
+                    audience: id(row, 9, "enrolment.audience", GatewayGroupId::new)?,
+                    info: get(row, 10, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
+                    spki: SpkiDer::parse(&get::<Vec<u8>>(row, 11, "enrolment.spki")?)
                         .map_err(|_| damaged("enrolment.spki"))?,
-                    signer: get(row, 11, "enrolment.signer").map(SpkiHash::from_bytes)?,
-                    transaction: id(row, 12, "enrolment.transaction_id", TransactionId::new)?,
-                    serial: get::<Option<Vec<u8>>>(row, 13, "enrolment.serial")?
+                    signer: get(row, 12, "enrolment.signer").map(SpkiHash::from_bytes)?,
+                    transaction: id(row, 13, "enrolment.transaction_id", TransactionId::new)?,
+                    serial: get::<Option<Vec<u8>>>(row, 14, "enrolment.serial")?
                         .map(|octets| SerialNumber::from_content(&octets))
                         .transpose()
                         .map_err(|_| damaged("enrolment.serial"))?,
-                    expected: get(row, 14, "enrolment.expected")?,
-                    at: time(row, 15, "enrolment.admitted_at")?,
+                    expected: get(row, 15, "enrolment.expected")?,
+                    at: time(row, 16, "enrolment.admitted_at")?,
                 },
             })
         },
@@ -295,4 +299,73 @@ pub(super) fn prune(
     let slot = now.minus(BRAKE_WINDOW).seconds().div_euclid(BRAKE_SLOT);
     change(conn, "DELETE FROM admission_rate WHERE slot < ?1", [slot])?;
     Ok(u64::try_from(uses.saturating_add(mismatches)).unwrap_or(u64::MAX))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::open;
+
+    fn intent(n: u8) -> Intent {
+        let mut point = vec![n; 65];
+        point[0] = 4;
+        let spki = SpkiDer::from_ec_point(&point).unwrap();
+        Intent {
+            tenant: TenantId::new("t").unwrap(),
+            challenge: ChallengeId::from_bytes([1; 16]),
+            issued_at: Timestamp::from_seconds(1),
+            expires_at: Timestamp::from_seconds(2),
+            device: DeviceId::new("d").unwrap(),
+            profile: ProfileId::new("p").unwrap(),
+            user: None,
+            audience: GatewayGroupId::new("g").unwrap(),
+            info: CsrInfoHash::from_bytes([n; 32]),
+            signer: spki.hash(),
+            spki,
+            transaction: TransactionId::new("x").unwrap(),
+            serial: Some(SerialNumber::from_random([n; 16])),
+            expected: vec![1, 2, 3],
+            at: Timestamp::from_seconds(1),
+        }
+    }
+
+    #[test]
+    fn attack_08_the_table_itself_holds_a_challenge_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
+        let first = insert(&conn, &intent(1)).unwrap();
+        // Even if every check before it were wrong.
+        let LedgerError::Engine { source, .. } = insert(&conn, &intent(2)).unwrap_err() else {
+            panic!("another error");
+        };
+        assert_eq!(source.code, Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE));
+        change(&conn, "UPDATE enrolment SET state = 5 WHERE id = ?1", [first]).unwrap();
+        insert(&conn, &intent(2)).unwrap();
+    }
+
+    #[test]
+    fn an_intent_reads_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
+        insert(&conn, &intent(7)).unwrap();
+        let left = unsettled(&conn).unwrap().swap_remove(0);
+        assert_eq!((left.state, left.intent), (State::Open, intent(7)));
+    }
+
+    #[test]
+    fn a_damaged_row_is_an_error_and_not_a_default() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
+        insert(&conn, &intent(7)).unwrap();
+        for (damage, what) in [
+            ("UPDATE enrolment SET device = 'a b'", "enrolment.device"),
+            ("UPDATE enrolment SET spki = x'00'", "enrolment.spki"),
+            ("UPDATE enrolment SET serial = x'00'", "enrolment.serial"),
+        ] {
+            conn.execute_batch("SAVEPOINT whole").unwrap();
+            change(&conn, damage, []).unwrap();
+            assert_eq!(unsettled(&conn).unwrap_err(), LedgerError::Damaged { what });
+            conn.execute_batch("ROLLBACK TO whole").unwrap();
+        }
+    }
 }

@@ -63,9 +63,10 @@ pub(super) fn raise_brake_alarm(
     Ok(raised == 1)
 }
 
-pub(super) fn pruned_through(conn: &Connection) -> Result<Timestamp, LedgerError> {
-    first(conn, "SELECT pruned_through FROM ledger", [], |row| {
-        time(row, 0, "ledger.pruned_through")
+/// The latest expiry that was pruned, and when a restore was last noticed.
+pub(super) fn forgotten(conn: &Connection) -> Result<(Timestamp, Timestamp), LedgerError> {
+    first(conn, "SELECT pruned_through, restored_at FROM ledger", [], |row| {
+        Ok((time(row, 0, "ledger.pruned_through")?, time(row, 1, "ledger.restored_at")?))
     })?
     .ok_or(GONE)
 }

@@ -2,9 +2,10 @@
 
 use super::row::{change, first, get, list, number, optional_id, signed, time};
 use crate::LedgerError;
-use crate::report::{Draft, EventKind, OutboxEvent};
+use crate::report::{self, Acknowledged, Draft, EventKind, OutboxEvent};
+use crate::store::MAX_RESTORE_GAP;
 use rusqlite::{Connection, params};
-use scep_types::{DeviceId, TenantId};
+use scep_types::{DeviceId, TenantId, Timestamp};
 
 /// One thread writes, so numbers become visible in order and without gaps: those of an undone job are given again.
 pub(super) fn insert(conn: &Connection, draft: &Draft) -> Result<(), LedgerError> {
@@ -49,7 +50,11 @@ pub(super) fn page(
     )
 }
 
-pub(super) fn acknowledge(conn: &Connection, through: u64) -> Result<(), LedgerError> {
+pub(super) fn acknowledge(
+    conn: &Connection,
+    through: u64,
+    now: Timestamp,
+) -> Result<Acknowledged, LedgerError> {
     let last = first(
         conn,
         "SELECT coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0)",
@@ -57,10 +62,42 @@ pub(super) fn acknowledge(conn: &Connection, through: u64) -> Result<(), LedgerE
         |row| number::<u64>(row, 0, "sqlite_sequence.seq"),
     )?
     .unwrap_or(0);
-    if through > last {
-        return Err(LedgerError::OutboxBehind { acknowledged: through, last });
+    if through > last.saturating_add(MAX_RESTORE_GAP) {
+        return Err(LedgerError::Implausible { acknowledged: through, last });
     }
-    change(conn, "UPDATE ledger SET acknowledged = ?1 WHERE acknowledged < ?1", [signed(through)])?;
+    if through <= last {
+        change(conn, "DELETE FROM outbox WHERE sequence <= ?1", [signed(through)])?;
+        return Ok(Acknowledged::Known);
+    }
+    // Events that the issuer lacks have numbers that it knows for others; what they say is written again.
+    renumber(conn, through)?;
+    insert(conn, &report::restored(through, last, now))?;
+    change(conn, "UPDATE ledger SET restored_at = ?1 WHERE restored_at < ?1", [now.seconds()])?;
+    Ok(Acknowledged::RestoreNoticed { last })
+}
+
+/// Gives every event a number after `through`, in the order they have. Their idempotency keys tell the issuer which
+/// of them it had already.
+fn renumber(conn: &Connection, through: u64) -> Result<(), LedgerError> {
+    change(
+        conn,
+        "INSERT INTO outbox (sequence, kind, tenant, device, idempotency_key, body, at) \
+         SELECT ?1 + row_number() OVER (ORDER BY sequence), kind, tenant, device, idempotency_key, \
+         body, at FROM outbox",
+        [signed(through)],
+    )?;
     change(conn, "DELETE FROM outbox WHERE sequence <= ?1", [signed(through)])?;
+    // Without events there was no row to move the numbers on.
+    change(
+        conn,
+        "INSERT INTO sqlite_sequence (name, seq) SELECT 'outbox', 0 \
+         WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'outbox')",
+        [],
+    )?;
+    change(
+        conn,
+        "UPDATE sqlite_sequence SET seq = ?1 WHERE name = 'outbox' AND seq < ?1",
+        [signed(through)],
+    )?;
     Ok(())
 }

@@ -4,8 +4,8 @@ use crate::support::*;
 use core::time::Duration;
 use scep_keys::SoftwareKey;
 use scep_ledger::{
-    AdmitError, Delivery, DenialSubject, Denied, EffectiveNow, LedgerError, LedgerSettings,
-    LeftBehind, RevocationReason, Standing,
+    Acknowledged, AdmitError, Delivery, DenialSubject, Denied, EffectiveNow, LedgerError,
+    LedgerSettings, LeftBehind, RevocationReason, Standing,
 };
 use scep_types::{ChallengeId, KeyAlgorithm, Reason, Timestamp};
 use std::sync::Arc;
@@ -40,7 +40,9 @@ macro_rules! ledger_suite {
             the_brake_holds_and_alarms_once_an_hour
             the_clocks_mark_is_mended_by_an_operator
             pruning_keeps_single_use_and_the_inventory
+            an_idempotency_key_is_given_once
             the_outbox_is_numbered_without_gaps_until_acknowledged
+            a_restored_backup_refuses_what_was_issued_before
             delivery_is_on_record_after_an_orderly_shutdown
             the_inventory_comes_in_pages_newest_first
             what_is_disabled_is_not_admitted
@@ -343,7 +345,7 @@ pub(crate) async fn quirk_50_a_lost_reply_gets_its_certificate_again(backend: &i
     for at in [NOW, after(HOUR + 301), after(DAY)] {
         assert_eq!(first.recall(&ledger, at).await, Known::Certificate(certificate.clone()));
     }
-    assert_eq!(kinds(&ledger).await, ["issued"]);
+    assert_eq!(kinds(&ledger).await, ["issued", "delivery"]);
 }
 
 pub(crate) async fn quirk_51_the_same_key_renewed_gets_a_new_certificate(backend: &impl Backend) {
@@ -623,6 +625,18 @@ pub(crate) async fn pruning_keeps_single_use_and_the_inventory(backend: &impl Ba
     sealed(claims, &KEYS[5], 60).enrol(&ledger, NOW).await;
 }
 
+pub(crate) async fn an_idempotency_key_is_given_once(backend: &impl Backend) {
+    let ledger = backend.open();
+    enrolment(1, "device-1", 1).enrol(&ledger, NOW).await;
+    assert_eq!(ledger.prune(after(2 * DAY)).await, Ok(1));
+    let mut claims = enrolment(2, "device-2", 2).claims;
+    claims.issued_at = after(1);
+    claims.expires_at = after(HOUR + 1);
+    sealed(claims, &KEYS[2], 60).enrol(&ledger, NOW).await;
+    let events = events(&ledger).await;
+    assert_ne!(events[0].1["idempotency_key"], events[1].1["idempotency_key"]);
+}
+
 pub(crate) async fn the_outbox_is_numbered_without_gaps_until_acknowledged(backend: &impl Backend) {
     let ledger = backend.open();
     let reasons = [Reason::SubjectNameMismatch];
@@ -645,19 +659,53 @@ pub(crate) async fn the_outbox_is_numbered_without_gaps_until_acknowledged(backe
     };
     assert_eq!(sequences(ledger.outbox(0, 100).await.unwrap()), (1..=8).collect::<Vec<_>>());
     assert_eq!(sequences(ledger.outbox(2, 3).await.unwrap()), [3, 4, 5]);
-    ledger.acknowledge(5).await.unwrap();
+    assert_eq!(ledger.acknowledge(5, NOW).await, Ok(Acknowledged::Known));
     assert_eq!(sequences(ledger.outbox(0, 100).await.unwrap()), [6, 7, 8]);
-    ledger.acknowledge(8).await.unwrap();
+    ledger.acknowledge(8, NOW).await.unwrap();
     // Repeated or late acknowledgements change nothing.
-    ledger.acknowledge(3).await.unwrap();
+    ledger.acknowledge(3, NOW).await.unwrap();
     drop(ledger);
     let ledger = backend.open();
-    let behind = LedgerError::OutboxBehind { acknowledged: 9, last: 8 };
-    assert_eq!(ledger.acknowledge(9).await, Err(behind));
     ledger.count_mismatch(&denied(&first, &reasons), NOW).await.unwrap();
     let event = ledger.outbox(0, 100).await.unwrap().swap_remove(0);
     assert_eq!((event.sequence, event.at), (9, NOW));
     assert_eq!((event.tenant, event.device), (Some(tenant()), Some(first.claims.device)));
+}
+
+pub(crate) async fn a_restored_backup_refuses_what_was_issued_before(backend: &impl Backend) {
+    let ledger = backend.open();
+    let reasons = [Reason::SubjectNameMismatch];
+    let old = enrolment(1, "device-1", 1);
+    for _ in 0..2 {
+        ledger.count_mismatch(&denied(&old, &reasons), NOW).await.unwrap();
+    }
+    let last = 2;
+    let far = last + (1 << 32) + 1;
+    let implausible = LedgerError::Implausible { acknowledged: far, last };
+    assert_eq!(ledger.acknowledge(far, NOW).await, Err(implausible));
+    let noticed = Acknowledged::RestoreNoticed { last };
+    assert_eq!(ledger.acknowledge(7, after(60)).await, Ok(noticed));
+    drop(ledger);
+    let ledger = backend.open();
+    assert_eq!(old.refused(&ledger, after(61)).await, Reason::ChallengeBeforeRestore);
+    // The events that the issuer may lack are sent again, under numbers that it does not know.
+    let outbox = ledger.outbox(0, 10).await.unwrap();
+    let numbers: Vec<_> = outbox.iter().map(|event| event.sequence).collect();
+    assert_eq!(numbers, [8, 9, 10]);
+    assert_eq!(kinds(&ledger).await, ["refused", "refused", "restored"]);
+    assert!(outbox[0].idempotency_key.ends_with(":1"));
+    assert_eq!(ledger.acknowledge(10, after(60)).await, Ok(Acknowledged::Known));
+    assert!(ledger.outbox(0, 10).await.unwrap().is_empty());
+    // What was issued since is as good as ever.
+    let mut claims = enrolment(2, "device-2", 2).claims;
+    claims.issued_at = after(61);
+    sealed(claims, &KEYS[2], 60).enrol(&ledger, after(61)).await;
+    assert_eq!(ledger.outbox(0, 10).await.unwrap()[0].sequence, 11);
+    // A ledger without any event learns it too.
+    assert_eq!(
+        ledger.acknowledge(20, after(62)).await,
+        Ok(Acknowledged::RestoreNoticed { last: 11 })
+    );
 }
 
 pub(crate) async fn delivery_is_on_record_after_an_orderly_shutdown(backend: &impl Backend) {
@@ -678,6 +726,9 @@ pub(crate) async fn delivery_is_on_record_after_an_orderly_shutdown(backend: &im
     ledger.flush().await.unwrap();
     assert_eq!(delivered(&ledger).await, Some(Delivery::Flushed));
     assert_eq!(ledger.counters().await.unwrap().delivered, 1);
+    let events = events(&ledger).await;
+    let replies: Vec<_> = events.iter().map(|(_, body)| body["reply"].as_str()).collect();
+    assert_eq!(replies, [None, Some("connection-lost"), Some("flushed")]);
 }
 
 pub(crate) async fn the_inventory_comes_in_pages_newest_first(backend: &impl Backend) {
@@ -777,7 +828,7 @@ pub(crate) async fn the_counters_count(backend: &impl Backend) {
         failed: 1,
         withheld: 1,
         unsettled: 1,
-        outbox: 4,
+        outbox: 5,
     };
     assert_eq!(counters, expected);
 }
