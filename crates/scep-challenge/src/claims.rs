@@ -208,7 +208,7 @@ pub enum ClaimsError {
         max: usize,
     },
     /// Constructed values nested too deeply.
-    #[error("{what} is nested more than {max} deep")]
+    #[error("{what} has more than {max} levels")]
     TooDeep {
         /// What.
         what: &'static str,

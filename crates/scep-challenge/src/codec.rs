@@ -20,7 +20,7 @@ const MAX_NAMES: usize = 64;
 const MAX_ALGORITHMS: usize = 8;
 const MAX_EXTENSIONS: usize = 8;
 const MAX_VALUE: usize = 4096;
-/// How deep the DER inside an opaque value may nest. The schema itself has fewer levels.
+/// Levels of DER inside an opaque value, the innermost included. The schema itself has fewer.
 const MAX_DEPTH: usize = 16;
 const HOUR: u64 = 3600;
 const TEN_YEARS: u64 = 3650 * 24 * HOUR;

@@ -177,9 +177,15 @@ fn attack_29_counts_and_sizes_are_limited() {
         c.expectation.extensions = vec![SID.parse::<Sid>().unwrap().to_extension(); 9];
     });
     assert_eq!(error, ClaimsError::Count { what: "extensions", got: 9, min: 0, max: 8 });
-    let nested = (0..20).fold(vec![5, 0], |inner, _| tlv::encode(tag::SEQUENCE, &inner));
-    let deep = GeneralName::Other(ObjectIdentifier::new_unwrap("1.2.3"), nested);
-    let error = refused(|c| c.expectation.subject_alt_names = vec![deep]);
+    let nested = |depth| {
+        let innermost = vec![5, 0];
+        let value = (0..depth).fold(innermost, |inner, _| tlv::encode(tag::SEQUENCE, &inner));
+        GeneralName::Other(ObjectIdentifier::new_unwrap("1.2.3"), value)
+    };
+    let mut deep = good();
+    deep.expectation.subject_alt_names = vec![nested(15)];
+    assert!(deep.to_der().is_ok());
+    let error = refused(|c| c.expectation.subject_alt_names = vec![nested(16)]);
     assert_eq!(error, ClaimsError::TooDeep { what: "a subjectAltName", max: 16 });
     let got = ChallengeClaims::MAX_DER + 1;
     let error = ChallengeClaims::from_der(&vec![0; got]).unwrap_err();
