@@ -28,11 +28,8 @@ impl<'a> Algorithm<'a> {
         Ok(Self { oid, parameters, at: tlv.at })
     }
 
-    /// From the DER of an AlgorithmIdentifier that starts at `at` of the message.
-    pub(crate) fn from_der(der: &'a [u8], at: usize) -> Result<Self, CmsError> {
-        let mut algorithm = Self::read(&Reader::new(der).only(tag::SEQUENCE)?)?;
-        algorithm.at = at;
-        Ok(algorithm)
+    pub(crate) fn from_der(der: &'a [u8]) -> Result<Self, CmsError> {
+        Self::read(&Reader::new(der).only(tag::SEQUENCE)?)
     }
 
     pub(crate) fn parameters(&self) -> Result<&Tlv<'a>, CmsError> {

@@ -82,7 +82,9 @@ impl KeyTransport {
 
     /// The padding, when it is one that is served.
     pub(crate) fn padding(&self, der: &[u8]) -> Result<RsaPadding, CmsError> {
-        key_transport(&Algorithm::from_der(part(der, &self.algorithm), self.algorithm.start)?)
+        Algorithm::from_der(part(der, &self.algorithm))
+            .and_then(|algorithm| key_transport(&algorithm))
+            .map_err(|error| error.within(self.algorithm.start))
     }
 }
 

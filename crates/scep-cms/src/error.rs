@@ -73,6 +73,27 @@ impl CmsError {
     }
 }
 
+impl CmsError {
+    /// The same error with offsets from the start of the message, where a part of it was read that starts at
+    /// `start`.
+    pub(crate) fn within(self, start: usize) -> Self {
+        use TlvError as T;
+        let from = |at: usize| at.saturating_add(start);
+        match self {
+            Self::Structure { what, at } => Self::Structure { what, at: from(at) },
+            Self::Malformed(error) => Self::Malformed(match error {
+                T::Truncated { at } => T::Truncated { at: from(at) },
+                T::Tag { at, expected, got } => T::Tag { at: from(at), expected, got },
+                T::LongTag { at } => T::LongTag { at: from(at) },
+                T::Length { at } => T::Length { at: from(at) },
+                T::Trailing { at } => T::Trailing { at: from(at) },
+                T::Value { at, what } => T::Value { at: from(at), what },
+            }),
+            other => other,
+        }
+    }
+}
+
 pub(crate) const fn structure(what: &'static str, at: usize) -> CmsError {
     CmsError::Structure { what, at }
 }

@@ -1,6 +1,6 @@
 //! SignedData (RFC 5652, 5): read and verified.
 
-use crate::algorithm::{Algorithm, Hash, hash_of, signature_scheme};
+use crate::algorithm::{Algorithm, Hash, signature_scheme};
 use crate::error::{CmsError, structure};
 use crate::limits::{LegacyAlgorithms, Limits, at_most};
 use crate::oid;
@@ -330,11 +330,15 @@ impl SignedData {
             Ok::<_, CmsError>((part(&self.der, range), range.start))
         };
         let (content_type, at) = value(&oid::CONTENT_TYPE, "no contentType attribute")?;
-        if Reader::new(content_type).only(tag::OID)?.oid()? != self.content_type {
+        let stated = Reader::new(content_type).only(tag::OID).and_then(|tlv| tlv.oid());
+        if stated.map_err(|error| CmsError::from(error).within(at))? != self.content_type {
             return Err(structure("contentType attribute other than eContentType", at));
         }
-        let (digest, _) = value(&oid::MESSAGE_DIGEST, "no messageDigest attribute")?;
-        let digest = Reader::new(digest).only(tag::OCTET_STRING)?.value;
+        let (digest, at) = value(&oid::MESSAGE_DIGEST, "no messageDigest attribute")?;
+        let digest = Reader::new(digest)
+            .only(tag::OCTET_STRING)
+            .map_err(|error| CmsError::from(error).within(at))?
+            .value;
         let content = self.content();
         if is_attributes(content) {
             // A signature over attributes could be shown again as one over content that looks like them.
@@ -441,10 +445,14 @@ impl SignerInfo {
         der: &[u8],
         legacy: LegacyAlgorithms,
     ) -> Result<(Hash, SignatureScheme), CmsError> {
-        let read = |range: &Range<usize>| Algorithm::from_der(part(der, range), range.start);
-        let hash = Hash::read(&read(&self.digest_algorithm)?, legacy)?;
-        let scheme = signature_scheme(&read(&self.signature_algorithm)?, hash)?;
-        debug_assert_eq!(hash_of(scheme), hash);
+        let digest = &self.digest_algorithm;
+        let hash = Algorithm::from_der(part(der, digest))
+            .and_then(|algorithm| Hash::read(&algorithm, legacy))
+            .map_err(|error| error.within(digest.start))?;
+        let signature = &self.signature_algorithm;
+        let scheme = Algorithm::from_der(part(der, signature))
+            .and_then(|algorithm| signature_scheme(&algorithm, hash))
+            .map_err(|error| error.within(signature.start))?;
         Ok((hash, scheme))
     }
 

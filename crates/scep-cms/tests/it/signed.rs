@@ -392,6 +392,31 @@ fn quirk_25_both_names_of_pkcs1_signatures() {
 }
 
 #[test]
+fn errors_say_where_in_the_message() {
+    let place = |der: &[u8], value: &[u8]| {
+        der.windows(value.len()).position(|window| window == value).unwrap()
+    };
+    let odd = algorithm_id(RSA_ENCRYPTION, &[2, 1, 0x7e]);
+    let parts = Parts::new().with(|parts| parts.signature_algorithm = odd);
+    let der = parts.encode();
+    assert_eq!(
+        verify(&der, LegacyAlgorithms::Refuse).unwrap_err(),
+        CmsError::Structure {
+            what: "unexpected algorithm parameters",
+            at: place(&der, &[2, 1, 0x7e])
+        }
+    );
+    let odd = attribute(MESSAGE_DIGEST, &[&[0x13, 3, b'o', b'd', b'd']]);
+    let parts = Parts::new().with(|parts| parts.attributes[1] = odd);
+    let der = parts.encode();
+    let at = place(&der, &[0x13, 3, b'o', b'd', b'd']);
+    assert_eq!(
+        verify(&der, LegacyAlgorithms::Refuse).unwrap_err(),
+        CmsError::Malformed(TlvError::Tag { at, expected: 0x04, got: 0x13 })
+    );
+}
+
+#[test]
 fn quirk_46_digest_parameters_null_or_absent() {
     let parts = Parts::new().with(|parts| parts.digest_algorithm = algorithm_id(SHA256, NULL));
     assert!(parts.verify().is_ok());
