@@ -6,7 +6,7 @@ use der::pem::LineEnding;
 use scep_types::Secret;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use zeroize::Zeroizing;
 
 /// An RSA key of 4096 bits has 3,300 characters; comments before the block are allowed.
@@ -110,15 +110,18 @@ pub(crate) fn write_new(path: &Path, octets: &[u8]) -> Result<(), KeyFileError> 
     sync_directory(path)
 }
 
-/// The name is durable only once its directory is. Windows has no such call, and needs none.
+/// The name is durable only once its directory is.
+#[cfg(unix)]
 fn sync_directory(path: &Path) -> Result<(), KeyFileError> {
-    #[cfg(unix)]
-    {
-        let parent = match path.parent() {
-            Some(parent) if !parent.as_os_str().is_empty() => parent.to_owned(),
-            _ => PathBuf::from("."),
-        };
-        File::open(&parent).and_then(|dir| dir.sync_all()).map_err(io_error(&parent, "sync"))?;
-    }
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    File::open(parent).and_then(|dir| dir.sync_all()).map_err(io_error(parent, "sync"))
+}
+
+/// Other systems have no such call.
+#[cfg(not(unix))]
+fn sync_directory(_: &Path) -> Result<(), KeyFileError> {
     Ok(())
 }
