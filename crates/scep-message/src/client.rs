@@ -3,6 +3,7 @@
 use crate::attributes;
 use crate::error::MessageError;
 use crate::kinds::{FailInfo, MessageType, PkiStatus};
+use core::fmt;
 use scep_cms::{
     ContentEncryption, EnvelopedData, LegacyAlgorithms, Limits, Recipient, SignedData, SignerId,
     ToSign, VerifiedSignedData, ber,
@@ -21,8 +22,7 @@ pub struct Identity<'a> {
     pub signer: &'a dyn Signer,
 }
 
-/// What is asked, and how.
-#[derive(Debug)]
+/// What is asked, and how. Its `Debug` does not show the data: there is a challenge in it.
 pub struct Ask<'a> {
     /// messageType.
     pub message_type: MessageType,
@@ -38,6 +38,19 @@ pub struct Ask<'a> {
     pub encryption: ContentEncryption,
     /// Signature.
     pub scheme: SignatureScheme,
+}
+
+impl fmt::Debug for Ask<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ask")
+            .field("message_type", &self.message_type)
+            .field("transaction_id", self.transaction_id)
+            .field("recipient", self.recipient)
+            .field("padding", &self.padding)
+            .field("encryption", &self.encryption)
+            .field("scheme", &self.scheme)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Builds a pkiMessage, with the nonce it sent.

@@ -4,6 +4,7 @@ use crate::attributes;
 use crate::error::MessageError;
 use crate::kinds::MessageType;
 use crate::reply::{FailureContext, Mirror, ReplyContext, check_receives};
+use core::fmt;
 use scep_cms::{CmsError, EnvelopedData, LegacyAlgorithms, Limits, Recipient, SignedData, ber};
 use scep_types::tlv::{Reader, TlvError, tag};
 use scep_types::{
@@ -204,8 +205,7 @@ impl SignedRequest {
     }
 }
 
-/// The request proper.
-#[derive(Debug)]
+/// The request proper. Its `Debug` shows no PKCS #10 request: there is a challenge in it.
 pub enum Request {
     /// PKCSReq or RenewalReq: a PKCS #10 request, not parsed.
     Enrol {
@@ -235,6 +235,19 @@ pub enum Request {
         /// Serial's content octets.
         serial: Vec<u8>,
     },
+}
+
+impl fmt::Debug for Request {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Enrol { message_type, csr } => {
+                write!(f, "Enrol({message_type}, {} octets)", csr.len())
+            }
+            Self::CertPoll { .. } => f.write_str("CertPoll(..)"),
+            Self::GetCert { .. } => f.write_str("GetCert(..)"),
+            Self::GetCrl { .. } => f.write_str("GetCrl(..)"),
+        }
+    }
 }
 
 /// What the messageType says is in the envelope. Only the five requests have a content: a type that is merely

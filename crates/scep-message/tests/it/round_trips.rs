@@ -240,3 +240,17 @@ fn ca_certificates_travel_in_both_forms() {
     assert_eq!(ca_cert::parse(&body, &Limits::default()).unwrap(), several);
     assert_eq!(ca_cert::parse(&crate::common::to_ber(&body), &Limits::default()).unwrap(), several);
 }
+
+#[test]
+fn no_challenge_reaches_a_log() {
+    let data = tlv::sequence(&[&tlv::encode(tag::UTF8_STRING, b"challenge")]);
+    let id = transaction();
+    let ask = ask(MessageType::PkcsReq, &id, &data, &ra_party().certificate);
+    let (message, _) = request(MessageType::PkcsReq, &data);
+    let (request, context) = serve(&message, &ra());
+    let octets = "99, 104, 97, 108, 108, 101, 110, 103, 101";
+    assert!(format!("{data:?}").contains(octets));
+    for shown in [format!("{ask:?}"), format!("{request:?}"), format!("{context:?}")] {
+        assert!(!shown.contains(octets) && !shown.contains("challenge"), "{shown}");
+    }
+}
