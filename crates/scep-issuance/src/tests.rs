@@ -474,6 +474,17 @@ fn attack_47_names_that_a_device_chooses_are_warned_about() {
         lint("subject_alt_names = [{ dns = 'a' }, { dns = '{{FullyQualifiedDomainName}}' }]");
     let variable = Variable::FullyQualifiedDomainName;
     assert_eq!(found, [spoofable(Field::SubjectAltName(1), variable)]);
+    // A certificate for any purpose is one for identifying, too.
+    let any = "anyExtendedKeyUsage".to_owned();
+    let text = GOOD.replace("{{UserName}}", "{{DeviceName}}").replace("clientAuth", &any);
+    let variable = Variable::DeviceName;
+    assert_eq!(
+        Profile::from_toml(&text).unwrap().lint(),
+        [
+            Lint::SpoofableName { field: Field::Subject, variable, purpose: any.clone() },
+            Lint::DangerousPurpose { purpose: any },
+        ]
+    );
     // Without a purpose that identifies, a name is a label.
     let text =
         GOOD.replace("{{UserName}}", "{{DeviceName}}").replace("clientAuth", "emailProtection");
