@@ -203,10 +203,44 @@ fn attack_34_only_strict_der_is_read() {
     let request = attribute(&oid("1.2.840.113549.1.9.14"), &[&list]);
     let error = malformed(&signed(&with_attributes(vec![request])));
     assert!(matches!(error, TlvError::Value { what: "OBJECT IDENTIFIER", .. }), "{error:?}");
-    // Something after the attributes, and no attributes at all.
+    // Something between the key and the attributes.
     let mut parts = raw();
     parts.spki.extend_from_slice(&[5, 0]);
     assert!(matches!(malformed(&signed(&parts)), TlvError::Tag { expected: 0xa0, got: 5, .. }));
+}
+
+#[test]
+fn attack_34_nothing_follows_the_last_field_of_any_structure() {
+    const NULL: [u8; 2] = [5, 0];
+    let trailing = |der: &[u8]| {
+        matches!(proven(der).unwrap_err(), CsrError::Malformed(TlvError::Trailing { .. }))
+    };
+    // CertificationRequest.
+    let (parts, bits) = (raw(), tlv::whole_bits(&[1; 70]));
+    let der = tlv::sequence(&[&parts.info_der(), &parts.algorithm, &bits, &NULL]);
+    assert!(trailing(&der));
+    // CertificationRequestInfo.
+    let attributes = tlv::encode(0xa0, &[]);
+    let info = tlv::sequence(&[&parts.version, &parts.subject, &parts.spki, &attributes, &NULL]);
+    assert!(trailing(&tlv::sequence(&[&info, &parts.algorithm, &bits])));
+    // Attribute.
+    let value = tlv::encode(tag::PRINTABLE_STRING, CHALLENGE.as_bytes());
+    let set = tlv::encode(tag::SET, &value);
+    let attribute_oid = tlv::oid(&oid("1.2.840.113549.1.9.7"));
+    let longer = tlv::sequence(&[&attribute_oid, &set, &NULL]);
+    assert!(trailing(&signed(&with_attributes(vec![longer]))));
+    // Extension.
+    let extension_oid = tlv::oid(&oid("2.5.29.15"));
+    let longer = tlv::sequence(&[&extension_oid, &[4, 4, 3, 2, 5, 0xa0], &NULL]);
+    let list = tlv::sequence(&[&longer]);
+    let request = attribute(&oid("1.2.840.113549.1.9.14"), &[&list]);
+    assert!(trailing(&signed(&with_attributes(vec![request]))));
+    // What an extension holds.
+    let request = extensions(&[extension("2.5.29.15", &[3, 2, 5, 0xa0, 5, 0])]);
+    assert_eq!(
+        error(&with_attributes(vec![request])),
+        CsrError::KeyUsage(TlvError::Trailing { at: 4 })
+    );
 }
 
 fn critical_flag(flag: &[u8]) -> CsrError {
