@@ -89,6 +89,12 @@ fn longest_validity() {
     };
     passes(&["max_validity_days = 90"], of(90 * DAY));
     violates(Rule::MaxValidityDays, &["max_validity_days = 90"], of(90 * DAY + 1));
+    // Sealed claims last an hour at least.
+    let never = agreed(&[], of(0));
+    assert_eq!(
+        pairs(&never.explained()),
+        [(Field::SiteRule(Rule::MaxValidityDays), Reason::SiteRuleViolated)]
+    );
 }
 
 #[test]
@@ -399,6 +405,12 @@ fn attack_47_a_common_name_that_looks_like_a_host_or_a_user_obeys_their_rules() 
         "a b@example.net",
         "192.0.3.1",
         "2001:db8::1",
+        "192.0.2.1\\ ",
+        "\\ a.example.org",
+        "a.example.net\\ ",
+        "a\u{3002}example\u{ff0e}net",
+        "a\u{ff20}example\u{3002}net",
+        "192.0.2.1:443",
     ] {
         violates(Rule::CommonNameForms, &[], |case| cn(case, bad));
     }
@@ -444,15 +456,33 @@ fn attack_47_a_common_name_that_looks_like_a_host_or_a_user_obeys_their_rules() 
 
 #[test]
 fn attack_47_denied_names_are_found_wherever_they_stand() {
-    let rules = &[r#"denied_names = ["Administrator", "dc01", "boss@example.org"]"#];
-    for bad in ["administrator", "ADMINISTRATOR", "CORP\\\\administrator", "administrator\\ "] {
+    let rules = &[
+        r#"denied_names = ["Administrator", "dc01", "boss@example.org", "x.example.org"]"#,
+        r#"common_name_forms = ["plain", "dns", "email", "dotted"]"#,
+    ];
+    for bad in [
+        "administrator",
+        "ADMINISTRATOR",
+        r"CORP\\administrator",
+        r"administrator\ ",
+        "host/dc01.example.org",
+        "dc01.example.org",
+        "administrator@example.org",
+    ] {
         violates(Rule::DeniedNames, rules, |case| cn(case, bad));
     }
     violates(Rule::DeniedNames, rules, |case| {
         case.claims.expectation.subject = name("CN=a, UID=administrator");
     });
+    violates(Rule::DeniedNames, rules, |case| {
+        case.claims.expectation.subject = name("CN=a, unstructuredName=dc01.example.org");
+    });
+    violates(Rule::DeniedNames, rules, |case| {
+        case.claims.expectation.subject = name("CN=a, emailAddress=boss@example.org");
+    });
     for bad in [
         dns("DC01.example.org"),
+        dns("X.example.org"),
         GeneralName::upn("Administrator@corp.example.org").unwrap(),
         GeneralName::email("boss@example.org").unwrap(),
         GeneralName::email("dc01@example.org").unwrap(),
@@ -460,7 +490,12 @@ fn attack_47_denied_names_are_found_wherever_they_stand() {
     ] {
         violates(Rule::DeniedNames, rules, |case| san(case, bad));
     }
-    for good in [dns("dc011.example.org"), dns("a.dc01.example.org")] {
+    for good in [
+        dns("dc011.example.org"),
+        dns("a.dc01.example.org"),
+        GeneralName::email("dc01.smith@example.org").unwrap(),
+        GeneralName::email("boss@mail.example.org").unwrap(),
+    ] {
         passes(rules, |case| san(case, good));
     }
     passes(rules, |case| cn(case, "administrators"));

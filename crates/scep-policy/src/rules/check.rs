@@ -144,12 +144,11 @@ impl Run<'_, '_, '_> {
                 );
             }
             match *oid {
-                COMMON_NAME => {
+                COMMON_NAME | UNSTRUCTURED_NAME => {
                     self.common_name(value, server);
-                    self.denied(value, &[value]);
+                    self.denied(value);
                 }
-                UNSTRUCTURED_NAME => self.common_name(value, server),
-                UID => self.denied(value, &[value]),
+                UID => self.denied(value),
                 EMAIL_ADDRESS => self.email(value),
                 _ => {}
             }
@@ -162,10 +161,15 @@ impl Run<'_, '_, '_> {
         let rules = self.rules;
         let forms = &rules.common_name_forms;
         let has = |form| forms.contains(&form);
-        let dotted = value.contains('.') && !value.contains(char::is_whitespace);
-        let ok = if let Some(octets) = ip_octets(value) {
-            has(NameForm::Ip) && rules.ip_networks.iter().any(|n| n.covers(&octets))
-        } else if value.contains('@') {
+        // Readers trim, and some take other scripts' full stops and the wide @ for the plain ones. Such a spelling
+        // is recognised here, and refused below: it is within no suffix and no network.
+        let text = value.trim();
+        let dotted = text.contains(['.', '\u{3002}', '\u{ff0e}', '\u{ff61}'])
+            && !text.contains(char::is_whitespace);
+        let ok = if ip_octets(text).is_some() {
+            has(NameForm::Ip)
+                && ip_octets(value).is_some_and(|o| rules.ip_networks.iter().any(|n| n.covers(&o)))
+        } else if text.contains(['@', '\u{ff20}']) {
             let within = |suffixes| covered(suffixes, mail_domain(value));
             (has(NameForm::Email) && within(&rules.email_suffixes))
                 || (has(NameForm::Upn) && within(&rules.upn_suffixes))
@@ -247,8 +251,7 @@ impl Run<'_, '_, '_> {
             || list(&rules.dns_suffixes),
             || text.to_owned(),
         );
-        let first = text.split('.').next().unwrap_or(text);
-        self.denied(text, &[text.trim_end_matches('.'), first]);
+        self.denied(text);
     }
 
     fn email(&mut self, text: &str) {
@@ -259,7 +262,7 @@ impl Run<'_, '_, '_> {
             || list(&rules.email_suffixes),
             || text.to_owned(),
         );
-        self.denied(text, &[text]);
+        self.denied(text);
     }
 
     fn upn(&mut self, name: &GeneralName) {
@@ -273,26 +276,30 @@ impl Run<'_, '_, '_> {
             || name.to_string(),
         );
         if let Some(text) = text {
-            self.denied(text, &[text]);
+            self.denied(text);
         }
     }
 
-    /// Of what contains an `@` or backslash, the account's part counts too.
-    fn denied(&mut self, whole: &str, parts: &[&str]) {
+    /// The name itself; without what comes before a slash or backslash (a service or domain) and after an `@`; and of
+    /// what has no `@`, its first label.
+    fn denied(&mut self, name: &str) {
         let rules = self.rules;
         if rules.denied_names.is_empty() {
             return;
         }
-        let hit = parts
-            .iter()
-            .flat_map(|part| [*part, part.split('@').next().unwrap_or(part)])
-            .flat_map(|part| [part, part.rsplit('\\').next().unwrap_or(part)])
+        let account = name.rsplit(['\\', '/']).next().unwrap_or(name);
+        let local = account.split('@').next().unwrap_or(account);
+        let host = name.trim_end_matches('.');
+        let label =
+            if name.contains('@') { local } else { local.split('.').next().unwrap_or(local) };
+        let hit = [name, account, local, host, label]
+            .into_iter()
             .any(|part| rules.denied_names.contains(&part.trim().to_lowercase()));
         self.note(
             Rule::DeniedNames,
             !hit,
             || "none of the denied names".to_owned(),
-            || whole.to_owned(),
+            || name.to_owned(),
         );
     }
 

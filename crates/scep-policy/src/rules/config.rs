@@ -72,8 +72,8 @@ pub struct SiteRulesConfig {
     /// Forms of common names: `plain`, `dns`, `email`, `upn`, `ip`, `dotted`; left out: all but `dotted`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub common_name_forms: Option<Vec<String>>,
-    /// Names that no certificate has, of any case: a common name or UID, a DNS name or its first label, an e-mail
-    /// address or UPN or its local part.
+    /// Names that no certificate has, of any case: a common name, UID or DNS name or its first label, an e-mail
+    /// address or UPN or its local part; a service or domain before a slash or backslash does not count.
     #[serde(default)]
     pub denied_names: Vec<String>,
     /// Extensions that the CA may add besides key identifiers, cRLDistributionPoints and authorityInfoAccess, OIDs.
