@@ -39,12 +39,10 @@ impl Attribute {
         MessageError::AttributeMissing { name: self.name }
     }
 
+    /// The value: one TLV, as reading the attributes has made sure.
     fn tlv<'a>(self, der: &'a [u8]) -> Result<Tlv<'a>, MessageError> {
         let encoding = |error| MessageError::AttributeEncoding { name: self.name, error };
-        let mut reader = Reader::new(der);
-        let value = reader.any().map_err(encoding)?;
-        reader.finish().map_err(encoding)?;
-        Ok(value)
+        Reader::new(der).any().map_err(encoding)
     }
 
     fn encoding(self, value: &Tlv<'_>, what: &'static str) -> MessageError {

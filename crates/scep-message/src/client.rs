@@ -225,11 +225,8 @@ fn with_certificates(der: &[u8], certificates: &[CertificateDer]) -> Result<Vec<
     let signers = signed_data.expect(tag::SET)?;
     signed_data.finish()?;
 
-    // CA and RA may be one, and GetCACert's answer and the pinned CA overlap.
-    let mut distinct: Vec<&[u8]> = certificates.iter().map(CertificateDer::as_der).collect();
-    distinct.sort_unstable();
-    distinct.dedup();
-    let ours = tlv::construct(tag::context_constructed(0), &distinct);
+    let ours: Vec<&[u8]> = certificates.iter().map(CertificateDer::as_der).collect();
+    let ours = tlv::construct(tag::context_constructed(0), &ours);
     let inner = tlv::sequence(&[version.raw, digests.raw, content.raw, &ours, signers.raw]);
     let explicit = tlv::encode(tag::context_constructed(0), &inner);
     Ok(tlv::sequence(&[content_type.raw, &explicit]))

@@ -401,6 +401,41 @@ fn the_client_refuses_what_rfc_8894_does_not_define() {
 }
 
 #[test]
+fn the_client_reads_data_only() {
+    let mut message = good_failure();
+    let other = oid(crate::common::SIGNED_DATA);
+    (message.content_type, message.content_type_attribute) = (other, other);
+    assert_eq!(read_foreign(&message), Err(MessageError::ContentType { got: other }));
+}
+
+#[test]
+fn the_client_takes_sha1_only_when_told() {
+    let mut message = good_failure();
+    message.digest = crate::common::SHA1;
+    let error = read_foreign(&message).unwrap_err();
+    assert_eq!(error.algorithm(), Some("sha1"));
+    let expected = client::Expected {
+        transaction_id: &transaction(),
+        nonce: &Nonce::new([7; 16]).unwrap(),
+        ra: &[device().certificate.clone()],
+        me: &device().recipient(),
+        legacy: LegacyAlgorithms::Accept,
+    };
+    let read = expected.read(&message.encode(), &AwsLc, &Limits::default());
+    assert!(matches!(read, Ok(Reply::Failure { .. })));
+}
+
+#[test]
+fn the_client_may_be_given_a_certificate_twice() {
+    let (message, nonce) = request(MessageType::PkcsReq, &csr());
+    let reply = served(&message).pending(&ra(), &AwsLc).unwrap();
+    let twice = [ra_party().certificate.clone(), ra_party().certificate.clone()];
+    let (id, me) = (transaction(), device().recipient());
+    let read = client::reply(&reply, &id, &nonce, &twice, &me, &AwsLc, &Limits::default());
+    assert_eq!(read, Ok(Reply::Pending));
+}
+
+#[test]
 fn the_client_trusts_only_the_certificates_it_was_given() {
     let (message, nonce) = request(MessageType::PkcsReq, &csr());
     let context = served(&message);

@@ -1,8 +1,8 @@
 //! Every message type there and every status back, client and server of this crate facing each other.
 
 use crate::common::{
-    Released, ask, csr, device, ec_ra, legacy_ra, name, other, ra, ra_party, request, self_signed,
-    transaction, verify,
+    Released, ask, csr, device, ec_ra, legacy_ra, name, other, ra, ra_party, reply_attribute,
+    request, self_signed, transaction, verify,
 };
 use scep_cms::{ContentEncryption, LegacyAlgorithms, Limits};
 use scep_keys::AwsLc;
@@ -98,8 +98,12 @@ fn refusals_carry_fail_info_and_text() {
         let reply = context.failure(&ra(), fail_info, "challenge expired", &AwsLc).unwrap();
         let text = Some("challenge expired".to_owned());
         assert_eq!(read(&reply, &nonce), Ok(Reply::Failure { fail_info, text }));
-        let reply = context.into_failure().failure(&ra(), fail_info, "", &AwsLc).unwrap();
-        assert_eq!(read(&reply, &nonce), Ok(Reply::Failure { fail_info, text: None }));
+        let context = context.into_failure();
+        for nothing in ["", "\u{7f}\r\n"] {
+            let reply = context.failure(&ra(), fail_info, nothing, &AwsLc).unwrap();
+            assert_eq!(read(&reply, &nonce), Ok(Reply::Failure { fail_info, text: None }));
+            assert_eq!(reply_attribute(&reply, crate::common::FAIL_INFO_TEXT), None);
+        }
     }
 }
 
@@ -123,7 +127,7 @@ fn fail_info_text_is_cut_at_a_character_and_has_no_controls() {
     let Ok(Reply::Failure { text: Some(got), .. }) = read(&reply, &nonce) else { panic!() };
     assert_eq!(got, format!("ab[31m{}", "ß".repeat(249)));
     assert_eq!(got.chars().count(), 255);
-    let der = crate::common::reply_attribute(&reply, crate::common::FAIL_INFO_TEXT).unwrap();
+    let der = reply_attribute(&reply, crate::common::FAIL_INFO_TEXT).unwrap();
     assert_eq!(der[0], tag::UTF8_STRING);
 }
 
