@@ -42,14 +42,22 @@ impl Usage {
     }
 }
 
+/// How many CAs may be below this one (RFC 5280, 4.2.1.9); `None` when it is no CA.
+fn cas_below(certificate: &CertificateDer) -> Option<u64> {
+    let basic = certificate.extension(&BASIC_CONSTRAINTS)?;
+    let mut fields = Reader::new(basic).only(tag::SEQUENCE).ok()?.reader();
+    let ca = fields.optional(tag::BOOLEAN).ok()??.boolean().ok()?;
+    let allowed = match fields.optional(tag::INTEGER).ok()? {
+        Some(length) => length.small_int().ok()?,
+        None => u64::MAX,
+    };
+    fields.finish().ok()?;
+    (ca && Usage::of(certificate).allows(KeyUsages::KEY_CERT_SIGN)).then_some(allowed)
+}
+
 /// Whether a certificate is a CA's.
 pub(crate) fn is_ca(certificate: &CertificateDer) -> bool {
-    let basic = certificate
-        .extension(&BASIC_CONSTRAINTS)
-        .and_then(|value| Reader::new(value).only(tag::SEQUENCE).ok())
-        .and_then(|basic| basic.reader().optional(tag::BOOLEAN).ok().flatten())
-        .is_some_and(|flag| flag.boolean() == Ok(true));
-    basic && Usage::of(certificate).allows(KeyUsages::KEY_CERT_SIGN)
+    cas_below(certificate).is_some()
 }
 
 fn same_name(a: &[u8], b: &[u8]) -> bool {
@@ -92,11 +100,12 @@ impl Judge<'_> {
         let mut path: Vec<CertificateDer> = Vec::new();
         while path.len() < MAX {
             let last = path.last().unwrap_or(from);
+            let below = u64::try_from(path.len()).unwrap_or(u64::MAX);
             let issuer = pool.iter().find(|candidate| {
                 **candidate != from
                     && !path.contains(candidate)
                     && same_name(last.issuer_der(), candidate.subject_der())
-                    && is_ca(candidate)
+                    && cas_below(candidate).is_some_and(|allowed| below <= allowed)
                     && self.valid_now(candidate)
                     && self.signed_by(last, candidate)
             });
@@ -121,5 +130,138 @@ impl Judge<'_> {
         pool: &[&CertificateDer],
     ) -> bool {
         from == anchor || (self.valid_now(from) && self.path(from, pool).contains(anchor))
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use core::time::Duration;
+    use scep_testkit::{NoOpProvider, TestKey};
+    use scep_types::{SpkiDer, tlv};
+
+    pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+    const DAY: Duration = Duration::from_secs(86_400);
+
+    /// A certificate whose signature nobody looks at but [`NoOpProvider`].
+    #[derive(Clone)]
+    pub(crate) struct Made {
+        pub(crate) issuer: &'static str,
+        pub(crate) subject: &'static str,
+        pub(crate) key: SpkiDer,
+        pub(crate) ca: bool,
+        pub(crate) path_length: Option<u64>,
+        pub(crate) usage: Option<KeyUsages>,
+        pub(crate) begin: Timestamp,
+        pub(crate) end: Timestamp,
+        pub(crate) scheme: SignatureScheme,
+    }
+
+    impl Made {
+        pub(crate) fn new(issuer: &'static str, subject: &'static str) -> Self {
+            Self {
+                issuer,
+                subject,
+                key: TestKey::RsaA.public_key(),
+                ca: false,
+                path_length: None,
+                usage: None,
+                begin: NOW.minus(DAY),
+                end: NOW.plus(DAY),
+                scheme: SignatureScheme::RsaPkcs1Sha256,
+            }
+        }
+
+        pub(crate) fn ca(issuer: &'static str, subject: &'static str) -> Self {
+            Self { ca: true, usage: Some(KeyUsages::KEY_CERT_SIGN), ..Self::new(issuer, subject) }
+        }
+
+        pub(crate) fn der(&self) -> CertificateDer {
+            let name = |text: &str| text.parse::<DistinguishedName>().unwrap().to_der();
+            let mut extensions = Vec::new();
+            let mut extension = |oid: &ObjectIdentifier, value: &[u8]| {
+                let value = tlv::encode(tag::OCTET_STRING, value);
+                extensions.extend(tlv::sequence(&[&tlv::oid(oid), &value]));
+            };
+            let ca: &[u8] = if self.ca { &[tag::BOOLEAN, 1, 0xff] } else { &[] };
+            let length = self.path_length.map(tlv::small_int).unwrap_or_default();
+            extension(&BASIC_CONSTRAINTS, &tlv::sequence(&[ca, &length]));
+            if let Some(usage) = self.usage {
+                extension(&KEY_USAGE, &usage.to_der());
+            }
+            let algorithm = self.scheme.algorithm_der();
+            let tbs = tlv::sequence(&[
+                &[0xa0, 3, tag::INTEGER, 1, 2],
+                &tlv::small_int(7),
+                &algorithm,
+                &name(self.issuer),
+                &tlv::sequence(&[&tlv::time(self.begin), &tlv::time(self.end)]),
+                &name(self.subject),
+                self.key.as_der(),
+                &tlv::construct(tag::context_constructed(3), &[&tlv::sequence(&[&extensions])]),
+            ]);
+            let der = tlv::sequence(&[&tbs, &algorithm, &tlv::whole_bits(&[0])]);
+            CertificateDer::parse(&der).unwrap()
+        }
+    }
+
+    const JUDGE: Judge<'static> =
+        Judge { provider: &NoOpProvider, legacy: LegacyAlgorithms::Refuse, now: NOW };
+
+    /// Whether a certificate leads to the root over this one CA.
+    fn over(ca: &Made) -> bool {
+        let (root, leaf) = (Made::ca("CN=root", "CN=root").der(), Made::new("CN=sub", "CN=ra"));
+        let (ca, leaf) = (ca.der(), leaf.der());
+        JUDGE.leads_to(&leaf, &root, &[&ca, &root])
+    }
+
+    #[test]
+    fn paths_lead_over_valid_ca_certificates_only() {
+        let good = Made::ca("CN=root", "CN=sub");
+        assert!(over(&good));
+        assert!(over(&Made { usage: None, ..good.clone() }), "keyUsage may be left out");
+        let signs = Some(KeyUsages::DIGITAL_SIGNATURE);
+        for bad in [
+            // A device's certificate, used by the device as a CA's.
+            Made { ca: false, ..good.clone() },
+            Made { ca: false, usage: signs, ..good.clone() },
+            Made { usage: signs, ..good.clone() },
+            Made { end: NOW.minus(Duration::from_secs(1)), ..good.clone() },
+            Made { begin: NOW.plus(Duration::from_secs(1)), ..good.clone() },
+            Made { subject: "CN=other", ..good.clone() },
+            Made { issuer: "CN=other", ..good.clone() },
+            Made { scheme: SignatureScheme::RsaPkcs1Sha1, ..good.clone() },
+        ] {
+            assert!(!over(&bad));
+        }
+        assert!(over(&Made { end: NOW, begin: NOW, ..good }), "both ends belong to it");
+    }
+
+    #[test]
+    fn a_ca_with_a_path_length_has_no_more_cas_below_it() {
+        let leaf = Made::new("CN=sub", "CN=ra").der();
+        let sub = Made { path_length: Some(0), ..Made::ca("CN=root", "CN=sub") }.der();
+        for (path_length, leads) in [(None, true), (Some(1), true), (Some(0), false)] {
+            let root = Made { path_length, ..Made::ca("CN=root", "CN=root") }.der();
+            assert_eq!(JUDGE.leads_to(&leaf, &root, &[&sub, &root]), leads, "{path_length:?}");
+        }
+    }
+
+    #[test]
+    fn sha1_leads_somewhere_where_old_algorithms_are_accepted() {
+        let root = Made::ca("CN=root", "CN=root").der();
+        let scheme = SignatureScheme::RsaPkcs1Sha1;
+        let leaf = Made { scheme, ..Made::new("CN=root", "CN=ra") }.der();
+        assert!(!JUDGE.leads_to(&leaf, &root, &[&root]));
+        let old = Judge { legacy: LegacyAlgorithms::Accept, ..JUDGE };
+        assert!(old.leads_to(&leaf, &root, &[&root]));
+    }
+
+    #[test]
+    fn paths_end_even_where_certificates_issue_each_other() {
+        let (a, b) = (Made::ca("CN=b", "CN=a").der(), Made::ca("CN=a", "CN=b").der());
+        let leaf = Made::new("CN=a", "CN=leaf").der();
+        assert_eq!(JUDGE.path(&leaf, &[&a, &b]), [a.clone(), b.clone()]);
+        assert_eq!(JUDGE.path(&a, &[&a, &b]), [b]);
     }
 }

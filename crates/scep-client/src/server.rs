@@ -138,3 +138,35 @@ pub struct Server {
     /// Its certificates.
     pub certificates: CaCertificates,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::path::tests::Made;
+    use scep_testkit::TestKey;
+
+    #[test]
+    fn the_recipient_is_an_ra_that_says_key_encipherment_before_all_others() {
+        let enciphers = Some(KeyUsages::KEY_ENCIPHERMENT);
+        let ca = Made::ca("CN=ca", "CN=ca");
+        let both = ca.usage.map(|usage| usage.union(KeyUsages::KEY_ENCIPHERMENT));
+        let silent_ca = Made { usage: None, ..ca.clone() }.der();
+        let enciphering_ca = Made { usage: both, ..ca.clone() }.der();
+        let ra = Made::new("CN=ca", "CN=ra");
+        let silent_ra = ra.der();
+        let enciphering_ra = Made { usage: enciphers, ..ra.clone() }.der();
+        let ec_ra = Made { usage: enciphers, key: TestKey::P256A.public_key(), ..ra.clone() }.der();
+        let signing_ra = Made { usage: Some(KeyUsages::DIGITAL_SIGNATURE), ..ra }.der();
+        // From the best to the worst: whichever comes first in this list is taken, in whatever order they are sent.
+        let mut best_first = vec![enciphering_ra, enciphering_ca, silent_ra, silent_ca];
+        while let Some(best) = best_first.first().cloned() {
+            let mut sent = vec![ec_ra.clone(), signing_ra.clone(), ca.der()];
+            sent.extend(best_first.iter().rev().cloned());
+            assert_eq!(recipient(&sent), Some(&best));
+            best_first.remove(0);
+        }
+        assert_eq!(recipient(&[ec_ra.clone(), signing_ra.clone(), ca.der()]), None);
+        assert_eq!(recipient(std::slice::from_ref(&signing_ra)), Some(&signing_ra));
+        assert_eq!(recipient(std::slice::from_ref(&ec_ra)), None);
+    }
+}
