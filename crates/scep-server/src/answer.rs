@@ -30,7 +30,7 @@ pub const fn answer(reason: Reason) -> Answer {
             (BadMessageCheck, "the message could not be verified")
         }
         Reason::MessageNotForUs => {
-            (BadMessageCheck, "the message is not encrypted to this server; fetch GetCACert again")
+            (BadMessageCheck, "not encrypted to this server; fetch GetCACert again")
         }
         Reason::AlgorithmNotSupported => (BadAlg, "algorithm not supported"),
         Reason::MessageTypeNotServed => (BadRequest, "messageType not served"),

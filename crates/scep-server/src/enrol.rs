@@ -14,11 +14,11 @@ use scep_ledger::{Admission, AdmitError, Denied, IssuePermit, Recall, Releasable
 use scep_message::{
     FailureContext, PkiMessage, ReplyChain, ReplyContext, Request, SignedRequest, salvage,
 };
-use scep_pkcs10::{Csr, UnprovenCsr, check_key};
+use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Conforming, InertContent, RetryKey, decide};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, DeviceId, Fault, Reason, ReleasedCertificate, TenantId,
-    Timestamp, TransactionId,
+    CertificateDer, CertificateFingerprint, CryptoProvider, DeviceId, Fault, Reason,
+    ReleasedCertificate, SpkiHash, TenantId, Timestamp, TransactionId,
 };
 
 /// What a PKIOperation is answered with.
@@ -138,9 +138,7 @@ impl Gateway {
                             "the signer's key cannot receive an encrypted reply",
                         ));
                     }
-                    let csr = UnprovenCsr::parse(&der, &rules)
-                        .and_then(|csr| csr.prove(provider))
-                        .map_err(|error| Refusal::new(error.reason(), error))?;
+                    let csr = proven_csr(&der, &rules, &parts.our_keys, provider)?;
                     seen.stage = Stage::Proven;
                     seen.request = Some(csr.info_hash());
                     Ok(Proven { csr, signer, transaction })
@@ -178,7 +176,7 @@ impl Gateway {
                 }
                 Recall::Nothing => {}
             }
-            let (back, claims) = self.open(place, csr, endpoint.csr, now).await?;
+            let (back, claims) = self.open(place, csr, now).await?;
             csr = back;
             let claims = claims?;
             trace.stage = Stage::ChallengeOpened;
@@ -239,31 +237,27 @@ impl Gateway {
         Ok(Granted { releasable, outcome: Outcome::Repeated })
     }
 
-    /// Weak-key checks, then the challenge: signature, decryption, claims. Gives the request back.
+    /// The challenge: signature, decryption, claims. Gives the request back.
     async fn open(
         &self,
         place: &Place,
         csr: Csr,
-        rules: scep_pkcs10::Rules,
         now: Timestamp,
     ) -> Result<(Csr, Result<VerifiedClaims, Refusal>), Refusal> {
         let inner = self.inner.clone();
         let opened = place
             .run(move || {
                 let parts = &inner.parts;
-                let claims = check_key(csr.spki(), &rules, &parts.our_keys)
-                    .map_err(|error| Refusal::new(error.reason(), error))
-                    .and_then(|_| {
-                        let text = csr
-                            .challenge_password()
-                            .ok_or_else(|| Refusal::from(Reason::ChallengePasswordMissing))?;
-                        parts.opener.open(text.expose(), now, &*parts.provider).map_err(|error| {
-                            Refusal {
-                                whose: error.claims().map(|claims| Box::new(Whose::of(claims))),
-                                ..Refusal::new(error.reason(), error)
-                            }
+                let text = csr.challenge_password().map(|text| text.expose().as_str());
+                let claims = match text {
+                    None => Err(Refusal::from(Reason::ChallengePasswordMissing)),
+                    Some(text) => {
+                        parts.opener.open(text, now, &*parts.provider).map_err(|error| Refusal {
+                            whose: error.claims().map(|claims| Box::new(Whose::of(claims))),
+                            ..Refusal::new(error.reason(), error)
                         })
-                    });
+                    }
+                };
                 (csr, claims)
             })
             .await?;
@@ -506,6 +500,20 @@ impl Gateway {
 enum IssueOutcome {
     Nothing(String),
     Unknown(String),
+}
+
+/// Parses a request, and has it proven once its key is known not to be weak or one of ours: a hostile key costs
+/// no verification.
+fn proven_csr(
+    der: &[u8],
+    rules: &Rules,
+    ours: &[SpkiHash],
+    provider: &dyn CryptoProvider,
+) -> Result<Csr, Refusal> {
+    let refused = |error: scep_pkcs10::CsrError| Refusal::new(error.reason(), error);
+    let csr = UnprovenCsr::parse(der, rules).map_err(refused)?;
+    check_key(csr.spki(), rules, ours).map_err(refused)?;
+    csr.prove(provider).map_err(refused)
 }
 
 fn note_signed(signed: &SignedRequest, trace: &mut Trace) {

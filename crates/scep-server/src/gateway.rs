@@ -201,6 +201,12 @@ impl Gateway {
         }
     }
 
+    /// Its durable memory, to be read beside it.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.inner.parts.ledger
+    }
+
     /// Replaces what is disabled, from the next request on.
     pub fn set_denials(&self, denials: Denials) {
         let mut slot =

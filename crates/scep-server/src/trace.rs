@@ -131,33 +131,35 @@ impl Trace {
         differences(&self.fields)
     }
 
-    /// Writes the log line.
+    /// Writes the log line. What is not known is left out.
     pub(crate) fn log(&self) {
-        fn text(value: Option<&impl fmt::Display>) -> String {
-            value.map(ToString::to_string).unwrap_or_default()
+        fn known<T: fmt::Display>(value: Option<&T>) -> Option<tracing::field::DisplayValue<&T>> {
+            value.map(tracing::field::display)
         }
+        let differences = self.differences();
+        let differences = Some(&differences).filter(|text| !text.is_empty());
         macro_rules! line {
             ($level:ident) => {
                 tracing::$level!(
                     target: "scep",
                     reference = %self.reference,
                     endpoint = %self.endpoint,
-                    peer = %text(self.peer.as_ref()),
+                    peer = known(self.peer.as_ref()),
                     operation = self.operation,
                     stage = ?self.stage,
                     outcome = ?self.outcome,
-                    reason = %text(self.reason.as_ref()),
-                    detail = %self.detail.as_deref().unwrap_or_default(),
-                    message_type = %self.message_type.as_deref().unwrap_or_default(),
-                    transaction = %text(self.transaction.as_ref()),
-                    signer = %text(self.signer.as_ref()),
-                    request = %text(self.request.as_ref()),
-                    tenant = %text(self.tenant.as_ref()),
-                    challenge = %text(self.challenge.as_ref()),
-                    device = %text(self.device.as_ref()),
-                    profile = %text(self.profile.as_ref()),
-                    serial = %self.serial.as_deref().unwrap_or_default(),
-                    differences = %self.differences(),
+                    reason = known(self.reason.as_ref()),
+                    detail = known(self.detail.as_ref()),
+                    message_type = known(self.message_type.as_ref()),
+                    transaction = known(self.transaction.as_ref()),
+                    signer = known(self.signer.as_ref()),
+                    request = known(self.request.as_ref()),
+                    tenant = known(self.tenant.as_ref()),
+                    challenge = known(self.challenge.as_ref()),
+                    device = known(self.device.as_ref()),
+                    profile = known(self.profile.as_ref()),
+                    serial = known(self.serial.as_ref()),
+                    differences = known(differences),
                     "request"
                 )
             };

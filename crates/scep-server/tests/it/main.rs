@@ -1,0 +1,13 @@
+//! The whole gateway over HTTP, in process, on a port of its own, with a CA that records what it is asked.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: what does not fit is a failed test"
+)]
+
+mod enrolment;
+mod http;
+mod recovery;
+mod support;

@@ -1,0 +1,107 @@
+//! What is left open is settled, and nothing is released that was not recorded.
+
+use crate::support::{Running, device_key, other_key};
+use scep_message::client::Reply;
+use scep_testkit::House;
+use scep_testkit::ca::{Alteration, AlteringCa, Outcome};
+use scep_testkit::house::sign_csr;
+use scep_testkit::keys;
+use scep_types::Reason;
+use std::sync::Arc;
+
+#[tokio::test]
+async fn a_ca_that_refuses_frees_the_challenge() {
+    let running = Running::start().await;
+    let claims = running.house.claims();
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    running.ca.then(Outcome::Refuse);
+    let reply = running.ask(&running.house.send(&csr, &device_key())).await;
+    assert!(matches!(reply, Reply::Failure { .. }));
+    assert_eq!(running.traces.last().reason, Some(Reason::CaUnavailable));
+    running.granted(&running.house.send(&csr, &device_key())).await;
+}
+
+#[tokio::test]
+async fn attack_52_a_lost_answer_of_the_ca_is_found_by_recovery_and_given_to_the_retry() {
+    let running = Running::start_with(|parts| {
+        parts.limits.in_progress_wait = std::time::Duration::from_millis(20);
+    })
+    .await;
+    let claims = running.house.claims();
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    running.ca.then(Outcome::LoseAnswer);
+    let reply = running.ask(&running.house.send(&csr, &device_key())).await;
+    assert!(matches!(reply, Reply::Failure { .. }));
+    assert_eq!(running.traces.last().reason, Some(Reason::CaOutcomeUnknown));
+    // Until it is settled, the challenge stays with this request and nothing new is issued.
+    let sent = running.house.send(&csr, &device_key());
+    assert_eq!(running.refused(&sent).await, Reason::RequestInProgress);
+    assert_eq!(running.gateway.recover().await.unwrap(), 1);
+    let found = running.granted(&running.house.send(&csr, &device_key())).await;
+    assert_eq!(running.ca.issued(), [found]);
+    assert_eq!(running.ca.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lost_request_is_found_not_to_have_issued_and_the_challenge_is_free_again() {
+    let running = Running::start().await;
+    let claims = running.house.claims();
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    running.ca.then(Outcome::LoseRequest);
+    let reply = running.ask(&running.house.send(&csr, &device_key())).await;
+    assert!(matches!(reply, Reply::Failure { .. }));
+    assert_eq!(running.gateway.recover().await.unwrap(), 1);
+    running.granted(&running.house.send(&csr, &device_key())).await;
+    assert_eq!(running.ca.issued().len(), 1);
+}
+
+#[tokio::test]
+async fn attack_46_a_certificate_that_differs_is_withheld() {
+    for alteration in Alteration::ALL {
+        let house = House::new();
+        let other = keys::p256(3).public_key().clone();
+        // The house's CA has the first key.
+        let ca = AlteringCa::new(house.ca.clone(), keys::p256(0).signer(), other, alteration);
+        let folder = tempfile::tempdir().unwrap();
+        let running = Running::start_in(house, folder, |parts| parts.ca = Arc::new(ca)).await;
+        let sent = running.house.enrolment(&device_key());
+        let reply = running.ask(&sent).await;
+        assert!(matches!(reply, Reply::Failure { .. }), "{reply:?}");
+        let trace = running.traces.last();
+        assert_eq!(trace.reason, Some(Reason::CertificateDiffers), "{alteration:?}");
+        assert!(!trace.differences().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn a_restart_keeps_what_was_issued_and_what_was_spent() {
+    let running = Running::start().await;
+    let claims = running.house.claims();
+    let blob = running.house.seal(&claims);
+    let csr = sign_csr(&House::csr(&claims, &blob), &device_key());
+    let first = running.granted(&running.house.send(&csr, &device_key())).await;
+    let (house, folder) = running.stop().await;
+    let running = Running::start_in(house, folder, |_| {}).await;
+    assert_eq!(running.granted(&running.house.send(&csr, &device_key())).await, first);
+    let stolen = sign_csr(&House::csr(&claims, &blob), &other_key());
+    let sent = running.house.send(&stolen, &other_key());
+    assert_eq!(running.refused(&sent).await, Reason::ChallengeAlreadyUsed);
+    assert_eq!(running.ca.calls().len(), 0);
+}
+
+#[tokio::test]
+async fn attack_19_a_clock_set_back_revives_nothing() {
+    let running = Running::start().await;
+    let claims = running.house.claims();
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    running.house.clock.advance(std::time::Duration::from_secs(2 * 3600));
+    assert_eq!(
+        running.refused(&running.house.send(&csr, &device_key())).await,
+        Reason::ChallengeExpired
+    );
+    running.house.clock.set(scep_testkit::house::OPENS);
+    assert_eq!(
+        running.refused(&running.house.send(&csr, &device_key())).await,
+        Reason::ChallengeExpired
+    );
+}
