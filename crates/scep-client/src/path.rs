@@ -149,7 +149,8 @@ pub(crate) mod tests {
         pub(crate) issuer: &'static str,
         pub(crate) subject: &'static str,
         pub(crate) key: SpkiDer,
-        pub(crate) ca: bool,
+        /// cA, as it is written.
+        pub(crate) ca: &'static [u8],
         pub(crate) path_length: Option<u64>,
         pub(crate) usage: Option<KeyUsages>,
         pub(crate) begin: Timestamp,
@@ -163,7 +164,7 @@ pub(crate) mod tests {
                 issuer,
                 subject,
                 key: TestKey::RsaA.public_key(),
-                ca: false,
+                ca: &[],
                 path_length: None,
                 usage: None,
                 begin: NOW.minus(DAY),
@@ -173,7 +174,11 @@ pub(crate) mod tests {
         }
 
         pub(crate) fn ca(issuer: &'static str, subject: &'static str) -> Self {
-            Self { ca: true, usage: Some(KeyUsages::KEY_CERT_SIGN), ..Self::new(issuer, subject) }
+            Self {
+                ca: &[tag::BOOLEAN, 1, 0xff],
+                usage: Some(KeyUsages::KEY_CERT_SIGN),
+                ..Self::new(issuer, subject)
+            }
         }
 
         pub(crate) fn der(&self) -> CertificateDer {
@@ -183,9 +188,8 @@ pub(crate) mod tests {
                 let value = tlv::encode(tag::OCTET_STRING, value);
                 extensions.extend(tlv::sequence(&[&tlv::oid(oid), &value]));
             };
-            let ca: &[u8] = if self.ca { &[tag::BOOLEAN, 1, 0xff] } else { &[] };
             let length = self.path_length.map(tlv::small_int).unwrap_or_default();
-            extension(&BASIC_CONSTRAINTS, &tlv::sequence(&[ca, &length]));
+            extension(&BASIC_CONSTRAINTS, &tlv::sequence(&[self.ca, &length]));
             if let Some(usage) = self.usage {
                 extension(&KEY_USAGE, &usage.to_der());
             }
@@ -223,8 +227,9 @@ pub(crate) mod tests {
         let signs = Some(KeyUsages::DIGITAL_SIGNATURE);
         for bad in [
             // A device's certificate, used by the device as a CA's.
-            Made { ca: false, ..good.clone() },
-            Made { ca: false, usage: signs, ..good.clone() },
+            Made { ca: &[], ..good.clone() },
+            Made { ca: &[], usage: signs, ..good.clone() },
+            Made { ca: &[tag::BOOLEAN, 1, 0], ..good.clone() },
             Made { usage: signs, ..good.clone() },
             Made { end: NOW.minus(Duration::from_secs(1)), ..good.clone() },
             Made { begin: NOW.plus(Duration::from_secs(1)), ..good.clone() },
