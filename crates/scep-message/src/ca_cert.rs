@@ -6,8 +6,9 @@ use scep_cms::{Limits, SignedData, ber};
 use scep_types::CertificateDer;
 use scep_types::tlv::{Reader, tag};
 
-/// Content type and body: one certificate as its bare DER (4.2.1.1), several as a degenerate SignedData in the
-/// order given (4.2.1.2). Put first the one that requests are to be encrypted to. There should be at least one.
+/// Content type and body: one certificate as its bare DER (4.2.1.1), several as a degenerate
+/// SignedData in the order given (4.2.1.2). Put first the one that requests are to be encrypted to.
+/// There should be at least one.
 #[must_use]
 pub fn response(certificates: &[CertificateDer]) -> (&'static str, Vec<u8>) {
     match certificates {
@@ -16,11 +17,13 @@ pub fn response(certificates: &[CertificateDer]) -> (&'static str, Vec<u8>) {
     }
 }
 
-/// What a server sent, either form, in the order sent. The content type is not needed: the bytes tell.
+/// What a server sent, either form, in the order sent. The content type is not needed: the bytes
+/// tell.
 ///
 /// # Errors
-/// [`MessageError::Certificate`] when it looks like a certificate and is none, [`MessageError::Degenerate`] when
-/// it is no degenerate SignedData with certificates, or passes a limit.
+/// [`MessageError::Certificate`] when it looks like a certificate and is none,
+/// [`MessageError::Degenerate`] when it is no degenerate SignedData with certificates, or passes a
+/// limit.
 pub fn parse(body: &[u8], limits: &Limits) -> Result<Vec<CertificateDer>, MessageError> {
     if is_certificate(body) {
         let one = CertificateDer::parse(body).map_err(MessageError::Certificate)?;

@@ -5,10 +5,11 @@ use scep_cms::LegacyAlgorithms;
 /// The content type of the answer, without parameters.
 pub const CONTENT_TYPE: &str = "text/plain";
 
-/// The body, generated from what is enabled: one keyword a line in the RFC's case, LF line ends, no blanks.
+/// The body, generated from what is enabled: one keyword a line in the RFC's case, LF line ends, no
+/// blanks.
 ///
-/// SHA-384 is not among the RFC's keywords, but strongSwan uses AES only where it is listed.
-/// Single DES and MD5 are never served, hence never listed; `SHA-1` and `DES3` on legacy endpoints only.
+/// SHA-384 is not among the RFC's keywords, but strongSwan uses AES only where it is listed. Single
+/// DES and MD5 are never served, hence never listed; `SHA-1` and `DES3` on legacy endpoints only.
 #[must_use]
 pub fn body(legacy: LegacyAlgorithms) -> String {
     let mut body =
@@ -47,9 +48,10 @@ pub struct Capabilities {
 }
 
 impl Capabilities {
-    /// Reads a body as RFC 8894, 3.5.2 demands of clients: lines end in LF or CRLF, case is ignored, unknown
-    /// keywords are ignored. `SCEPStandard` implies AES, POST and SHA-256. An empty body has no capability; so has
-    /// an HTTP error, which is for the caller to read as [`Capabilities::default`].
+    /// Reads a body as RFC 8894, 3.5.2 demands of clients: lines end in LF or CRLF, case is
+    /// ignored, unknown keywords are ignored. `SCEPStandard` implies AES, POST and SHA-256. An
+    /// empty body has no capability; so has an HTTP error, which is for the caller to read as
+    /// [`Capabilities::default`].
     #[must_use]
     pub fn parse(body: &str) -> Self {
         let mut all = Self::default();

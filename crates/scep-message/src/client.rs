@@ -16,7 +16,8 @@ use scep_types::{
 /// Who asks.
 #[derive(Debug)]
 pub struct Identity<'a> {
-    /// The certificate of the key that signs (self-signed, or the one being renewed; RFC 8894, 2.3).
+    /// The certificate of the key that signs (self-signed, or the one being renewed; RFC 8894,
+    /// 2.3).
     pub certificate: &'a CertificateDer,
     /// Its key.
     pub signer: &'a dyn Signer,
@@ -56,8 +57,8 @@ impl fmt::Debug for Ask<'_> {
 /// Builds a pkiMessage, with the nonce it sent.
 ///
 /// # Errors
-/// [`MessageError::Sealing`] when the recipient has no key to encrypt to, [`MessageError::Signing`] when scheme and
-/// key do not fit, [`MessageError::Key`] when randomness fails.
+/// [`MessageError::Sealing`] when the recipient has no key to encrypt to, [`MessageError::Signing`]
+/// when scheme and key do not fit, [`MessageError::Key`] when randomness fails.
 pub fn request(
     ask: &Ask<'_>,
     who: &Identity<'_>,
@@ -138,13 +139,13 @@ pub struct Expected<'a> {
 }
 
 impl Expected<'_> {
-    /// Verifies a CertRep: signed by one of the certificates given, whatever it embeds; of the same transaction;
-    /// with our nonce back. Then decrypts a SUCCESS. The content of a FAILURE or PENDING, which should have none, is
-    /// not looked at.
+    /// Verifies a CertRep: signed by one of the certificates given, whatever it embeds; of the same
+    /// transaction; with our nonce back. Then decrypts a SUCCESS. The content of a FAILURE or
+    /// PENDING, which should have none, is not looked at.
     ///
     /// # Errors
-    /// When it does not verify, answers something else, or has a pkiStatus or failInfo that RFC 8894 does not
-    /// define; when a SUCCESS does not open or holds neither certificate nor CRL.
+    /// When it does not verify, answers something else, or has a pkiStatus or failInfo that RFC
+    /// 8894 does not define; when a SUCCESS does not open or holds neither certificate nor CRL.
     pub fn read(
         &self,
         bytes: &[u8],
@@ -209,8 +210,9 @@ impl Expected<'_> {
     }
 }
 
-/// The SignedData with `certificates` instead of those it embeds. They are not under the signature; with ours in
-/// their place, whatever verifies was signed by one of ours, and a reply that embeds none verifies too.
+/// The SignedData with `certificates` instead of those it embeds. They are not under the signature;
+/// with ours in their place, whatever verifies was signed by one of ours, and a reply that embeds
+/// none verifies too.
 fn with_certificates(der: &[u8], certificates: &[CertificateDer]) -> Result<Vec<u8>, TlvError> {
     let mut content_info = Reader::new(der).only(tag::SEQUENCE)?.reader();
     let content_type = content_info.expect(tag::OID)?;
@@ -238,7 +240,8 @@ pub fn issuer_and_subject(issuer: &[u8], subject: &[u8]) -> Vec<u8> {
     tlv::sequence(&[issuer, subject])
 }
 
-/// IssuerAndSerialNumber's DER (RFC 5652, 10.2.4) from a Name's DER and the content octets of the serial number.
+/// IssuerAndSerialNumber's DER (RFC 5652, 10.2.4) from a Name's DER and the content octets of the
+/// serial number.
 #[must_use]
 pub fn issuer_and_serial(issuer: &[u8], serial: &[u8]) -> Vec<u8> {
     tlv::sequence(&[issuer, &tlv::encode(tag::INTEGER, serial)])

@@ -35,7 +35,8 @@ pub enum MessageError {
         /// What is wrong; the offset is from the start of the attribute's value.
         error: TlvError,
     },
-    /// A signed attribute that is a number is not one of 0 to 255 in decimal digits without leading zeros.
+    /// A signed attribute that is a number is not one of 0 to 255 in decimal digits without leading
+    /// zeros.
     #[error("signed attribute {name} is not a decimal number of 0 to 255")]
     AttributeNumber {
         /// Its name in RFC 8894.
@@ -64,14 +65,15 @@ pub enum MessageError {
     /// The request carries no envelope.
     #[error("the message has no envelope")]
     NoEnvelope,
-    /// The envelope is malformed or uses what is not served. Found before any private-key operation.
+    /// The envelope is malformed or uses what is not served. Found before any private-key
+    /// operation.
     #[error("envelope: {0}")]
     Envelope(CmsError),
     /// The envelope is not for a key of ours. Found before any private-key operation.
     #[error("the envelope is not for this key")]
     NotForUs,
-    /// Whatever went wrong from the private-key operation on: key transport, content, or a plaintext that is
-    /// not what the messageType says. One value for all, on purpose.
+    /// Whatever went wrong from the private-key operation on: key transport, content, or a
+    /// plaintext that is not what the messageType says. One value for all, on purpose.
     #[error("the message could not be decrypted")]
     DoesNotOpen,
     /// A private key or the source of randomness failed.
@@ -174,8 +176,8 @@ impl MessageError {
         }
     }
 
-    /// The name of the algorithm that is not served (`des-cbc`, `md5`, `sha1`, or a dotted OID), when that is
-    /// the reason: failInfoText may show it.
+    /// The name of the algorithm that is not served (`des-cbc`, `md5`, `sha1`, or a dotted OID),
+    /// when that is the reason: failInfoText may show it.
     #[must_use]
     pub fn algorithm(&self) -> Option<&str> {
         match self {

@@ -54,13 +54,15 @@ pub enum OperationError {
     TooLong,
 }
 
-/// Reads a GET's raw query: what follows the `?`, as on the wire, not decoded. At most [`MAX_QUERY`] octets.
+/// Reads a GET's raw query: what follows the `?`, as on the wire, not decoded. At most
+/// [`MAX_QUERY`] octets.
 ///
-/// RFC 8894 has the message in standard base64, percent-escaped. Accepted besides, because clients do it: an
-/// unescaped `+`, `/` or `=`; escapes of escapes, three deep; CR, LF and TAB anywhere; a blank for a `+` (form
-/// decoding upstream has made it one); the base64url alphabet; no padding. Parameter names and operations are
-/// compared without regard to case, as the RFC itself spells `PKIOperation` in two ways. `message` means nothing
-/// but for PKIOperation, and unknown parameters mean nothing at all.
+/// RFC 8894 has the message in standard base64, percent-escaped. Accepted besides, because clients
+/// do it: an unescaped `+`, `/` or `=`; escapes of escapes, three deep; CR, LF and TAB anywhere; a
+/// blank for a `+` (form decoding upstream has made it one); the base64url alphabet; no padding.
+/// Parameter names and operations are compared without regard to case, as the RFC itself spells
+/// `PKIOperation` in two ways. `message` means nothing but for PKIOperation, and unknown parameters
+/// mean nothing at all.
 ///
 /// # Errors
 /// See [`OperationError`].
@@ -78,13 +80,15 @@ pub fn from_query(query: &str) -> Result<Operation, OperationError> {
     }
 }
 
-/// Reads a POST's raw query and body. GetCACaps, GetCACert and GetNextCACert are served by POST too. Whatever else
-/// `operation` is, or if there is none, it is a PKIOperation (RFC 8894, 4.3: many servers do not even notice its
-/// absence), and the body is the message, whatever the query's `message` says.
+/// Reads a POST's raw query and body. GetCACaps, GetCACert and GetNextCACert are served by POST
+/// too. Whatever else `operation` is, or if there is none, it is a PKIOperation (RFC 8894, 4.3:
+/// many servers do not even notice its absence), and the body is the message, whatever the query's
+/// `message` says.
 ///
 /// # Errors
-/// [`OperationError::NoMessage`] when the body is empty, [`OperationError::TooLong`] for the query. The body's
-/// length is limited where it is received, and by [`scep_cms::Limits`].
+/// [`OperationError::NoMessage`] when the body is empty, [`OperationError::TooLong`] for the query,
+/// [`OperationError::Duplicate`] for two operations. The body's length is limited where it is
+/// received, and by [`scep_cms::Limits`].
 pub fn from_post(query: Option<&str>, body: Vec<u8>) -> Result<Operation, OperationError> {
     match named(query.unwrap_or_default())? {
         Some(Named::GetCaCaps) => Ok(Operation::GetCaCaps),
@@ -139,7 +143,8 @@ fn named(query: &str) -> Result<Option<Named>, OperationError> {
     })
 }
 
-/// The raw value of a parameter. Two of one name are refused: who reads the first and who the second would differ.
+/// The raw value of a parameter. Two of one name are refused: who reads the first and who the
+/// second would differ.
 fn parameter<'a>(query: &'a str, name: &'static str) -> Result<Option<&'a str>, OperationError> {
     let mut found = None;
     for pair in query.split('&') {

@@ -2,7 +2,8 @@
 
 use core::fmt;
 
-/// messageType (RFC 8894, 3.2.1.2). Unknown values survive to the decision, so that the log shows what was sent.
+/// messageType (RFC 8894, 3.2.1.2). Unknown values survive to the decision, so that the log shows
+/// what was sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MessageType {
     /// 3: an answer.

@@ -26,5 +26,6 @@ pub use kinds::{FailInfo, MessageType, PkiStatus};
 pub use reply::{FailureContext, ReplyChain, ReplyContext};
 pub use request::{PkiMessage, RaIdentity, Request, SignedRequest};
 pub use salvage::salvage;
-// What this crate's callers name in its signatures; they need no dependency of their own on the CMS layer.
+// What this crate's callers name in its signatures; they need no dependency of their own on the CMS
+// layer.
 pub use scep_cms::{ContentEncryption, LegacyAlgorithms, Limits, Recipient};

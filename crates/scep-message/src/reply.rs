@@ -20,8 +20,9 @@ pub enum ReplyChain<'a> {
     With(&'a [CertificateDer]),
 }
 
-/// What is needed to refuse a message: transactionID, nonce, and how to sign. It cannot make anything but a
-/// FAILURE, and so may come from a message that was not verified ([`salvage`](crate::salvage)).
+/// What is needed to refuse a message: transactionID, nonce, and how to sign. It cannot make
+/// anything but a FAILURE, and so may come from a message that was not verified
+/// ([`salvage`](crate::salvage)).
 #[derive(Debug)]
 pub struct FailureContext {
     transaction_id: TransactionId,
@@ -40,24 +41,26 @@ impl FailureContext {
         Self { transaction_id, nonce, signer, scheme }
     }
 
-    /// transactionID. Verified only when the context comes from a [`SignedRequest`](crate::SignedRequest).
+    /// transactionID. Verified only when the context comes from a
+    /// [`SignedRequest`](crate::SignedRequest).
     #[must_use]
     pub const fn transaction_id(&self) -> &TransactionId {
         &self.transaction_id
     }
 
-    /// The certificate that the message says it is signed by, if it could be read. Verified only when the context comes from a
-    /// [`SignedRequest`](crate::SignedRequest).
+    /// The certificate that the message says it is signed by, if it could be read. Verified only
+    /// when the context comes from a [`SignedRequest`](crate::SignedRequest).
     #[must_use]
     pub const fn signer(&self) -> Option<&CertificateDer> {
         self.signer.as_ref()
     }
 
-    /// FAILURE. `text` becomes failInfoText (UTF8String): control characters are dropped, it is cut after 255
-    /// characters, and left out when nothing remains.
+    /// FAILURE. `text` becomes failInfoText (UTF8String): control characters are dropped, it is cut
+    /// after 255 characters, and left out when nothing remains.
     ///
     /// # Errors
-    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key does.
+    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key
+    /// does.
     pub fn failure(
         &self,
         ra: &RaIdentity,
@@ -105,8 +108,9 @@ impl FailureContext {
     }
 }
 
-/// The scheme of a reply: the request's digest with the RA's key. RSA always pads by PKCS #1 v1.5, which every
-/// client reads. SHA-1 gets here only from requests that a legacy endpoint has accepted.
+/// The scheme of a reply: the request's digest with the RA's key. RSA always pads by PKCS #1 v1.5,
+/// which every client reads. SHA-1 gets here only from requests that a legacy endpoint has
+/// accepted.
 const fn mirrored(request: SignatureScheme, ours: KeyAlgorithm) -> SignatureScheme {
     use SignatureScheme as S;
     let rsa = matches!(ours, KeyAlgorithm::Rsa(_));
@@ -143,7 +147,8 @@ pub(crate) struct Mirror {
     pub(crate) encryption: ContentEncryption,
 }
 
-/// What is needed to answer a verified request: transactionID, nonce, signer, and the algorithms to mirror.
+/// What is needed to answer a verified request: transactionID, nonce, signer, and the algorithms to
+/// mirror.
 #[derive(Debug)]
 pub struct ReplyContext {
     base: FailureContext,
@@ -161,12 +166,12 @@ impl ReplyContext {
         &self.base.transaction_id
     }
 
-    /// SUCCESS with a released certificate, encrypted to the request's signer only; key transport, content
-    /// encryption and digest are those of the request.
+    /// SUCCESS with a released certificate, encrypted to the request's signer only; key transport,
+    /// content encryption and digest are those of the request.
     ///
     /// # Errors
-    /// [`MessageError::NotOpened`] when the request's envelope was not opened (by an EC signer, for one); otherwise
-    /// when encryption, signature or randomness fails.
+    /// [`MessageError::NotOpened`] when the request's envelope was not opened (by an EC signer, for
+    /// one); otherwise when encryption, signature or randomness fails.
     pub fn success(
         &self,
         ra: &RaIdentity,
@@ -213,7 +218,8 @@ impl ReplyContext {
     /// FAILURE, as [`FailureContext::failure`].
     ///
     /// # Errors
-    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key does.
+    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key
+    /// does.
     pub fn failure(
         &self,
         ra: &RaIdentity,
@@ -227,7 +233,8 @@ impl ReplyContext {
     /// PENDING.
     ///
     /// # Errors
-    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key does.
+    /// [`MessageError::Key`] when randomness fails, [`MessageError::Signing`] when the RA's key
+    /// does.
     pub fn pending(
         &self,
         ra: &RaIdentity,
@@ -236,8 +243,9 @@ impl ReplyContext {
         self.base.cert_rep(ra, PkiStatus::Pending, Vec::new(), &[], provider)
     }
 
-    /// Whether a SUCCESS could be delivered to the signer at all: it has an RSA key of 2048 to 8192 bits. Where it
-    /// has not, [`SignedRequest::decrypt`](crate::SignedRequest::decrypt) has refused the message already.
+    /// Whether a SUCCESS could be delivered to the signer at all: it has an RSA key of 2048 to 8192
+    /// bits. Where it has not, [`SignedRequest::decrypt`](crate::SignedRequest::decrypt) has
+    /// refused the message already.
     #[must_use]
     pub fn can_encrypt(&self) -> bool {
         self.base.signer.as_ref().is_some_and(|signer| check_receives(signer).is_ok())
@@ -256,8 +264,8 @@ impl From<ReplyContext> for FailureContext {
     }
 }
 
-/// Whether a reply can be encrypted to the signer's key. The sizes are those that our back ends encrypt to, and
-/// every padding has room for every content key in them.
+/// Whether a reply can be encrypted to the signer's key. The sizes are those that our back ends
+/// encrypt to, and every padding has room for every content key in them.
 pub(crate) const fn check_receives(signer: &CertificateDer) -> Result<(), MessageError> {
     match signer.spki().algorithm() {
         KeyAlgorithm::Rsa(2048..=8192) => Ok(()),

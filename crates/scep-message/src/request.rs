@@ -17,14 +17,15 @@ use std::sync::Arc;
 pub struct RaIdentity {
     /// Signs replies, and is embedded in them.
     pub signing_certificate: CertificateDer,
-    /// Its key. Where a legacy endpoint accepts SHA-1 requests it must be one that signs with SHA-1 too, as the
-    /// replies to them do.
+    /// Its key. Where a legacy endpoint accepts SHA-1 requests it must be one that signs with SHA-1
+    /// too, as the replies to them do.
     pub signing_key: Arc<dyn Signer>,
     /// What requests may be enveloped to: the present one first, then those of an overlap.
     pub recipients: Vec<Recipient>,
 }
 
-/// A parsed pkiMessage (RFC 8894, 3.2), not verified: nothing in it can be read before [`PkiMessage::verify`].
+/// A parsed pkiMessage (RFC 8894, 3.2), not verified: nothing in it can be read before
+/// [`PkiMessage::verify`].
 #[derive(Debug)]
 pub struct PkiMessage {
     signed: SignedData,
@@ -42,8 +43,9 @@ impl PkiMessage {
         Ok(Self { signed, limits: *limits })
     }
 
-    /// Verifies the one signature by the embedded certificate that it names, and reads the SCEP attributes from
-    /// what was verified. Whose certificate it is, is judged elsewhere: it may be self-signed.
+    /// Verifies the one signature by the embedded certificate that it names, and reads the SCEP
+    /// attributes from what was verified. Whose certificate it is, is judged elsewhere: it may be
+    /// self-signed.
     ///
     /// | attribute | accepted |
     /// | --- | --- |
@@ -53,12 +55,14 @@ impl PkiMessage {
     /// | signingTime | UTCTime or GeneralizedTime, or none |
     /// | challengePassword | never: its place is the PKCS #10 request |
     ///
-    /// pkiStatus, failInfo and recipientNonce are ignored in a request: RFC 8894's figure 6 shows them in every
-    /// pkiMessage, earlier drafts demanded a recipientNonce in CertPoll, and nothing here reads them.
+    /// pkiStatus, failInfo and recipientNonce are ignored in a request: RFC 8894's figure 6 shows
+    /// them in every pkiMessage, earlier drafts demanded a recipientNonce in CertPoll, and nothing
+    /// here reads them.
     ///
     /// # Errors
-    /// When the signature does not verify or uses what is not served, the eContentType is not id-data, or an
-    /// attribute is missing, duplicated or malformed. [`salvage`](crate::salvage) may still find whom to answer.
+    /// When the signature does not verify or uses what is not served, the eContentType is not
+    /// id-data, or an attribute is missing, duplicated or malformed. [`salvage`](crate::salvage)
+    /// may still find whom to answer.
     pub fn verify(
         self,
         provider: &dyn CryptoProvider,
@@ -72,7 +76,8 @@ impl PkiMessage {
         if signed.attribute(&attributes::CHALLENGE_PASSWORD).is_some() {
             return Err(MessageError::ChallengeInSignedAttributes);
         }
-        // `verify` resolves the signer to an embedded certificate; without one there is nobody to answer.
+        // `verify` resolves the signer to an embedded certificate; without one there is nobody to
+        // answer.
         let signer = signed
             .signer_certificate()
             .cloned()
@@ -142,27 +147,30 @@ impl SignedRequest {
         self.scheme
     }
 
-    /// Gives the message up: what is left can only refuse it. Costs no private-key operation but the reply's.
+    /// Gives the message up: what is left can only refuse it. Costs no private-key operation but
+    /// the reply's.
     #[must_use]
     pub fn into_failure(self) -> FailureContext {
         FailureContext::new(self.transaction_id, self.sender_nonce, Some(self.signer), self.scheme)
     }
 
-    /// Opens the envelope and reads what the messageType says is in it: one private-key operation. The reply
-    /// context comes back whatever happens, so that every error can be answered.
+    /// Opens the envelope and reads what the messageType says is in it: one private-key operation.
+    /// The reply context comes back whatever happens, so that every error can be answered.
     ///
-    /// From the private-key operation on there is one error, [`MessageError::DoesNotOpen`], for a wrong content
-    /// key, wrong padding and a plaintext of another kind alike. For PKCSReq and RenewalReq the plaintext must be
-    /// exactly one DER SEQUENCE here; the request in it is read by others. **Whoever answers must give one
-    /// failInfo and one text for [`MessageError::DoesNotOpen`] and for every refusal until the PKCS #10 request has
-    /// proved possession of its key**: whoever captures an envelope can change its blocks, sign it anew, and
-    /// would otherwise learn from the answer whether the padding was right.
+    /// From the private-key operation on there is one error, [`MessageError::DoesNotOpen`], for a
+    /// wrong content key, wrong padding and a plaintext of another kind alike. For PKCSReq and
+    /// RenewalReq the plaintext must be exactly one DER SEQUENCE here; the request in it is read by
+    /// others. **Whoever answers must give one failInfo and one text for
+    /// [`MessageError::DoesNotOpen`] and for every refusal until the PKCS #10 request has proved
+    /// possession of its key**: whoever captures an envelope can change its blocks, sign it anew,
+    /// and would otherwise learn from the answer whether the padding was right.
     ///
     /// # Errors
-    /// Before the private-key operation: [`MessageError::MessageTypeNotServed`] for every messageType but the five
-    /// requests, [`MessageError::SignerCannotDecrypt`] when no answer could be encrypted to the signer,
-    /// [`MessageError::NoEnvelope`], [`MessageError::Envelope`] and [`MessageError::NotForUs`]. After it:
-    /// [`MessageError::DoesNotOpen`]. [`MessageError::Key`] when the key's back end fails.
+    /// Before the private-key operation: [`MessageError::MessageTypeNotServed`] for every
+    /// messageType but the five requests, [`MessageError::SignerCannotDecrypt`] when no answer
+    /// could be encrypted to the signer, [`MessageError::NoEnvelope`], [`MessageError::Envelope`]
+    /// and [`MessageError::NotForUs`]. After it: [`MessageError::DoesNotOpen`].
+    /// [`MessageError::Key`] when the key's back end fails.
     pub fn decrypt(
         self,
         ra: &RaIdentity,
@@ -182,8 +190,8 @@ impl SignedRequest {
         provider: &dyn CryptoProvider,
     ) -> Result<(Request, Mirror), MessageError> {
         let content = Content::of(self.message_type)?;
-        // Before the envelope is opened: afterwards the refusal would tell that it did open. Passwords as
-        // recipients (RFC 8894, 3.1) are not served.
+        // Before the envelope is opened: afterwards the refusal would tell that it did open.
+        // Passwords as recipients (RFC 8894, 3.1) are not served.
         check_receives(&self.signer)?;
         if self.content.is_empty() {
             return Err(MessageError::NoEnvelope);
@@ -214,7 +222,8 @@ pub enum Request {
         /// The PKCS #10 DER.
         csr: Vec<u8>,
     },
-    /// CertPoll. RFC 8894, 3.3.3: the transactionID decides, the names are redundant and may be wrong.
+    /// CertPoll. RFC 8894, 3.3.3: the transactionID decides, the names are redundant and may be
+    /// wrong.
     CertPoll {
         /// The issuer Name of IssuerAndSubject, DER.
         issuer: Vec<u8>,
@@ -250,8 +259,8 @@ impl fmt::Debug for Request {
     }
 }
 
-/// What the messageType says is in the envelope. Only the five requests have a content: a type that is merely
-/// known, or unknown, cannot get as far as a private-key operation.
+/// What the messageType says is in the envelope. Only the five requests have a content: a type that
+/// is merely known, or unknown, cannot get as far as a private-key operation.
 #[derive(Clone, Copy)]
 enum Content {
     Pkcs10(MessageType),

@@ -6,11 +6,12 @@ use scep_cms::{Limits, ber};
 use scep_types::tlv::{Reader, Tlv, tag};
 use scep_types::{CertificateDer, SignatureScheme};
 
-/// Reads, from a message that does not parse to the end or does not verify, what a FAILURE needs: transactionID and
-/// senderNonce, and for the log the first certificate.
+/// Reads, from a message that does not parse to the end or does not verify, what a FAILURE needs:
+/// transactionID and senderNonce, and for the log the first certificate.
 ///
-/// **Nothing of it is verified.** That is enough to tell a device which algorithm it must not use, and for nothing
-/// else: the context cannot make a SUCCESS. It does no cryptography. The reply is signed with SHA-256.
+/// **Nothing of it is verified.** That is enough to tell a device which algorithm it must not use,
+/// and for nothing else: the context cannot make a SUCCESS. It does no cryptography. The reply is
+/// signed with SHA-256.
 ///
 /// `None` when there is not exactly one signer with exactly one transactionID that can be read.
 #[must_use]

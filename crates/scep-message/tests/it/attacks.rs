@@ -324,7 +324,8 @@ fn attack_22_the_other_requests_fail_alike() {
     }
 }
 
-/// Were it refused after opening, the refusal would tell whoever re-signs a captured envelope that it opens.
+/// Were it refused after opening, the refusal would tell whoever re-signs a captured envelope that
+/// it opens.
 #[test]
 fn attack_22_a_signer_that_cannot_be_answered_is_refused_unopened() {
     let id = transaction();

@@ -419,7 +419,8 @@ impl Envelope {
     }
 }
 
-/// The same in BER: indefinite lengths, octet strings in chunks, as Apple's and Java's encoders write.
+/// The same in BER: indefinite lengths, octet strings in chunks, as Apple's and Java's encoders
+/// write.
 pub(crate) fn to_ber(der: &[u8]) -> Vec<u8> {
     let mut out = Vec::new();
     let mut reader = Reader::new(der);

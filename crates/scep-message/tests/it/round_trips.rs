@@ -1,4 +1,5 @@
-//! Every message type there and every status back, client and server of this crate facing each other.
+//! Every message type there and every status back, client and server of this crate facing each
+//! other.
 
 use crate::common::{
     Released, ask, csr, device, ec_ra, legacy_ra, name, other, ra, ra_party, reply_attribute,
