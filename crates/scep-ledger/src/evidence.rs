@@ -59,7 +59,20 @@ impl Drop for Obligation {
 
 /// First use of a challenge, durable, with its intent. Consumed by [`Admission::redeem`].
 ///
-/// Dropping it is safe: the intent stays open, as after a crash, and recovery settles it.
+/// Dropping it is safe: the intent stays open, as after a crash, and recovery settles it. It cannot be forged or used
+/// twice:
+///
+/// ```compile_fail,E0451
+/// # fn f(approval: std::sync::Arc<scep_policy::Approval>) {
+/// let forged = scep_ledger::Admission { approval };
+/// # }
+/// ```
+/// ```compile_fail,E0382
+/// # fn f(admission: scep_ledger::Admission) {
+/// let once = admission.redeem();
+/// let twice = admission.redeem();
+/// # }
+/// ```
 #[must_use = "an admission must be redeemed and settled"]
 #[derive(Debug)]
 pub struct Admission {
@@ -83,6 +96,12 @@ impl Admission {
 }
 
 /// The right to have a CA issue once. Consumed by the CA.
+///
+/// ```compile_fail,E0599
+/// # fn f(permit: &scep_ledger::IssuePermit) -> scep_ledger::IssuePermit {
+/// scep_ledger::IssuePermit::clone(permit)
+/// # }
+/// ```
 #[must_use = "a permit is for one call of the CA"]
 #[derive(Debug)]
 pub struct IssuePermit {
@@ -129,6 +148,12 @@ impl Unsettled {
 }
 
 /// A recorded certificate: may be released. Cannot be made otherwise.
+///
+/// ```compile_fail,E0451
+/// # fn f(certificate: scep_types::CertificateDer) {
+/// let forged = scep_ledger::Releasable { certificate };
+/// # }
+/// ```
 #[derive(Debug)]
 pub struct Releasable {
     certificate: CertificateDer,

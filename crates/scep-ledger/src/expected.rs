@@ -191,3 +191,50 @@ fn is_end_entity(der: &[u8]) -> Result<bool, TlvError> {
     let ca = fields.optional(tag::BOOLEAN)?.map_or(Ok(false), |flag| flag.boolean())?;
     Ok(!ca && fields.is_empty())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scep_challenge::ExtraExtension;
+    use scep_types::SpkiDer;
+
+    #[test]
+    fn what_was_approved_reads_back_whole() {
+        let mut point = vec![9; 65];
+        point[0] = 4;
+        let client = ExtendedKeyUsages::purpose("clientAuth").unwrap();
+        let extra = |critical| ExtraExtension {
+            oid: ObjectIdentifier::new_unwrap("1.3.6.1.4.1.311.25.2"),
+            critical,
+            value: vec![0x05, 0x00],
+        };
+        for (names, extensions) in [
+            (vec![], vec![]),
+            (vec![GeneralName::dns("a.example.org").unwrap()], vec![extra(false), extra(true)]),
+        ] {
+            let contents = CertificateContents {
+                subject: "CN=device-7".parse().unwrap(),
+                subject_alt_names: names,
+                key_usage: KeyUsages::DIGITAL_SIGNATURE,
+                extended_key_usages: ExtendedKeyUsages::new(vec![client]).unwrap(),
+                spki: SpkiDer::from_ec_point(&point).unwrap(),
+                not_before: Timestamp::from_seconds(1_800_000_000),
+                not_after: Timestamp::MAX,
+                extensions,
+            };
+            let record = encode(&contents);
+            let back = decode(&record).unwrap();
+            assert_eq!(back.subject, contents.subject);
+            assert_eq!(back.names, contents.subject_alt_names);
+            assert_eq!(back.key_usage, contents.key_usage);
+            assert_eq!(back.usages, contents.extended_key_usages);
+            let validity = (contents.not_before, contents.not_after);
+            assert_eq!((back.not_before, back.not_after), validity);
+            let extensions = contents.extensions.iter();
+            let wanted: Vec<Extension<'_>> =
+                extensions.map(|e| (e.oid, e.critical, e.value.as_slice())).collect();
+            assert_eq!(back.extensions, wanted);
+        }
+        assert!(decode(&[]).is_err());
+    }
+}

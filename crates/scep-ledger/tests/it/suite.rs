@@ -7,7 +7,9 @@ use scep_ledger::{
     Acknowledged, AdmitError, Delivery, DenialSubject, Denied, EffectiveNow, LedgerError,
     LedgerSettings, LeftBehind, RevocationReason, Standing,
 };
-use scep_types::{ChallengeId, KeyAlgorithm, Reason, Timestamp};
+use scep_types::{
+    ChallengeId, ExtendedKeyUsages, GeneralName, KeyAlgorithm, KeyUsages, Reason, Timestamp,
+};
 use std::sync::Arc;
 
 /// Runs every function of the suite as a test against a store.
@@ -301,14 +303,61 @@ pub(crate) async fn attack_53_what_recovery_finds_is_compared_with_what_was_appr
     let result = ledger.settle_found(left, issue(&wrong_key, serial), NOW).await;
     assert_eq!(result, Err(LedgerError::Mismatch));
 
-    // The one looked for, but with other contents.
-    let mut widened = contents.clone();
-    widened.subject_alt_names.push(scep_types::GeneralName::dns("admin.example.org").unwrap());
+    // The one looked for, but with other contents; each change alone.
+    let second = Duration::from_secs(1);
+    let hour = Duration::from_secs(HOUR);
+    type Change<'a> = &'a dyn Fn(&mut Draft);
+    let changes: [(&str, Change<'_>); 13] = [
+        ("its subject differs", &|d| d.contents.subject = "CN=admin".parse().unwrap()),
+        ("its subject is its issuer", &|d| d.issuer = d.contents.subject.clone()),
+        ("its validity is not", &|d| d.contents.not_after = d.contents.not_after.plus(second)),
+        ("its validity is not", &|d| {
+            d.contents.not_before = d.contents.not_before.minus(hour).minus(second);
+        }),
+        ("its validity is not", &|d| d.contents.not_after = d.contents.not_before),
+        ("its subjectAltNames differ", &|d| {
+            d.contents.subject_alt_names.push(GeneralName::dns("admin.example.org").unwrap());
+        }),
+        ("its subjectAltNames differ", &|d| d.contents.subject_alt_names.clear()),
+        ("its key usage differs", &|d| d.contents.key_usage = KeyUsages::KEY_CERT_SIGN),
+        ("its extended key usages differ", &|d| {
+            let server = ExtendedKeyUsages::purpose("serverAuth").unwrap();
+            d.contents.extended_key_usages = ExtendedKeyUsages::new(vec![server]).unwrap();
+        }),
+        ("it is a CA's certificate", &|d| {
+            let ca = [0x30, 0x03, 0x01, 0x01, 0xff];
+            d.extensions.push(critical_extension("2.5.29.19", &ca));
+        }),
+        ("extension 2.5.29.32", &|d| d.extensions.push(extension("2.5.29.32", &[0x30, 0]))),
+        ("extension 2.5.29.14", &|d| d.extensions.push(d.extensions[0].clone())),
+        ("extension 2.5.29.35", &|d| {
+            d.extensions.push(critical_extension("2.5.29.35", &[0x30, 0]));
+        }),
+    ];
+    for (n, (difference, change)) in (10..).zip(changes) {
+        let other = enrolment(n, "device-1", 1);
+        let (permit, unsettled) = other.admit(&ledger, NOW).await.unwrap().redeem();
+        drop(unsettled);
+        let mut draft = Draft::of(permit.contents());
+        change(&mut draft);
+        let mut left = ledger.unsettled().await.unwrap().into_iter();
+        let left = left.rfind(|l| l.serial() == permit.serial()).unwrap();
+        let certificate = draft.sign(permit.serial().unwrap());
+        let standing = ledger.settle_found(left, certificate, NOW).await.unwrap();
+        assert_eq!(standing, Standing::Withheld, "{difference}");
+        assert_eq!(other.recall(&ledger, NOW).await, Known::Over(Reason::CertificateDiffers));
+        let (kind, body) = events(&ledger).await.pop().unwrap();
+        assert_eq!(kind, "withheld");
+        assert!(body["detail"].as_str().unwrap().contains(difference), "{body}");
+    }
+    // And the one that conforms, backdated by an hour as remote CAs do.
+    let mut draft = Draft::of(contents);
+    draft.contents.not_before = contents.not_before.minus(hour);
+    let found = draft.sign(serial);
     let left = ledger.unsettled().await.unwrap().swap_remove(0);
-    let standing = ledger.settle_found(left, issue(&widened, serial), NOW).await.unwrap();
-    assert_eq!(standing, Standing::Withheld);
-    assert_eq!(first.recall(&ledger, NOW).await, Known::Over(Reason::CertificateDiffers));
-    assert_eq!(kinds(&ledger).await, ["withheld"]);
+    let standing = ledger.settle_found(left, found.clone(), NOW).await.unwrap();
+    assert_eq!(standing, Standing::Issued);
+    assert_eq!(first.recall(&ledger, NOW).await, Known::Certificate(found));
 }
 
 pub(crate) async fn attack_53_a_certificate_that_differs_is_never_released(backend: &impl Backend) {
@@ -316,7 +365,7 @@ pub(crate) async fn attack_53_a_certificate_that_differs_is_never_released(backe
     let first = enrolment(1, "device-1", 1);
     let (permit, unsettled) = first.admit(&ledger, NOW).await.unwrap().redeem();
     let mut widened = permit.contents().clone();
-    widened.subject_alt_names.push(scep_types::GeneralName::dns("admin.example.org").unwrap());
+    widened.subject_alt_names.push(GeneralName::dns("admin.example.org").unwrap());
     let certificate = issue(&widened, permit.serial().unwrap());
     assert!(unsettled.approval().check_certificate(&certificate).is_err());
     ledger.withhold(unsettled, &certificate, "subjectAltName", NOW).await.unwrap();
@@ -701,11 +750,11 @@ pub(crate) async fn a_restored_backup_refuses_what_was_issued_before(backend: &i
     claims.issued_at = after(61);
     sealed(claims, &KEYS[2], 60).enrol(&ledger, after(61)).await;
     assert_eq!(ledger.outbox(0, 10).await.unwrap()[0].sequence, 11);
-    // A ledger without any event learns it too.
-    assert_eq!(
-        ledger.acknowledge(20, after(62)).await,
-        Ok(Acknowledged::RestoreNoticed { last: 11 })
-    );
+    // A ledger whose outbox is empty learns it too.
+    ledger.acknowledge(11, after(62)).await.unwrap();
+    let noticed = Acknowledged::RestoreNoticed { last: 11 };
+    assert_eq!(ledger.acknowledge(20, after(62)).await, Ok(noticed));
+    assert_eq!(ledger.outbox(0, 10).await.unwrap()[0].sequence, 21);
 }
 
 pub(crate) async fn delivery_is_on_record_after_an_orderly_shutdown(backend: &impl Backend) {

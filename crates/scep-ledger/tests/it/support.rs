@@ -242,32 +242,63 @@ fn oid(text: &str) -> Vec<u8> {
     tlv::oid(&ObjectIdentifier::new(text).unwrap())
 }
 
-fn extension(id: &str, value: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(id: &str, value: &[u8]) -> Vec<u8> {
     tlv::sequence(&[&oid(id), &tlv::encode(tag::OCTET_STRING, value)])
+}
+
+pub(crate) fn critical_extension(id: &str, value: &[u8]) -> Vec<u8> {
+    let critical = tlv::encode(tag::BOOLEAN, &[0xff]);
+    tlv::sequence(&[&oid(id), &critical, &tlv::encode(tag::OCTET_STRING, value)])
+}
+
+/// A certificate before it is signed.
+pub(crate) struct Draft {
+    pub(crate) issuer: DistinguishedName,
+    pub(crate) contents: CertificateContents,
+    /// Beyond those of the contents.
+    pub(crate) extensions: Vec<Vec<u8>>,
+}
+
+impl Draft {
+    pub(crate) fn of(contents: &CertificateContents) -> Self {
+        let issuer = "CN=Test CA".parse().unwrap();
+        // subjectKeyIdentifier, which every CA may add.
+        let extensions = vec![extension("2.5.29.14", &tlv::encode(tag::OCTET_STRING, &[7; 20]))];
+        Self { issuer, contents: contents.clone(), extensions }
+    }
+
+    pub(crate) fn sign(&self, serial: &SerialNumber) -> CertificateDer {
+        let contents = &self.contents;
+        let algorithm = tlv::sequence(&[&oid("1.2.840.10045.4.3.2")]);
+        let mut extensions = vec![
+            extension("2.5.29.15", &contents.key_usage.to_der()),
+            extension("2.5.29.37", &contents.extended_key_usages.to_der()),
+        ];
+        if !contents.subject_alt_names.is_empty() {
+            let names = GeneralName::list_to_der(&contents.subject_alt_names);
+            extensions.push(extension("2.5.29.17", &names));
+        }
+        extensions.extend(self.extensions.iter().cloned());
+        let extensions = tlv::encode(tag::SEQUENCE, &extensions.concat());
+        let tbs = tlv::sequence(&[
+            &tlv::encode(tag::context_constructed(0), &tlv::small_int(2)),
+            &tlv::encode(tag::INTEGER, serial.as_content()),
+            &algorithm,
+            &self.issuer.to_der(),
+            &tlv::sequence(&[&tlv::time(contents.not_before), &tlv::time(contents.not_after)]),
+            &contents.subject.to_der(),
+            contents.spki.as_der(),
+            &tlv::encode(tag::context_constructed(3), &extensions),
+        ]);
+        let signature = CA.signer().sign(SignatureScheme::EcdsaSha256, &tbs).unwrap();
+        let certificate = tlv::sequence(&[&tbs, &algorithm, &tlv::whole_bits(&signature)]);
+        CertificateDer::parse(&certificate).unwrap()
+    }
 }
 
 /// A certificate of the test's CA with these contents.
 pub(crate) fn issue(contents: &CertificateContents, serial: &SerialNumber) -> CertificateDer {
-    let algorithm = tlv::sequence(&[&oid("1.2.840.10045.4.3.2")]);
-    let issuer: DistinguishedName = "CN=Test CA".parse().unwrap();
-    let extensions = tlv::sequence(&[
-        &extension("2.5.29.15", &contents.key_usage.to_der()),
-        &extension("2.5.29.37", &contents.extended_key_usages.to_der()),
-        &extension("2.5.29.17", &GeneralName::list_to_der(&contents.subject_alt_names)),
-    ]);
-    let tbs = tlv::sequence(&[
-        &tlv::encode(tag::context_constructed(0), &tlv::small_int(2)),
-        &tlv::encode(tag::INTEGER, serial.as_content()),
-        &algorithm,
-        &issuer.to_der(),
-        &tlv::sequence(&[&tlv::time(contents.not_before), &tlv::time(contents.not_after)]),
-        &contents.subject.to_der(),
-        contents.spki.as_der(),
-        &tlv::encode(tag::context_constructed(3), &extensions),
-    ]);
-    let signature = CA.signer().sign(SignatureScheme::EcdsaSha256, &tbs).unwrap();
-    let certificate = tlv::sequence(&[&tbs, &algorithm, &tlv::whole_bits(&signature)]);
-    CertificateDer::parse(&certificate).unwrap()
+    Draft::of(contents).sign(serial)
 }
 
 /// A place for a ledger, which can be opened, closed and opened again.
