@@ -90,13 +90,18 @@ impl Http {
             .iter()
             .map(|root| Certificate::from_der(root.as_der()).map_err(setup))
             .collect::<Result<_, _>>()?;
-        let client = Client::builder()
+        let builder = Client::builder()
             .user_agent(concat!(env!("CARGO_PKG_NAME"), "/", env!("CARGO_PKG_VERSION")))
             .redirect(redirect::Policy::none())
-            .timeout(settings.timeout)
-            .tls_certs_merge(roots)
-            .build()
-            .map_err(setup)?;
+            .timeout(settings.timeout);
+        // The platform's roots are not even looked for where no TLS is spoken: a container without any is no reason
+        // to fail then.
+        let builder = if url.scheme() == "https" {
+            builder.tls_certs_merge(roots)
+        } else {
+            builder.tls_certs_only(roots)
+        };
+        let client = builder.build().map_err(setup)?;
         Ok(Self { client, url, max_response: settings.max_response })
     }
 

@@ -339,6 +339,31 @@ async fn a_device_gets_a_certificate_for_its_key_and_the_chain() {
 }
 
 #[tokio::test]
+async fn operations_can_be_spawned() {
+    let fake = Arc::new(Fake::new(vec![Say::Pending, Say::Issue]));
+    let (client, server) = fake.client().await;
+    let answer = tokio::spawn(async move {
+        let answer = enrol(&client, &server).await?;
+        let polling = Polling { interval: Duration::ZERO, polls: 0 };
+        client.wait(&server, answer, &identity(), polling, NOW, &AwsLc).await
+    });
+    assert_eq!(answer.await.unwrap(), Err(ClientError::StillPending { polls: 0 }));
+}
+
+/// Environment variables are of the whole process, hence the second one.
+#[test]
+fn plain_http_needs_no_roots_for_tls() {
+    let status = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "http_errors_are_errors"])
+        .env("SSL_CERT_FILE", "/nonexistent/roots.pem")
+        .env("SSL_CERT_DIR", "/nonexistent")
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&status.stdout);
+    assert!(text.contains("1 passed"), "{text}");
+}
+
+#[tokio::test]
 async fn an_ec_key_is_certified_with_an_rsa_key_for_the_messages() {
     let fake = Arc::new(Fake::new(vec![Say::Issue]));
     let (client, server) = fake.client().await;
