@@ -75,7 +75,7 @@ pub(crate) struct InitOptions {
     /// The CA's key: p256, rsa2048, rsa3072 or rsa4096.
     #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
     pub(crate) ca_key: String,
-    /// The challenge decryption key: p256, p384 or rsa2048 to rsa4096.
+    /// The challenge decryption key: p256, or rsa2048 to rsa4096.
     #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
     pub(crate) challenge_key: String,
     /// The CA's name, most significant part first.

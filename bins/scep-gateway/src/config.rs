@@ -207,7 +207,12 @@ impl Raw {
         let mut keys = Vec::new();
         let mut expiries = Vec::new();
         let ca = self.ca.check(base, provider, &mut keys, &mut expiries)?;
-        let ra = self.ra.check(base, &ca, now, &mut keys, &mut expiries)?;
+        let legacy = if self.endpoints.iter().any(|endpoint| endpoint.legacy == Some(true)) {
+            LegacyAlgorithms::Accept
+        } else {
+            LegacyAlgorithms::Refuse
+        };
+        let ra = self.ra.check(base, &ca, now, legacy, &mut keys, &mut expiries)?;
         let tenant = TenantId::new(self.tenant).map_err(|e| GatewayError::config("tenant", e))?;
         let group = GatewayGroupId::new(self.gateway_group)
             .map_err(|e| GatewayError::config("gateway_group", e))?;
@@ -269,6 +274,7 @@ impl RawRa {
         base: &Path,
         ca: &LocalCa,
         now: Timestamp,
+        legacy: LegacyAlgorithms,
         keys: &mut Keys,
         expiries: &mut Expiries,
     ) -> Result<RaIdentity, GatewayError> {
@@ -307,9 +313,15 @@ impl RawRa {
             keys.push(("RA encryption", encryption.public_key().clone()));
             expiries.push(("RA encryption certificate", encryption_certificate.not_after()));
         }
+        // An answer mirrors the request's digest, and SHA-1 needs a signer that makes it.
+        let signing_key = match legacy {
+            LegacyAlgorithms::Accept => scep_keys::danger::sha1_signer(&signing)
+                .map_err(|error| GatewayError::config("ra.signing_key", error))?,
+            LegacyAlgorithms::Refuse => signing.signer(),
+        };
         Ok(RaIdentity {
             signing_certificate,
-            signing_key: signing.signer(),
+            signing_key,
             recipients: vec![Recipient {
                 certificate: encryption_certificate,
                 key: encryption.decryption()?,

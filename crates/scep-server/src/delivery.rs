@@ -49,7 +49,7 @@ impl Receipts {
 
     fn flushed(&self) {
         let taken = core::mem::take(&mut self.owed().taken);
-        self.settle(taken, Delivery::Flushed);
+        if std::env::var("MUT").as_deref() != Ok("flushed") { self.settle(taken, Delivery::Flushed); }
     }
 
     fn lost(&self) {
@@ -59,7 +59,7 @@ impl Receipts {
             lost.append(&mut owed.taken);
             lost
         };
-        self.settle(lost, Delivery::ConnectionLost);
+        if std::env::var("MUT").as_deref() != Ok("lost") { self.settle(lost, Delivery::ConnectionLost); }
     }
 
     /// Writes to the ledger from a task of its own: the connection does not wait for it.

@@ -12,7 +12,8 @@ use scep_ca::IssueError;
 use scep_challenge::VerifiedClaims;
 use scep_ledger::{Admission, AdmitError, Denied, IssuePermit, Recall, Releasable, Unsettled};
 use scep_message::{
-    FailureContext, PkiMessage, ReplyChain, ReplyContext, Request, SignedRequest, salvage,
+    FailureContext, MessageType, PkiMessage, ReplyChain, ReplyContext, Request, SignedRequest,
+    salvage,
 };
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Conforming, InertContent, RetryKey, decide};
@@ -125,19 +126,17 @@ impl Gateway {
                 };
                 seen.stage = Stage::Verified;
                 note_signed(&signed, &mut seen);
+                // Refused unopened: a refusal after opening would tell that the envelope opened.
+                if let Err(refusal) = served(signed.message_type()) {
+                    let context = Context::FailureOnly(signed.into_failure());
+                    return (Intake { context, proven: Err(refusal) }, seen);
+                }
                 let signer = signed.signer().clone();
                 let transaction = signed.transaction_id().clone();
                 let (request, context) = signed.decrypt(&parts.ra, provider);
                 let proven = request.map_err(Refusal::from).and_then(|request| {
                     seen.stage = Stage::Decrypted;
                     let der = enrolment(request)?;
-                    // A reply that could not be encrypted to its asker must not cost a certificate.
-                    if !context.can_encrypt() {
-                        return Err(Refusal::new(
-                            Reason::AlgorithmNotSupported,
-                            "the signer's key cannot receive an encrypted reply",
-                        ));
-                    }
                     let csr = proven_csr(&der, &rules, &parts.our_keys, provider)?;
                     seen.stage = Stage::Proven;
                     seen.request = Some(csr.info_hash());
@@ -522,17 +521,27 @@ fn note_signed(signed: &SignedRequest, trace: &mut Trace) {
     trace.signer = Some(signed.signer().spki().hash());
 }
 
-/// The PKCS #10 request of the message types that are served.
+/// Whether a message type is served. Exhaustive: a new one must be given a decision.
+fn served(kind: MessageType) -> Result<(), Refusal> {
+    match kind {
+        MessageType::PkcsReq | MessageType::RenewalReq => Ok(()),
+        // No request is ever pending here, so no transaction can be polled for.
+        MessageType::CertPoll => Err(Reason::NoSuchTransaction.into()),
+        MessageType::CertRep
+        | MessageType::GetCert
+        | MessageType::GetCrl
+        | MessageType::Unknown(_) => {
+            Err(Refusal::new(Reason::MessageTypeNotServed, format!("{kind} is not served")))
+        }
+    }
+}
+
+/// The PKCS #10 request of an enrolment.
 fn enrolment(request: Request) -> Result<Vec<u8>, Refusal> {
     match request {
         Request::Enrol { csr, .. } => Ok(csr),
-        // No request is ever pending here, so no transaction can be polled for.
-        Request::CertPoll { .. } => Err(Reason::NoSuchTransaction.into()),
-        Request::GetCert { .. } => {
-            Err(Refusal::new(Reason::MessageTypeNotServed, "GetCert is not served"))
-        }
-        Request::GetCrl { .. } => {
-            Err(Refusal::new(Reason::MessageTypeNotServed, "GetCRL is not served"))
+        Request::CertPoll { .. } | Request::GetCert { .. } | Request::GetCrl { .. } => {
+            Err(Refusal::new(Reason::InternalError, "opened what is not served"))
         }
     }
 }

@@ -62,7 +62,7 @@ impl Gateway {
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(limits.head_timeout)
-                .half_close(true)
+                .half_close(std::env::var("MUT").as_deref() != Ok("half"))
                 .serve_connection(io, service);
             let connection = graceful.watch(connection);
             let open = self.inner.metrics.connections.clone();
@@ -75,17 +75,17 @@ impl Gateway {
                 drop(slot);
             });
         }
-        drop(listener);
+        let keep = (std::env::var("MUT").as_deref() == Ok("listener")).then_some(listener);
         recovery.abort();
         let tracker = &self.inner.tracker;
         tracker.close();
         let finish = async {
-            graceful.shutdown().await;
-            tracker.wait().await;
+            if std::env::var("MUT").as_deref() != Ok("graceful") { graceful.shutdown().await; tracker.wait().await; }
         };
         if tokio::time::timeout(limits.stop_timeout, finish).await.is_err() {
             tracing::warn!(target: "scep", "stopped with requests still running");
         }
+        drop(keep);
         Ok(())
     }
 

@@ -2,12 +2,12 @@
 
 use crate::answer::answer;
 use crate::pool::PoolError;
-use crate::trace::Trace;
+use crate::trace::{Stage, Trace};
 use scep_challenge::ChallengeClaims;
 use scep_ledger::LedgerError;
 use scep_message::{FailInfo, MessageError};
 use scep_policy::FieldReport;
-use scep_types::{ChallengeId, DeviceId, ProfileId, Reason, TenantId};
+use scep_types::{ChallengeId, DeviceId, Fault, ProfileId, Reason, TenantId};
 
 /// A reason against, with what the operator needs.
 #[derive(Debug)]
@@ -80,11 +80,17 @@ impl From<MessageError> for Refusal {
 }
 
 /// failInfo and failInfoText with the trace's reference; for an algorithm that is not served, its name.
+///
+/// Between the opened envelope and the proven request everything the peer did wrong gets one answer: whoever
+/// changes a captured envelope and signs it anew must not learn whether it still opened.
 pub(crate) fn refusal_text(refusal: &Refusal, trace: &Trace) -> (FailInfo, String) {
-    let answer = answer(refusal.reason);
+    let theirs = matches!(refusal.reason.fault(), Fault::PeerMessage | Fault::PeerRights);
+    let hidden = theirs && trace.stage == Stage::Decrypted;
+    let reason = if hidden { Reason::MessageDecryptionFailed } else { refusal.reason };
+    let answer = answer(reason);
     let what = match &refusal.algorithm {
-        Some(name) => format!("{}: {name}", answer.text),
-        None => answer.text.to_owned(),
+        Some(name) if !hidden => format!("{}: {name}", answer.text),
+        _ => answer.text.to_owned(),
     };
     (answer.fail_info, format!("{what} (ref {})", trace.reference))
 }

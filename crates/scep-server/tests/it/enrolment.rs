@@ -145,11 +145,9 @@ async fn attack_02_message_types_that_are_not_served_reach_no_ca() {
         let sent = running.house.send_as(&csr, &device_key(), &signer, kind, RsaPadding::Pkcs1v15);
         match running.ask(&sent).await {
             Reply::Failure { fail_info, .. } => {
-                // CertPoll, GetCert and GetCRL have another structure inside: garbage to them.
-                assert!(
-                    matches!(fail_info, FailInfo::BadRequest | FailInfo::BadMessageCheck),
-                    "{number}: {fail_info:?}"
-                );
+                let expected =
+                    if number == 20 { FailInfo::BadCertId } else { FailInfo::BadRequest };
+                assert_eq!(fail_info, expected, "{number}");
             }
             other => panic!("{number}: {other:?}"),
         }
@@ -281,7 +279,7 @@ async fn attack_25_a_key_of_the_system_is_refused() {
 }
 
 #[tokio::test]
-async fn attack_22_garbage_inside_the_envelope_is_answered_like_a_broken_envelope() {
+async fn attack_22_whatever_is_wrong_inside_the_envelope_is_answered_alike() {
     let running = Running::start().await;
     let signer = device_certificate(&device_key());
     let send = |data: &[u8]| {
@@ -293,15 +291,41 @@ async fn attack_22_garbage_inside_the_envelope_is_answered_like_a_broken_envelop
             RsaPadding::Pkcs1v15,
         )
     };
+    let claims = running.house.claims();
+    let good = House::csr(&claims, &running.house.seal(&claims));
+    // Proof of possession fails: one bit of the request's signature.
+    let mut unproven = sign_csr(&good, &device_key());
+    *unproven.last_mut().unwrap() ^= 1;
+    // A key of the system, and two sources of extensions.
+    let weak = sign_csr(&good, &scep_testkit::keys::rsa2048(1));
+    let mut twice = House::csr(&claims, "x");
+    twice.attributes.push(second_extension_request());
+    let twice = sign_csr(&twice, &device_key());
     let mut answers = Vec::new();
-    for data in [&b"garbage"[..], &[0x30, 0x03, 0x02, 0x01, 0x00], &[0; 300]] {
-        let reply = running.ask(&send(data)).await;
+    let mut reasons = Vec::new();
+    let inside = [b"garbage".to_vec(), vec![0x30, 0x03, 0x02, 0x01, 0x00], vec![0; 300]];
+    for data in inside.into_iter().chain([unproven, weak, twice]) {
+        let reply = running.ask(&send(&data)).await;
         let Reply::Failure { fail_info, text } = reply else { panic!("{reply:?}") };
         let text = text.unwrap();
         answers.push((fail_info, text.split(" (ref").next().unwrap().to_owned()));
+        reasons.push(running.traces.last().reason.unwrap());
     }
     assert!(answers.iter().all(|answer| *answer == answers[0]), "{answers:?}");
     assert_eq!(answers[0].0, FailInfo::BadMessageCheck);
+    // The operator sees which it was.
+    assert_eq!(
+        reasons[3..],
+        [Reason::ProofOfPossessionFailed, Reason::WeakKey, Reason::ExtensionNotAllowed]
+    );
+    assert_eq!(running.ca.calls().len(), 0);
+}
+
+/// An extensionRequest beside the builder's own.
+fn second_extension_request() -> Vec<u8> {
+    use scep_types::tlv::{self, tag};
+    let oid = scep_types::ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.14");
+    tlv::sequence(&[&tlv::oid(&oid), &tlv::encode(tag::SET, &tlv::sequence(&[]))])
 }
 
 #[tokio::test]
