@@ -228,8 +228,12 @@ fn attack_35_no_extension_comes_twice() {
             parts.extensions.push((oid.to_owned(), critical, value));
         });
     }
-    // Whichever of two a reader takes.
     let approval = good().approved();
+    let mut parts = Parts::of(&approval);
+    parts.extensions.push((EKU.to_owned(), false, value(&parts, EKU)));
+    let differences = approval.check_certificate(&parts.build()).unwrap_err();
+    assert_eq!(differences[0].got, "2.5.29.37 again");
+    // Whichever of two a reader takes.
     for first in [true, false] {
         let mut parts = Parts::of(&approval);
         let second = ("2.5.29.37".to_owned(), false, purposes(&["codeSigning"]).to_der());

@@ -517,6 +517,32 @@ fn purposes_and_renewals_are_served_and_manual_approval_is_not() {
 }
 
 #[test]
+fn the_gravest_reason_comes_first() {
+    let case = good_but(|case| {
+        case.claims.expectation.approval = ApprovalMode::Manual;
+        case.request.subject = DistinguishedName::empty();
+        case.request.subject_alt_names[0] = dns("admin.example.org");
+        case.claims.expectation.spki_hash = Some(KEYS.other.public_key().hash());
+        case.claims.expectation.key_algorithms = vec![KeyAlgorithm::P384];
+        case.claims.expectation.demand_usages = DemandUsages::Yes;
+        case.request.key_usage = None;
+        case.request.extended_key_usages = None;
+    });
+    let denial = case.decide().unwrap_err();
+    let reasons = [
+        Reason::ChallengeNotServed,
+        Reason::SubjectNameMissing,
+        Reason::SubjectAltNameMismatch,
+        Reason::RegisteredKeyMismatch,
+        Reason::KeyLengthMismatch,
+        Reason::KeyUsageMismatch,
+        Reason::EnhancedKeyUsageMissing,
+    ];
+    assert_eq!(denial.reasons(), reasons);
+    assert_eq!(denial.reason(), Reason::ChallengeNotServed);
+}
+
+#[test]
 fn attack_61_neither_challenge_nor_request_is_in_what_can_be_printed() {
     let secret = "SGVsbG8gY2hhbGxlbmdlIHRleHQ";
     let case = good_but(|case| {

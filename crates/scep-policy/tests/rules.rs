@@ -346,6 +346,16 @@ fn attack_42_sids_are_ordinary_accounts_of_the_sites_domains() {
     let violation = (Field::SiteRule(Rule::SidDomains), Reason::SiteRuleViolated);
     assert_eq!(pairs(&both(a, &[b]).explained()), [violation; 2]);
     assert_eq!(pairs(&both(a, &[a, b]).explained()), [violation; 3]);
+    let twice = agreed(&[], |case| {
+        case.claims.expectation.extensions = vec![sid(a).to_extension(), sid(a).to_extension()];
+    });
+    let repeated = (Field::SiteRule(Rule::Extensions), Reason::SiteRuleViolated);
+    assert_eq!(pairs(&twice.explained()), [repeated, violation, violation]);
+    let two = agreed(&[], |case| {
+        case.claims.expectation.subject_alt_names =
+            vec![sid(a).to_uri().unwrap(), sid(b).to_uri().unwrap()];
+    });
+    assert_eq!(pairs(&two.explained()), [violation; 2]);
     // A spelling that only some readers take for a SID.
     let case = agreed(&[], |case| {
         san(case, uri("TAG:microsoft.com,2022-09-14:sid:S-1-5-21-1-2-3-1000"));
@@ -411,6 +421,7 @@ fn attack_47_a_common_name_that_looks_like_a_host_or_a_user_obeys_their_rules() 
         "a\u{3002}example\u{ff0e}net",
         "a\u{ff20}example\u{3002}net",
         "192.0.2.1:443",
+        "admin\u{ff20}corp",
     ] {
         violates(Rule::CommonNameForms, &[], |case| cn(case, bad));
     }
@@ -457,7 +468,7 @@ fn attack_47_a_common_name_that_looks_like_a_host_or_a_user_obeys_their_rules() 
 #[test]
 fn attack_47_denied_names_are_found_wherever_they_stand() {
     let rules = &[
-        r#"denied_names = ["Administrator", "dc01", "boss@example.org", "x.example.org"]"#,
+        r#"denied_names = ["Administrator", "dc01", "boss@example.org", "x.example.org", 'a\b']"#,
         r#"common_name_forms = ["plain", "dns", "email", "dotted"]"#,
     ];
     for bad in [
@@ -465,6 +476,7 @@ fn attack_47_denied_names_are_found_wherever_they_stand() {
         "ADMINISTRATOR",
         r"CORP\\administrator",
         r"administrator\ ",
+        r"A\\B",
         "host/dc01.example.org",
         "dc01.example.org",
         "administrator@example.org",

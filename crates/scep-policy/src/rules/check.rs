@@ -1,6 +1,6 @@
 //! The claims against the site's rules.
 
-use super::text::{DnsSuffix, ip_octets, is_dns_name, mail_domain};
+use super::text::{DnsSuffix, ip_octets, mail_domain};
 use super::{NameForm, Rule, SiteRules, WildcardRule};
 use crate::report::{Field, Findings, list, or_none};
 use crate::request::extension_text;
@@ -292,7 +292,7 @@ impl Run<'_, '_, '_> {
         let host = name.trim_end_matches('.');
         let label =
             if name.contains('@') { local } else { local.split('.').next().unwrap_or(local) };
-        let hit = [name, account, local, host, label]
+        let hit = [name, account, host, label]
             .into_iter()
             .any(|part| rules.denied_names.contains(&part.trim().to_lowercase()));
         self.note(
@@ -351,5 +351,5 @@ impl Run<'_, '_, '_> {
 }
 
 fn covered(suffixes: &[DnsSuffix], name: Option<&str>) -> bool {
-    name.is_some_and(|name| is_dns_name(name) && suffixes.iter().any(|s| s.covers(name)))
+    name.is_some_and(|name| suffixes.iter().any(|suffix| suffix.covers(name)))
 }

@@ -231,11 +231,10 @@ fn allowed_extension(text: &str) -> Option<ObjectIdentifier> {
     ObjectIdentifier::new(text).ok().filter(|oid| !extensions::NEVER.contains(oid))
 }
 
-/// `S-1-5-21-a-b-c`: the domain of an account, as [`Sid::domain`] gives it.
+/// `S-1-5-21-a-b-c`: what the SID of an account is without its relative id.
 fn sid_domain(text: &str) -> Option<String> {
     let three = text.strip_prefix("S-1-5-21-")?.split('-').count() == 3;
-    let account: Sid = format!("{text}-1000").parse().ok()?;
-    (three && account.domain() == text).then(|| text.to_owned())
+    format!("{text}-1000").parse::<Sid>().ok().filter(|_| three).map(|_| text.to_owned())
 }
 
 pub(super) fn check(config: SiteRulesConfig) -> Result<SiteRules, SiteRulesError> {
