@@ -20,10 +20,12 @@ pub(crate) struct Receipts {
 
 #[derive(Debug, Default)]
 struct Owed {
-    /// Bodies made, not yet taken by the connection.
+    /// Answers made, whose bodies the connection has not taken yet.
     waiting: Vec<CertificateFingerprint>,
     /// Bodies taken by the connection, not yet flushed.
     taken: Vec<CertificateFingerprint>,
+    /// The connection is gone: what is made now is lost at once.
+    gone: bool,
 }
 
 impl Receipts {
@@ -31,9 +33,22 @@ impl Receipts {
         Self { gateway, owed: Arc::default() }
     }
 
-    /// A body with this certificate in it.
+    /// An answer with this certificate was made, whether or not anybody is still there to take it.
+    pub(crate) fn made(&self, certificate: CertificateFingerprint) {
+        let gone = {
+            let mut owed = self.owed();
+            if !owed.gone {
+                owed.waiting.push(certificate);
+            }
+            owed.gone
+        };
+        if gone {
+            self.settle(vec![certificate], Delivery::ConnectionLost);
+        }
+    }
+
+    /// The body of an answer that was made.
     pub(crate) fn body(&self, bytes: Vec<u8>, certificate: CertificateFingerprint) -> ReceiptBody {
-        self.owed().waiting.push(certificate);
         ReceiptBody { bytes: Some(bytes.into()), receipt: Some((self.clone(), certificate)) }
     }
 
@@ -43,23 +58,27 @@ impl Receipts {
 
     fn taken(&self, certificate: CertificateFingerprint) {
         let mut owed = self.owed();
-        owed.waiting.retain(|waiting| *waiting != certificate);
+        // One of them: the same certificate may be on its way twice on one connection.
+        if let Some(at) = owed.waiting.iter().position(|waiting| *waiting == certificate) {
+            owed.waiting.swap_remove(at);
+        }
         owed.taken.push(certificate);
     }
 
     fn flushed(&self) {
         let taken = core::mem::take(&mut self.owed().taken);
-        if std::env::var("MUT").as_deref() != Ok("flushed") { self.settle(taken, Delivery::Flushed); }
+        self.settle(taken, Delivery::Flushed);
     }
 
     fn lost(&self) {
         let lost = {
             let mut owed = self.owed();
+            owed.gone = true;
             let mut lost = core::mem::take(&mut owed.waiting);
             lost.append(&mut owed.taken);
             lost
         };
-        if std::env::var("MUT").as_deref() != Ok("lost") { self.settle(lost, Delivery::ConnectionLost); }
+        self.settle(lost, Delivery::ConnectionLost);
     }
 
     /// Writes to the ledger from a task of its own: the connection does not wait for it.

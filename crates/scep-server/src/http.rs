@@ -62,7 +62,7 @@ impl Gateway {
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(limits.head_timeout)
-                .half_close(std::env::var("MUT").as_deref() != Ok("half"))
+                .half_close(true)
                 .serve_connection(io, service);
             let connection = graceful.watch(connection);
             let open = self.inner.metrics.connections.clone();
@@ -75,17 +75,17 @@ impl Gateway {
                 drop(slot);
             });
         }
-        let keep = (std::env::var("MUT").as_deref() == Ok("listener")).then_some(listener);
+        drop(listener);
         recovery.abort();
         let tracker = &self.inner.tracker;
         tracker.close();
         let finish = async {
-            if std::env::var("MUT").as_deref() != Ok("graceful") { graceful.shutdown().await; tracker.wait().await; }
+            graceful.shutdown().await;
+            tracker.wait().await;
         };
         if tokio::time::timeout(limits.stop_timeout, finish).await.is_err() {
             tracing::warn!(target: "scep", "stopped with requests still running");
         }
-        drop(keep);
         Ok(())
     }
 
@@ -123,25 +123,25 @@ impl Gateway {
             Ok(operation) => operation,
             Err(response) => return *response,
         };
-        let (response, trace) = match operation {
+        let response = match operation {
             Operation::PkiOperation(message) => {
-                self.pki_response(endpoint, message, trace, receipts).await
+                return self.pki_response(endpoint, message, trace, receipts).await;
             }
             Operation::GetCaCaps => {
                 let caps = scep_message::caps::body(endpoint.legacy);
                 trace.outcome = Outcome::Served;
-                (respond(StatusCode::OK, "text/plain", caps.into_bytes()), trace)
+                respond(StatusCode::OK, "text/plain", caps.into_bytes())
             }
             Operation::GetCaCert => {
                 let certificates = self.ca_certificates(&endpoint);
                 let (content_type, body) = scep_message::ca_cert::response(&certificates);
                 trace.outcome = Outcome::Served;
-                (respond(StatusCode::OK, content_type, body), trace)
+                respond(StatusCode::OK, content_type, body)
             }
             Operation::GetNextCaCert => {
                 trace.reason = Some(Reason::MessageTypeNotServed);
                 trace.detail = Some("GetNextCACert is not served".into());
-                (plain(StatusCode::NOT_FOUND, "GetNextCACert is not served here\n"), trace)
+                plain(StatusCode::NOT_FOUND, "GetNextCACert is not served here\n")
             }
         };
         self.finish(&trace);
@@ -216,47 +216,49 @@ impl Gateway {
         Box::new(plain(status, text))
     }
 
-    /// Runs the enrolment detached: a device that hangs up loses neither certificate nor report.
+    /// Runs the enrolment detached: a device that hangs up loses neither certificate nor report, and the
+    /// operator not the trace.
     async fn pki_response(
         &self,
         endpoint: Endpoint,
         message: Vec<u8>,
-        trace: Trace,
+        mut trace: Trace,
         receipts: &Receipts,
-    ) -> (Response<Body>, Trace) {
-        let gateway = self.clone();
-        let mut running = trace.clone();
+    ) -> Response<Body> {
+        let (gateway, owed) = (self.clone(), receipts.clone());
         let task = self.inner.tracker.spawn(async move {
-            let answer = gateway.pki_operation(&endpoint, message, &mut running).await;
-            (answer, running)
+            let answer = gateway.pki_operation(&endpoint, message, &mut trace).await;
+            if let PkiAnswer::CertRep { receipt: Some(certificate), .. } = answer {
+                owed.made(certificate);
+            }
+            gateway.finish(&trace);
+            (answer, trace.outcome)
         });
-        let Ok((answer, trace)) = task.await else {
-            let mut trace = trace;
-            trace.outcome = Outcome::Failed;
-            trace.reason = Some(Reason::InternalError);
-            return (plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n"), trace);
-        };
-        let response = match answer {
-            PkiAnswer::CertRep { body, receipt } => {
+        match task.await {
+            Ok((PkiAnswer::CertRep { body, receipt }, _)) => {
                 let body = match receipt {
                     Some(certificate) => receipts.body(body, certificate),
                     None => Body::plain(body),
                 };
                 with_type(StatusCode::OK, scep::PKI_MESSAGE, body)
             }
-            PkiAnswer::Unanswerable if trace.outcome == Outcome::Failed => {
+            Ok((PkiAnswer::Unanswerable, Outcome::Failed)) => {
                 plain(StatusCode::INTERNAL_SERVER_ERROR, "not now; try again later\n")
             }
-            PkiAnswer::Unanswerable => {
+            Ok((PkiAnswer::Unanswerable, _)) => {
                 plain(StatusCode::BAD_REQUEST, "this is no SCEP message that can be answered\n")
             }
-            PkiAnswer::Overloaded => {
+            Ok((PkiAnswer::Overloaded, _)) => {
                 let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "busy; try again\n");
                 response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
                 response
             }
-        };
-        (response, trace)
+            Err(error) => {
+                // Only a panic ends the task early, and that is a bug of ours.
+                tracing::error!(target: "scep", %error, "a request was lost");
+                plain(StatusCode::INTERNAL_SERVER_ERROR, "internal error\n")
+            }
+        }
     }
 
     fn finish(&self, trace: &Trace) {
