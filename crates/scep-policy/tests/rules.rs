@@ -468,7 +468,7 @@ fn attack_47_a_common_name_that_looks_like_a_host_or_a_user_obeys_their_rules() 
 #[test]
 fn attack_47_denied_names_are_found_wherever_they_stand() {
     let rules = &[
-        r#"denied_names = ["Administrator", "dc01", "boss@example.org", "x.example.org", 'a\b']"#,
+        r#"denied_names = ["Administrator", "dc01", "boss@example.org", "x.example.org.", 'a\b']"#,
         r#"common_name_forms = ["plain", "dns", "email", "dotted"]"#,
     ];
     for bad in [
@@ -478,6 +478,7 @@ fn attack_47_denied_names_are_found_wherever_they_stand() {
         r"administrator\ ",
         r"A\\B",
         "host/dc01.example.org",
+        "host/x.example.org",
         "dc01.example.org",
         "administrator@example.org",
     ] {
@@ -634,6 +635,7 @@ fn values_that_make_no_rule_fail_with_key_and_line() {
         (r#"subject_attributes = ["XX"]"#, "subject_attributes", "XX"),
         (r#"common_name_forms = ["any"]"#, "common_name_forms", "any"),
         (r#"denied_names = [" "]"#, "denied_names", " "),
+        (r#"denied_names = ["."]"#, "denied_names", "."),
         (r#"ca_may_add = ["certificatePolicies"]"#, "ca_may_add", "certificatePolicies"),
         (r#"ca_may_add = ["2.5.29.19"]"#, "ca_may_add", "2.5.29.19"),
         (r#"ca_may_add = ["1.3.6.1.4.1.311.21.10"]"#, "ca_may_add", "1.3.6.1.4.1.311.21.10"),

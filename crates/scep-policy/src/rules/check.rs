@@ -287,12 +287,12 @@ impl Run<'_, '_, '_> {
         if rules.denied_names.is_empty() {
             return;
         }
-        let account = name.rsplit(['\\', '/']).next().unwrap_or(name);
+        let whole = name.trim_end_matches('.');
+        let account = whole.rsplit(['\\', '/']).next().unwrap_or(whole);
         let local = account.split('@').next().unwrap_or(account);
-        let host = name.trim_end_matches('.');
         let label =
             if name.contains('@') { local } else { local.split('.').next().unwrap_or(local) };
-        let hit = [name, account, host, label]
+        let hit = [whole, account, label]
             .into_iter()
             .any(|part| rules.denied_names.contains(&part.trim().to_lowercase()));
         self.note(

@@ -353,8 +353,9 @@ pub(super) fn check(config: SiteRulesConfig) -> Result<SiteRules, SiteRulesError
                 NameForm::ALL.into_iter().find(|(name, _)| *name == text).map(|(_, form)| form)
             })?,
         },
-        denied_names: each("denied_names", &c.denied_names, "empty", |text| {
-            (!text.trim().is_empty()).then(|| text.to_lowercase())
+        denied_names: each("denied_names", &c.denied_names, "no name", |text| {
+            let name = text.trim().trim_end_matches('.');
+            (!name.is_empty()).then(|| name.to_lowercase())
         })?,
         ca_may_add: each(
             "ca_may_add",
