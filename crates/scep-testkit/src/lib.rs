@@ -13,6 +13,8 @@ pub mod device;
 pub mod house;
 pub mod keys;
 pub mod noop;
+#[cfg(feature = "process")]
+pub mod process;
 pub mod programs;
 
 pub use clock::FixedClock;

@@ -1,0 +1,171 @@
+//! strongSwan's `pki`: RSA, POST, a request whose attributes are not in DER order.
+
+use crate::support::{
+    Peer, certificate_must_be, log_has_no_secrets, names, openssl_verify, profile, trial,
+};
+use libtest_mimic::Trial;
+use scep_testkit::process::{Site, SiteOptions, must, run, temporary, text};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use tempfile::TempDir;
+
+pub(crate) fn trials() -> Vec<Trial> {
+    let peers = || [Peer::program("pki"), Peer::program("openssl")];
+    vec![
+        trial("strongswan_fetches_ca_and_ra", &peers(), fetches_ca_and_ra),
+        trial("strongswan_enrols", &peers(), enrols),
+        trial("quirk_37_strongswan_enrols_with_a_long_challenge", &peers(), long_challenge),
+        trial("strongswan_renews_with_a_fresh_challenge", &peers(), renews),
+        trial("attack_01_strongswan_is_refused_another_name", &peers(), another_name),
+    ]
+}
+
+const SUBJECT: &str = "C=CH, O=Example, CN=dev";
+
+/// A site, and a folder in which `pki` has fetched the certificates of its CA and RA.
+struct Enrolment {
+    site: Site,
+    dir: TempDir,
+}
+
+impl Enrolment {
+    fn new() -> Self {
+        let site = Site::start(&SiteOptions::default());
+        let enrolment = Self { site, dir: temporary() };
+        let mut command = Command::new("pki");
+        command.args(["--scepca", "--outform", "pem", "--url", &enrolment.site.url("/")]);
+        command.arg("--caout").arg(enrolment.path("ca.pem"));
+        must(command.arg("--raout").arg(enrolment.path("ra.pem")));
+        enrolment
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    /// RA certificates are numbered when there are several; which is for what, their key usage says.
+    fn ra(&self, usage: &str) -> PathBuf {
+        let mut files: Vec<PathBuf> = std::fs::read_dir(self.dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().path())
+            .collect();
+        files.retain(|file| file.file_name().unwrap().to_str().unwrap().starts_with("ra"));
+        let found = files.iter().find(|file| names(file).contains(usage));
+        found.unwrap_or_else(|| panic!("no RA certificate for {usage} in {files:?}")).clone()
+    }
+
+    fn key(&self, name: &str) -> PathBuf {
+        let mut command = Command::new("pki");
+        command.args(["--gen", "--type", "rsa", "--size", "2048", "--outform", "pem"]);
+        let path = self.path(name);
+        std::fs::write(&path, must(&mut command)).unwrap();
+        path
+    }
+
+    fn pki_scep(&self, key: &Path, subject: &str, sans: &[String], challenge: &str) -> Command {
+        let mut command = Command::new("pki");
+        command.args(["--scep", "--outform", "pem", "--url", &self.site.url("/")]);
+        command.arg("--in").arg(key).args(["--dn", subject, "--password", challenge]);
+        command.arg("--cacert-enc").arg(self.ra("Key Encipherment"));
+        command.arg("--cacert-sig").arg(self.ra("Digital Signature"));
+        command.arg("--cacert").arg(self.path("ca.pem"));
+        for san in sans {
+            command.args(["--san", san]);
+        }
+        command
+    }
+
+    /// What `pki` wrote, as a certificate of its own file.
+    fn certificate(&self, name: &str, output: &Output) -> PathBuf {
+        assert!(output.status.success(), "{}\n{}", text(output), self.site.log());
+        let path = self.path(name);
+        std::fs::write(&path, &output.stdout).unwrap();
+        openssl_verify(&self.site, &path);
+        path
+    }
+}
+
+fn fetches_ca_and_ra() {
+    let enrolment = Enrolment::new();
+    let der = |file: &Path| {
+        must(Command::new("openssl").args(["x509", "-outform", "DER", "-in"]).arg(file))
+    };
+    assert_eq!(der(&enrolment.path("ca.pem")), der(&enrolment.site.ca_certificate()));
+    for (usage, name) in
+        [("Key Encipherment", "ra-encrypt.cert.pem"), ("Digital Signature", "ra-sign.cert.pem")]
+    {
+        assert_eq!(der(&enrolment.ra(usage)), der(&enrolment.site.file(name)), "{usage}");
+    }
+}
+
+fn enrols() {
+    let enrolment = Enrolment::new();
+    let challenge = enrolment.site.mint(&profile(SUBJECT, &["dev.example.org"]), "dev", &[]);
+    assert!((800..1500).contains(&challenge.len()), "{}", challenge.len());
+    let key = enrolment.key("key.pem");
+    let sans = ["dev.example.org".to_owned()];
+    let output = run(&mut enrolment.pki_scep(&key, SUBJECT, &sans, &challenge));
+    let certificate = enrolment.certificate("cert.pem", &output);
+    certificate_must_be(&certificate, "CN=dev,O=Example,C=CH", &sans);
+    assert_eq!(enrolment.site.log_lines(&["outcome=Issued", "device=dev"]).len(), 1);
+    log_has_no_secrets(&enrolment.site, &[]);
+}
+
+fn long_challenge() {
+    let enrolment = Enrolment::new();
+    // Each about as long as names get, so many that the challenge is longer than a page of memory.
+    let label = "l".repeat(60);
+    let sans: Vec<String> = (10..58).map(|n| format!("{n}.{label}.example.org")).collect();
+    let borrowed: Vec<&str> = sans.iter().map(String::as_str).collect();
+    let challenge = enrolment.site.mint(&profile(SUBJECT, &borrowed), "dev", &[]);
+    assert!(challenge.len() > 4096, "{}", challenge.len());
+    let key = enrolment.key("key.pem");
+    let output = run(&mut enrolment.pki_scep(&key, SUBJECT, &sans, &challenge));
+    let certificate = enrolment.certificate("cert.pem", &output);
+    certificate_must_be(&certificate, "CN=dev,O=Example,C=CH", &sans);
+    log_has_no_secrets(&enrolment.site, &[]);
+}
+
+fn renews() {
+    let enrolment = Enrolment::new();
+    let sans = ["dev.example.org".to_owned()];
+    let mint = || enrolment.site.mint(&profile(SUBJECT, &["dev.example.org"]), "dev", &[]);
+    let old_key = enrolment.key("old.key.pem");
+    let output = run(&mut enrolment.pki_scep(&old_key, SUBJECT, &sans, &mint()));
+    let old = enrolment.certificate("old.pem", &output);
+
+    let new_key = enrolment.key("new.key.pem");
+    let mut command = enrolment.pki_scep(&new_key, SUBJECT, &sans, &mint());
+    command.arg("--cert").arg(&old).arg("--key").arg(&old_key);
+    let output = run(&mut command);
+    let new = enrolment.certificate("new.pem", &output);
+    certificate_must_be(&new, "CN=dev,O=Example,C=CH", &sans);
+    let key_of = |arguments: &[&str], file: &Path| {
+        must(Command::new("openssl").args(arguments).arg("-in").arg(file))
+    };
+    assert_eq!(
+        key_of(&["x509", "-noout", "-pubkey"], &new),
+        key_of(&["pkey", "-pubout"], &new_key),
+        "the new certificate is for the new key"
+    );
+    let renewals = enrolment.site.log_lines(&["outcome=Issued", "message_type=RenewalReq"]);
+    assert_eq!(renewals.len(), 1, "{}", enrolment.site.log());
+    log_has_no_secrets(&enrolment.site, &[]);
+}
+
+fn another_name() {
+    let enrolment = Enrolment::new();
+    let sans = ["dev.example.org".to_owned()];
+    let challenge = enrolment.site.mint(&profile(SUBJECT, &["dev.example.org"]), "dev", &[]);
+    let key = enrolment.key("key.pem");
+    let output = run(&mut enrolment.pki_scep(&key, "C=CH, O=Example, CN=admin", &sans, &challenge));
+    assert!(!output.status.success(), "{}", text(&output));
+    assert!(output.stdout.is_empty(), "{}", text(&output));
+    let refusals = enrolment.site.log_lines(&["reason=SubjectNameMismatch", "CN=dev", "CN=admin"]);
+    assert_eq!(refusals.len(), 1, "{}", enrolment.site.log());
+    assert!(enrolment.site.log_lines(&["outcome=Issued"]).is_empty());
+    // The refusal has spent nothing: with the right name the same challenge is good.
+    let output = run(&mut enrolment.pki_scep(&key, SUBJECT, &sans, &challenge));
+    enrolment.certificate("cert.pem", &output);
+    log_has_no_secrets(&enrolment.site, &[]);
+}
