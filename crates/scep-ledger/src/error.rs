@@ -157,8 +157,8 @@ impl LedgerError {
 /// Why a first use was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AdmitError {
-    /// The ledger says no. The reason is one of ChallengeAlreadyUsed, ChallengeLocked, ChallengeExpired, ChallengeBeforeRestore,
-    /// ScepProfileNoLongerTargetedToTheClient, KeyAlreadyCertified, IssuanceBrakeEngaged, RequestInProgress.
+    /// The ledger says no. The reason is one of ChallengeAlreadyUsed, ChallengeLocked, ChallengeExpired,
+    /// ChallengeBeforeRestore, ScepProfileNoLongerTargetedToTheClient, KeyAlreadyCertified, IssuanceBrakeEngaged, RequestInProgress.
     #[error("not admitted: {0}")]
     Refused(Reason),
     /// It could not be asked.

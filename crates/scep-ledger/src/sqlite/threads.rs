@@ -22,7 +22,7 @@ const PATIENCE: Duration = Duration::from_millis(250);
 /// What a job did, and what to do once it is known whether that is durable.
 pub(super) enum Applied {
     Done(After),
-    Failed(After, Option<LedgerError>),
+    Failed(After, LedgerError),
 }
 
 type After = Box<dyn FnOnce(Result<(), LedgerError>) + Send>;
@@ -80,7 +80,7 @@ impl Writer {
                     let _ = answer.send(committed.map(|()| value));
                 })),
                 Err(error) => {
-                    let cause = Some(error.clone());
+                    let cause = error.clone();
                     Applied::Failed(
                         Box::new(move |committed| {
                             let _ = answer.send(committed.and(Err(error)));
@@ -102,7 +102,7 @@ impl Writer {
             match turn.and_then(|(conn, tally)| work(conn, tally)) {
                 Ok(()) => Applied::Done(Box::new(log_loss)),
                 Err(error) => {
-                    let cause = Some(error.clone());
+                    let cause = error.clone();
                     Applied::Failed(
                         Box::new(move |committed| log_loss(committed.and(Err(error)))),
                         cause,
@@ -143,20 +143,19 @@ fn write(conn: &Connection, queue: &Receiver<Job>, clock: &HighWater) {
 fn gather(first: Job, queue: &Receiver<Job>) -> Vec<Work> {
     let mut awaited = false;
     let mut group = Vec::new();
-    let mut take = |job, awaited: &mut bool| match job {
-        Job::Awaited(work) => {
-            *awaited = true;
-            group.push(work);
-            group.len()
+    let mut next = first;
+    loop {
+        match next {
+            Job::Awaited(work) => {
+                awaited = true;
+                group.push(work);
+            }
+            Job::Riding(work) => group.push(work),
         }
-        Job::Riding(work) => {
-            group.push(work);
-            group.len()
+        if group.len() >= MAX_GROUP {
+            break;
         }
-    };
-    let mut count = take(first, &mut awaited);
-    while count < MAX_GROUP {
-        let next = match queue.try_recv() {
+        next = match queue.try_recv() {
             Ok(job) => job,
             Err(_) if awaited => break,
             // At the end of the queue's life this returns at once.
@@ -165,7 +164,6 @@ fn gather(first: Job, queue: &Receiver<Job>) -> Vec<Work> {
                 Err(_) => break,
             },
         };
-        count = take(next, &mut awaited);
     }
     group
 }
@@ -274,10 +272,7 @@ fn apply_one(
             *tally = before;
             if conn.is_autocommit() {
                 // Disk full, I/O error, out of memory: the engine has undone the whole transaction.
-                return Err(Lost {
-                    error: cause.unwrap_or(LedgerError::Closed),
-                    certainty: Certainty::Undone,
-                });
+                return Err(Lost { error: cause, certainty: Certainty::Undone });
             }
             run_cached(conn, "ROLLBACK TO job")?;
             run_cached(conn, "RELEASE job")?;
@@ -346,5 +341,97 @@ impl Drop for Readers {
                 tracing::error!("a reader of the ledger has panicked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sqlite::open;
+    use crate::sqlite::row::{change, first, number};
+
+    fn start(folder: &tempfile::TempDir) -> (Writer, open::ProcessLock) {
+        let opened = open::open(&folder.path().join("ledger")).unwrap();
+        let clock = Arc::new(HighWater::new(opened.high_water));
+        (Writer::start(opened.writer, clock).unwrap(), opened.lock)
+    }
+
+    fn deny(conn: &Connection, name: &str) -> Result<usize, LedgerError> {
+        change(
+            conn,
+            "INSERT INTO denial (kind, tenant, subject, denied_at) VALUES (0, 't', ?1, 0)",
+            [name],
+        )
+    }
+
+    fn denials(conn: &Connection) -> Result<u32, LedgerError> {
+        let sql = "SELECT count(*) FROM denial";
+        Ok(first(conn, sql, [], |row| number(row, 0, "denial"))?.unwrap_or(0))
+    }
+
+    /// Jobs of one commit, whatever the threads do.
+    fn together(conn: &Connection, names: &[&'static str]) -> Vec<Result<(), LedgerError>> {
+        let (answers, answered) = channel();
+        let group = names
+            .iter()
+            .map(|name| -> Work {
+                let (name, answers) = (*name, answers.clone());
+                Box::new(move |turn| match turn.and_then(|(conn, _)| deny(conn, name)) {
+                    Ok(_) => Applied::Done(Box::new(move |done| answers.send(done).unwrap())),
+                    Err(error) => {
+                        let told = error.clone();
+                        let tell: After =
+                            Box::new(move |done| answers.send(done.and(Err(told))).unwrap());
+                        Applied::Failed(tell, error)
+                    }
+                })
+            })
+            .collect();
+        commit(conn, group, &HighWater::new(Timestamp::EPOCH)).unwrap();
+        drop(answers);
+        answered.iter().collect()
+    }
+
+    #[test]
+    fn a_job_that_fails_undoes_itself_and_nothing_else() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
+        // The second is there already when the third comes.
+        let answers = together(&conn, &["a", "b", "b", "c"]);
+        let done: Vec<bool> = answers.iter().map(Result::is_ok).collect();
+        assert_eq!(done, [true, true, false, true]);
+        assert_eq!(denials(&conn), Ok(3));
+    }
+
+    #[tokio::test]
+    async fn a_failed_commit_is_nobodys_success_and_the_last_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let (writer, lock) = start(&folder);
+        writer.run(|conn, _| deny(conn, "a"), |_| ()).await.unwrap();
+        // A reference to a row that is not there, found only by the commit itself.
+        let result = writer
+            .run(
+                |conn, _| {
+                    conn.execute_batch("PRAGMA defer_foreign_keys = ON").map_err(engine("write"))?;
+                    deny(conn, "b")?;
+                    change(
+                        conn,
+                        "INSERT INTO enrolment (state, tenant, challenge, issued_at, expires_at, device, \
+                         profile, audience, info_hash, spki, spki_hash, signer, transaction_id, \
+                         expected, admitted_at, certificate) VALUES (3, 't', zeroblob(16), 0, 0, 'd', \
+                         'p', 'g', zeroblob(32), x'', zeroblob(32), zeroblob(32), 'x', x'', 0, 99)",
+                        [],
+                    )
+                },
+                |_| (),
+            )
+            .await;
+        assert!(matches!(result, Err(LedgerError::Engine { action: "commit", .. })), "{result:?}");
+        let next = writer.run(|conn, _| deny(conn, "c"), |_| ()).await;
+        assert_eq!(next, Err(LedgerError::Closed));
+        drop((writer, lock));
+        // Opened anew, it has what was acknowledged and no more.
+        let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
+        assert_eq!(denials(&conn), Ok(1));
     }
 }
