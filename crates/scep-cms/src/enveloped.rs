@@ -23,7 +23,7 @@ pub struct Recipient {
 /// A parsed EnvelopedData (RFC 5652, 6.1).
 ///
 /// ```text
-/// version                       0, 2, 3 or 4
+/// version                       0 to 4; RFC 5652 gives no meaning to 1, but Python clients write it
 /// originatorInfo [0]            absent
 /// recipientInfos                1 to max_recipients; key transport is read, other kinds are skipped
 /// encryptedContentInfo
@@ -115,7 +115,7 @@ impl EnvelopedData {
         let mut fields =
             content_info(der, &oid::ENVELOPED_DATA, "content that is no EnvelopedData")?;
         let version = fields.any()?;
-        if !matches!(version.small_int()?, 0 | 2..=4) {
+        if version.small_int()? > 4 {
             return Err(structure("EnvelopedData of unknown version", version.at));
         }
         let recipient_set = fields.expect(tag::SET)?;

@@ -114,6 +114,15 @@ fn quirk_33_refused_ciphers_are_named() {
     assert_eq!(algorithm(legacy), "des-cbc");
 }
 
+/// pyscep and scepreq write 1.
+#[test]
+fn versions_up_to_4_are_read() {
+    for version in 1..=4 {
+        let der = changed(&GOOD, |tree| tree.at(&[1, 0, 0]).value()[0] = version);
+        assert_eq!(open(&der).unwrap().plaintext.expose(), TEXT, "{version}");
+    }
+}
+
 #[test]
 fn attack_24_only_cbc_is_an_envelope() {
     // The content type and the structure of an AuthEnvelopedData.
@@ -155,7 +164,7 @@ fn public_facts_are_checked_before_the_private_key() {
         "encrypted content that is not id-data"
     );
     assert_eq!(
-        with(&|tree| tree.at(&[1, 0, 0]).value()[0] = 1),
+        with(&|tree| tree.at(&[1, 0, 0]).value()[0] = 5),
         "EnvelopedData of unknown version"
     );
     assert_eq!(
