@@ -19,8 +19,12 @@ Examples:
   micromdm's scepserver runs a program for each request; a script gives it its options:
         #!/bin/sh
         exec scep-verifier hook --ledger /var/lib/scep/ledger.sqlite --tenant contoso --group main \\
-             --issuer-key issuer.pub.pem --decryption-key challenge.key.pem --site-rules rules.toml
+             --issuer-key issuer.pub.pem --decryption-key challenge.key.pem --site-rules rules.toml \\
+             2>>/var/log/scep-verifier.log
   scepserver -csrverifierexec /usr/local/bin/that-script ...
+        It throws away what the program says: without the redirection nobody learns why a request did
+        not pass. Its certificates have digitalSignature and clientAuth whatever the request asks for,
+        and of other names than the subject only DNS, e-mail, IP and URI: let profiles say the same.
 
 Exit codes: 0 the request is what its challenge allows, 1 it is not, 2 it could not be checked.";
 
@@ -30,7 +34,7 @@ pub(crate) enum Command {
     Explain(ExplainOptions),
     /// Decide for another SCEP server: the request's DER on standard input, the verdict as exit code.
     ///
-    /// The other server's CA copies the request, so the request must carry key usage and extended key usage itself,
+    /// The other server's CA takes names from the request, and some take everything, so the request must carry key usage and extended key usage itself,
     /// and nothing that the challenge does not name, not even inert content. Each challenge passes once; the other
     /// server's answer is not known here, so even the same request does not pass again.
     Hook(HookOptions),

@@ -54,15 +54,20 @@ pub(crate) fn run(options: &HookOptions) -> Result<ExitCode, VerifierError> {
         .map_err(VerifierError::Runtime)?;
     match runtime.block_on(pass(&trust, &options.ledger, &der)) {
         Ok(device) => {
-            eprintln!("scep-verifier: passed, device {device}");
+            eprintln!("{} scep-verifier: passed, device {device}", now());
             Ok(ExitCode::SUCCESS)
         }
         Err(Stop::Refused(Refused { reason, detail })) => {
-            eprintln!("scep-verifier: refused: {reason}: {detail}");
+            eprintln!("{} scep-verifier: refused: {reason}: {detail}", now());
             Ok(ExitCode::from(1))
         }
         Err(Stop::Broken(error)) => Err(error),
     }
+}
+
+/// The lines end in a log, where nobody else writes when it was.
+fn now() -> Timestamp {
+    Timestamp::from(std::time::SystemTime::now())
 }
 
 /// Everything that the gateway checks, then single use. Returns the device, for the log.
@@ -78,8 +83,7 @@ async fn pass(trust: &Trust, ledger: &Path, der: &[u8]) -> Result<String, Stop> 
         .ok_or_else(|| Refused::new(Reason::ChallengePasswordMissing, "the request has none"))?;
 
     let ledger = open(ledger).await?;
-    let clock = Timestamp::from(std::time::SystemTime::now());
-    let now = ledger.effective_now(clock).await?.now;
+    let now = ledger.effective_now(now()).await?.now;
     let opened = trust
         .opener
         .open(text.expose(), now, &AwsLc)

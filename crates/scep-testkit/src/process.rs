@@ -8,6 +8,8 @@
     reason = "part of tests: what does not fit is a failed test, and its message says what"
 )]
 
+pub mod peers;
+
 use core::time::Duration;
 use std::collections::HashMap;
 use std::ffi::OsStr;

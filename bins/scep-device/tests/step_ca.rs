@@ -1,0 +1,2 @@
+//! step-ca as the server of `scep-device`.
+fn main() {}
