@@ -123,8 +123,22 @@ async fn attack_46_a_ca_with_a_mind_of_its_own_is_found_out() {
     ] {
         assert_eq!(altered(alteration).await, [field], "{alteration:?}");
     }
-    // The other two are attack 43.
-    assert_eq!(Alteration::ALL.len(), 12);
+    // Two are attack 43, and one only the ledger can see.
+    assert_eq!(Alteration::ALL.len(), 10 + 2 + 1);
+}
+
+#[tokio::test]
+async fn attack_46_another_serial_number_than_the_intents_is_found_out() {
+    let scene = Scene::new();
+    let other = keys::p256(1).public_key().clone();
+    let signer = keys::p256(0).signer();
+    let ca = AlteringCa::new(scene.house.ca.clone(), signer, other, Alteration::SerialNumber);
+    let (permit, unsettled) = scene.permit(&ca).await;
+    let certificate = ca.issue(permit).await.unwrap();
+    assert!(!unsettled.has_serial_of(&certificate));
+    let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
+    let refused = scene.ledger.record(unsettled, conforming, OPENS).await.unwrap_err();
+    assert_eq!(refused, scep_ledger::LedgerError::Mismatch);
 }
 
 #[tokio::test]

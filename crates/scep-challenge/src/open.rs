@@ -7,7 +7,7 @@ use core::time::Duration;
 use scep_cms::{CmsError, Limits, SignedData};
 use scep_types::{
     CryptoProvider, DecryptionKey, GatewayGroupId, KeyAlgorithm, KeyError, KeyId, ObjectIdentifier,
-    Reason, SpkiDer, TenantId, Timestamp,
+    Reason, Secret, SpkiDer, TenantId, Timestamp,
 };
 use thiserror::Error;
 
@@ -335,13 +335,24 @@ impl OpenError {
 /// }
 /// ```
 #[derive(Debug)]
-pub struct VerifiedClaims(ChallengeClaims);
+pub struct VerifiedClaims {
+    claims: ChallengeClaims,
+    /// What they came out of.
+    text: Secret<String>,
+}
 
 impl VerifiedClaims {
     /// The claims.
     #[must_use]
     pub const fn claims(&self) -> &ChallengeClaims {
-        &self.0
+        &self.claims
+    }
+
+    /// Whether they came out of this text: whoever compares them with a request asks, so that a request is never
+    /// judged by the challenge of another.
+    #[must_use]
+    pub fn are_of(&self, text: &str) -> bool {
+        self.text.expose() == text
     }
 }
 
@@ -429,7 +440,7 @@ impl Opener {
         let opened_by = key.key.public_key().key_id();
         match self.refusal(&claims, verified.signer_key().key_id(), opened_by, now) {
             Some(why) => Err(OpenError::Refused { claims: Box::new(claims), why }),
-            None => Ok(VerifiedClaims(claims)),
+            None => Ok(VerifiedClaims { claims, text: Secret::new(text.to_owned()) }),
         }
     }
 

@@ -145,6 +145,14 @@ impl Unsettled {
     pub fn approval(&self) -> &Approval {
         &self.approval
     }
+
+    /// Whether a certificate has the serial number that stands in the intent; yes where none was chosen. Without
+    /// it, the certificate could not be found again by what was written before the CA was asked.
+    #[must_use]
+    pub fn has_serial_of(&self, certificate: &CertificateDer) -> bool {
+        let chosen = self.obligation.intent.serial.as_ref();
+        chosen.is_none_or(|serial| certificate.serial().as_ref() == Some(serial))
+    }
 }
 
 /// A recorded certificate: may be released. Cannot be made otherwise.

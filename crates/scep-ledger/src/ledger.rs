@@ -189,6 +189,7 @@ impl Ledger {
         let certificate = conforming.certificate().clone();
         if conforming.challenge() != (&intent.tenant, intent.challenge)
             || *certificate.spki() != intent.spki
+            || !unsettled.has_serial_of(&certificate)
         {
             return Err(LedgerError::Mismatch);
         }

@@ -84,7 +84,16 @@ pub fn decide(
     inert: InertContent,
     now: Timestamp,
 ) -> Result<Approval, Denial> {
-    let reports = findings(csr, challenge.claims(), rules, denials, inert, Keep::Refusals);
+    let mut reports = findings(csr, challenge.claims(), rules, denials, inert, Keep::Refusals);
+    // Attack 6: what was validated and what is decided on must be one. Only a caller's bug brings others together.
+    if !csr.challenge_password().is_some_and(|text| challenge.are_of(text.expose())) {
+        reports.push(FieldReport {
+            field: Field::Challenge,
+            expected: "the request's own challenge".to_owned(),
+            got: "another".to_owned(),
+            reason: Some(Reason::InternalError),
+        });
+    }
     if !reports.is_empty() {
         return Err(Denial(Box::new((challenge, reports))));
     }
@@ -217,9 +226,10 @@ impl fmt::Debug for Approval {
 /// It keeps the verified claims: a denial is reported and counted against its challenge.
 pub struct Denial(Box<(VerifiedClaims, Vec<FieldReport>)>);
 
-/// Reasons from the gravest on: the target of the authorisation is gone, the challenge is not served, then name, key,
+/// Reasons from the gravest on: a caller's bug, the target of the authorisation is gone, the challenge is not served, then name, key,
 /// usage, extension, attribute, and last the site's rules.
-const GRAVITY: [Reason; 14] = [
+const GRAVITY: [Reason; 15] = [
+    Reason::InternalError,
     Reason::ScepProfileNoLongerTargetedToTheClient,
     Reason::ChallengeNotServed,
     Reason::SubjectNameMissing,

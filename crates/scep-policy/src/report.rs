@@ -58,6 +58,8 @@ pub enum Field {
     User,
     /// The profile, against those that are disabled.
     Profile,
+    /// The challenge that was opened, against the one in the request.
+    Challenge,
     /// Enrol or renew. Both are served, with either message type: both carry a blob of their own.
     Purpose,
     /// Automatic or manual approval.
@@ -102,6 +104,7 @@ impl Field {
             Self::Device => "device",
             Self::User => "user",
             Self::Profile => "profile",
+            Self::Challenge => "challenge",
             Self::Purpose => "purpose",
             Self::ApprovalMode => "approvalMode",
             Self::Subject => "subject",

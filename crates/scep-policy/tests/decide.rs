@@ -10,7 +10,7 @@ mod support;
 
 use core::time::Duration;
 use scep_challenge::{ApprovalMode, DemandUsages, Purpose, Renewal, Sid};
-use scep_policy::{BACKDATE, Denials, Field, InertContent, RetryKey};
+use scep_policy::{BACKDATE, Denials, Field, InertContent, RetryKey, decide};
 use scep_types::tlv::{self, tag};
 use scep_types::{DistinguishedName, GeneralName, KeyAlgorithm, KeyUsages, Reason, Secret};
 use support::*;
@@ -565,7 +565,8 @@ fn attack_61_neither_challenge_nor_request_is_in_what_can_be_printed() {
     assert_eq!(report.got, "CN=x(challenge)x");
     assert_eq!(
         denial.to_string(),
-        "refused: SubjectNameMismatch (subject), SubjectAltNameMismatch (subjectAltName)"
+        "refused: SubjectNameMismatch (subject), SubjectAltNameMismatch (subjectAltName), \
+         InternalError (challenge)"
     );
     let approval = good().approved();
     let text = format!("{approval:?}");
@@ -597,4 +598,16 @@ fn reports_are_data_for_other_programs() {
             "reason": "SubjectNameMismatch",
         }])
     );
+}
+
+#[test]
+fn attack_06_a_request_is_never_judged_by_the_challenge_of_another() {
+    let (ours, other) = (good(), good());
+    let csr = ours.csr();
+    // Equal claims, sealed a second time: another blob.
+    let claims = verified(&other.csr(), &other.claims);
+    let denial = decide(&csr, claims, &ours.rules, &ours.denials, ours.inert, NOW).unwrap_err();
+    assert_eq!(pairs(denial.reports()), [(Field::Challenge, Reason::InternalError)]);
+    let without = good_but(|case| case.request.challenge_password = None);
+    assert_eq!(without.refused(), [(Field::Challenge, Reason::InternalError)]);
 }

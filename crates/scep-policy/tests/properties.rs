@@ -275,7 +275,7 @@ proptest! {
     ) {
         let signer = case.key.signer();
         let scheme = SignatureScheme::EcdsaSha256;
-        let mut info = case.request.to_raw(&*signer, scheme).info_der();
+        let mut info = case.filled().to_raw(&*signer, scheme).info_der();
         let at = at.index(info.len());
         info[at] = octet;
         let signature = signer.sign(scheme, &info).unwrap();
@@ -283,7 +283,7 @@ proptest! {
         let Ok(unproven) = UnprovenCsr::parse(&der, &Rules::default()) else { return Ok(()) };
         let Ok(csr) = unproven.prove(&scep_keys::AwsLc) else { return Ok(()) };
         let Ok(approval) = decide(
-            &csr, verified(&case.claims), &case.rules, &case.denials, case.inert, NOW,
+            &csr, verified(&csr, &case.claims), &case.rules, &case.denials, case.inert, NOW,
         ) else { return Ok(()) };
 
         let expectation = &case.claims.expectation;

@@ -379,6 +379,11 @@ impl Gateway {
         };
         trace.stage = Stage::Issued;
         trace.serial = certificate.serial().map(|serial| serial.to_string());
+        if !unsettled.has_serial_of(&certificate) {
+            let detail = "the CA has put another serial number into the certificate";
+            ledger.withhold(unsettled, &certificate, detail, now).await?;
+            return Err(Refusal::new(Reason::CertificateDiffers, detail));
+        }
         let conforming = match unsettled.approval().check_certificate(&certificate) {
             Ok(conforming) => conforming,
             Err(fields) => {

@@ -156,11 +156,13 @@ pub enum Alteration {
     AdministratorSid,
     /// An unknown critical extension.
     CriticalExtension,
+    /// Another serial number than the one that was chosen.
+    SerialNumber,
 }
 
 impl Alteration {
     /// Every one.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::Subject,
         Self::ExtraAltName,
         Self::NoAltName,
@@ -173,6 +175,7 @@ impl Alteration {
         Self::ApplicationPolicies,
         Self::AdministratorSid,
         Self::CriticalExtension,
+        Self::SerialNumber,
     ];
 }
 
@@ -254,6 +257,7 @@ impl AlteringCa {
                 parts.remove("1.3.6.1.4.1.311.25.2");
                 parts.add("1.3.6.1.4.1.311.25.2", false, tlv::sequence(&[&name]));
             }
+            Alteration::SerialNumber => parts.serial = tlv::small_int(1),
             Alteration::CriticalExtension => {
                 parts.add("1.3.6.1.4.1.99999.1", true, vec![tag::NULL, 0]);
             }
@@ -270,7 +274,9 @@ fn append(sequence: &[u8], element: &[u8]) -> Vec<u8> {
 
 /// The parts of a TBSCertificate that alterations touch.
 struct Parts {
-    /// Version, serial number, signature algorithm and issuer, DER.
+    version: Vec<u8>,
+    serial: Vec<u8>,
+    /// Signature algorithm and issuer, DER.
     head: Vec<u8>,
     validity: (Timestamp, Timestamp),
     subject: Vec<u8>,
@@ -281,12 +287,13 @@ struct Parts {
 impl Parts {
     fn read(certificate: &CertificateDer) -> Result<Self, TlvError> {
         let mut fields = Reader::new(certificate.tbs_der()).only(tag::SEQUENCE)?.reader();
-        let mut head = Vec::new();
-        for _ in ["version", "serialNumber", "signature", "issuer"] {
-            head.extend_from_slice(fields.any()?.raw);
-        }
+        let version = fields.any()?.raw.to_vec();
+        let serial = fields.any()?.raw.to_vec();
+        let head = [fields.any()?.raw, fields.any()?.raw].concat();
         let extensions = certificate.extensions()?;
         Ok(Self {
+            version,
+            serial,
             head,
             validity: (certificate.not_before(), certificate.not_after()),
             subject: certificate.subject_der().to_vec(),
@@ -310,6 +317,8 @@ impl Parts {
             .collect();
         let (begin, end) = self.validity;
         tlv::sequence(&[
+            &self.version,
+            &self.serial,
             &self.head,
             &tlv::sequence(&[&tlv::time(begin), &tlv::time(end)]),
             &self.subject,

@@ -4,7 +4,7 @@
 use core::time::Duration;
 use scep_challenge::{
     ApprovalMode, ChallengeClaims, DemandUsages, Expectation, Opener, OpeningKey, PinnedSigner,
-    Purpose, Renewal, VerifiedClaims, seal,
+    Purpose, Renewal, SealError, VerifiedClaims, seal,
 };
 use scep_keys::{AwsLc, SoftwareKey};
 use scep_pkcs10::danger::RawRequest;
@@ -146,7 +146,7 @@ pub(crate) fn good() -> Case {
             subject_alt_names,
             key_usage: Some(key_usage),
             extended_key_usages: Some(extended_key_usages),
-            challenge_password: Some(Secret::new("CHALLENGETEXT".to_owned())),
+            challenge_password: Some(Secret::new(PLACEHOLDER.to_owned())),
             ..CsrBuilder::default()
         },
         key: KEYS.device.clone(),
@@ -155,6 +155,9 @@ pub(crate) fn good() -> Case {
         inert: InertContent::Discard,
     }
 }
+
+/// Stands in a request for the blob of its claims, until it is signed.
+const PLACEHOLDER: &str = "CHALLENGETEXT";
 
 /// `good` with one change.
 pub(crate) fn good_but(change: impl FnOnce(&mut Case)) -> Case {
@@ -167,25 +170,32 @@ pub(crate) fn read(der: &[u8]) -> Csr {
     UnprovenCsr::parse(der, &Rules::default()).unwrap().prove(&AwsLc).unwrap()
 }
 
-/// Claims as the gateway gets them: sealed by the issuer, opened by the gateway.
-pub(crate) fn verified(claims: &ChallengeClaims) -> VerifiedClaims {
-    let text = seal(claims, &*KEYS.issuer.signer(), KEYS.gateway.public_key(), &AwsLc).unwrap();
-    static OPENER: LazyLock<Opener> = LazyLock::new(|| {
-        Opener::new(
-            "tenant".parse().unwrap(),
-            "gateways".parse().unwrap(),
-            vec![PinnedSigner {
-                key: KEYS.issuer.public_key().clone(),
-                not_before: Timestamp::EPOCH,
-                not_after: Timestamp::MAX,
-            }],
-            vec![OpeningKey { key: KEYS.gateway.decryption().unwrap(), not_after: None }],
-            Duration::from_secs(3600),
-            Duration::from_secs(300),
-        )
-        .unwrap()
-    });
-    OPENER.open(&text, NOW, &AwsLc).unwrap()
+static OPENER: LazyLock<Opener> = LazyLock::new(|| {
+    Opener::new(
+        "tenant".parse().unwrap(),
+        "gateways".parse().unwrap(),
+        vec![PinnedSigner {
+            key: KEYS.issuer.public_key().clone(),
+            not_before: Timestamp::EPOCH,
+            not_after: Timestamp::MAX,
+        }],
+        vec![OpeningKey { key: KEYS.gateway.decryption().unwrap(), not_after: None }],
+        Duration::from_secs(3600),
+        Duration::from_secs(300),
+    )
+    .unwrap()
+});
+
+fn sealed(claims: &ChallengeClaims) -> Result<String, SealError> {
+    seal(claims, &*KEYS.issuer.signer(), KEYS.gateway.public_key(), &AwsLc)
+}
+
+/// Claims as the gateway gets them: those of the request's own challenge. Of a request whose challenge is no blob,
+/// those of `claims`, sealed and opened beside it.
+pub(crate) fn verified(csr: &Csr, claims: &ChallengeClaims) -> VerifiedClaims {
+    csr.challenge_password()
+        .and_then(|text| OPENER.open(text.expose(), NOW, &AwsLc).ok())
+        .unwrap_or_else(|| OPENER.open(&sealed(claims).unwrap(), NOW, &AwsLc).unwrap())
 }
 
 impl Case {
@@ -193,14 +203,34 @@ impl Case {
         SignatureScheme::default_for(self.key.public_key().algorithm())
     }
 
+    /// The request with the blob of the claims in it, unless it has a challenge of its own.
+    pub(crate) fn filled(&self) -> CsrBuilder {
+        let request = &self.request;
+        let own = request.challenge_password.as_ref().map(Secret::expose);
+        let text = match own.map(String::as_str) {
+            // Claims that cannot be sealed are explained all the same.
+            Some(PLACEHOLDER) => Some(sealed(&self.claims).unwrap_or_else(|_| PLACEHOLDER.to_owned())),
+            other => other.map(str::to_owned),
+        };
+        CsrBuilder {
+            subject: request.subject.clone(),
+            subject_alt_names: request.subject_alt_names.clone(),
+            key_usage: request.key_usage,
+            extended_key_usages: request.extended_key_usages.clone(),
+            extensions: request.extensions.clone(),
+            challenge_password: text.map(Secret::new),
+            attributes: request.attributes.clone(),
+        }
+    }
+
     pub(crate) fn csr(&self) -> Csr {
-        read(&self.request.sign(&*self.key.signer(), self.scheme()).unwrap())
+        read(&self.filled().sign(&*self.key.signer(), self.scheme()).unwrap())
     }
 
     /// The request with its parts changed by hand.
     pub(crate) fn raw_csr(&self, change: impl FnOnce(&mut RawRequest)) -> Csr {
         let signer = self.key.signer();
-        let mut raw = self.request.to_raw(&*signer, self.scheme());
+        let mut raw = self.filled().to_raw(&*signer, self.scheme());
         change(&mut raw);
         read(&raw.sign(&*signer, self.scheme()).unwrap())
     }
@@ -210,7 +240,7 @@ impl Case {
     }
 
     pub(crate) fn decide_on(&self, csr: &Csr) -> Result<Approval, Denial> {
-        decide(csr, verified(&self.claims), &self.rules, &self.denials, self.inert, NOW)
+        decide(csr, verified(csr, &self.claims), &self.rules, &self.denials, self.inert, NOW)
     }
 
     pub(crate) fn approved(&self) -> Approval {
