@@ -13,6 +13,8 @@ pub mod device;
 pub mod house;
 pub mod keys;
 pub mod noop;
+#[cfg(feature = "house")]
+pub mod noop_house;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod programs;
@@ -22,4 +24,6 @@ pub use clock::FixedClock;
 pub use house::House;
 pub use keys::TestKey;
 pub use noop::{NoOpDecryption, NoOpProvider, NoOpSigner};
+#[cfg(feature = "house")]
+pub use noop_house::NoOpHouse;
 pub use scep_keys::danger::SeededProvider;

@@ -1,0 +1,160 @@
+//! Writes the seed corpora of `fuzz/`: inputs that are right, so that a fuzzer starts behind the first checks.
+//!
+//! The same files each time: nothing in them is random, and no signature is of a kind that is.
+#![allow(clippy::expect_used, reason = "a tool for developers: what does not fit is its failure")]
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use scep_challenge::Sid;
+use scep_message::client::{issuer_and_serial, issuer_and_subject};
+use scep_message::http::{Operation, from_query, pki_operation_query};
+use scep_message::{MessageType, ca_cert};
+use scep_pkcs10::CsrBuilder;
+use scep_pkcs10::danger::attribute;
+use scep_testkit::house::{House, SITE_RULES};
+use scep_testkit::noop_house::{InputKind, enrolment_input};
+use scep_testkit::{NoOpHouse, NoOpSigner, TestKey};
+use scep_types::tlv::{self, tag};
+use scep_types::{GeneralName, ObjectIdentifier, SignatureScheme, UserId};
+use std::path::{Path, PathBuf};
+
+/// The repository's root.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
+}
+
+fn write(target: &str, name: &str, bytes: &[u8]) {
+    let folder = root().join("fuzz/corpus").join(target);
+    std::fs::create_dir_all(&folder).expect("a folder for the seeds");
+    std::fs::write(folder.join(name), bytes).expect("a seed is written");
+}
+
+/// What a real client has sent: base64 of a body, or a query.
+fn capture(name: &str) -> String {
+    let file = root().join("crates/scep-message/tests/captures").join(name);
+    let text = std::fs::read_to_string(file).expect("a capture");
+    let (_, sent) = text.split_once("\n\n").expect("a capture has a header");
+    sent.split_whitespace().collect()
+}
+
+/// The message that it sent.
+fn message(name: &str) -> Vec<u8> {
+    let sent = capture(name);
+    match from_query(&sent) {
+        Ok(Operation::PkiOperation(message)) => message,
+        _ => STANDARD.decode(sent).expect("base64"),
+    }
+}
+
+fn text(path: &str) -> Vec<u8> {
+    std::fs::read(root().join(path)).expect("a file of the repository")
+}
+
+fn main() {
+    let house = NoOpHouse::new();
+    let claims = House::new().claims();
+    let mut full = claims.clone();
+    full.user = Some(UserId::new("alice").expect("an id"));
+    let sid: Sid = "S-1-5-21-1-2-3-1104".parse().expect("a SID");
+    full.expectation.extensions.push(sid.to_extension());
+    full.expectation
+        .subject_alt_names
+        .push(GeneralName::uri("https://example.org/x").expect("a URI"));
+    let blob = house.seal(claims.clone()).expect("a blob");
+
+    let rsa = NoOpSigner::new(TestKey::RsaC.public_key());
+    let ec = NoOpSigner::new(TestKey::P256D.public_key());
+    let good = House::csr(&claims, &blob);
+    let csr = good.sign(&rsa, SignatureScheme::RsaPkcs1Sha256).expect("a request");
+    let ec_csr = good.sign(&ec, SignatureScheme::EcdsaSha256).expect("a request");
+    let bare = CsrBuilder::default().sign(&ec, SignatureScheme::EcdsaSha256).expect("a request");
+    let friendly = attribute(
+        &ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.20"),
+        &[&tlv::encode(tag::BMP_STRING, &[0, b'x'])],
+    );
+    let with_more = CsrBuilder { attributes: vec![friendly.clone()], ..House::csr(&full, &blob) }
+        .sign(&rsa, SignatureScheme::RsaPkcs1Sha256)
+        .expect("a request");
+    for (name, der) in [
+        ("good-rsa", &csr),
+        ("good-p256", &ec_csr),
+        ("without-attributes", &bare),
+        ("with-friendly-name-and-uri", &with_more),
+    ] {
+        write("csr", name, der);
+    }
+
+    let ra = &house.ra().signing_certificate;
+    let messages = [
+        ("pkcs-req", house.message(MessageType::PkcsReq, &csr)),
+        ("renewal-req", house.message(MessageType::RenewalReq, &ec_csr)),
+        (
+            "cert-poll",
+            house.message(
+                MessageType::CertPoll,
+                &issuer_and_subject(ra.issuer_der(), ra.subject_der()),
+            ),
+        ),
+        (
+            "get-cert",
+            house.message(MessageType::GetCert, &issuer_and_serial(ra.issuer_der(), &[7])),
+        ),
+        ("bouncy-castle-in-ber", message("bouncycastle_enrols_in_ber.txt")),
+        ("certmonger", message("certmonger_enrols.txt")),
+        ("scepclient", message("scepclient_is_refused.txt")),
+        ("strongswan", message("strongswan_enrols.txt")),
+    ];
+    for (name, message) in &messages {
+        write("pki_message", name, message);
+        write("ber", name, message);
+        write("whole_request", name, &InputKind::Message.input(message));
+    }
+    write("ber", "octet-string-in-segments", &[0x24, 0x80, 4, 1, 1, 4, 2, 2, 3, 0, 0]);
+    write("ber", "long-length", &[0x30, 0x82, 0, 3, 2, 1, 5]);
+
+    let (der, full_der) = (claims.to_der().expect("claims"), full.to_der().expect("claims"));
+    write("challenge_blob", "text-p256", blob.as_bytes());
+    write("challenge_blob", "cms-p256", &STANDARD.decode(&blob).expect("base64"));
+    write("challenge_blob", "claims", &der);
+    write("challenge_blob", "claims-with-everything", &full_der);
+
+    for (name, target, body) in [
+        ("get-ca-caps", String::from("operation=GetCACaps&message=ca"), &[][..]),
+        ("get-ca-cert", String::from("operation=GetCACert"), &[]),
+        ("get-next-ca-cert", String::from("operation=GetNextCACert"), &[]),
+        ("pki-operation", pki_operation_query(&csr), &[]),
+        ("certmonger", capture("certmonger_enrols.txt"), &[]),
+        ("post", String::from("operation=PKIOperation"), &csr),
+        ("escaped-thrice", String::from("operation=PKIOperation&message=MA%25252BC"), &[]),
+    ] {
+        write("http_operation", name, &[target.as_bytes(), b"\n", body].concat());
+    }
+
+    let plaintext = |der: &[u8]| InputKind::Plaintext.input(der);
+    write("whole_request", "plaintext-rsa", &plaintext(&csr));
+    write("whole_request", "plaintext-with-friendly-name", &plaintext(&with_more));
+    for (name, claims, der) in [("good", &claims, &der), ("everything", &full, &full_der)] {
+        let rest = CsrBuilder { challenge_password: None, ..House::csr(claims, "") };
+        let raw = rest.to_raw(&ec, SignatureScheme::EcdsaSha256);
+        let subject = &raw.subject;
+        let attributes = raw.attributes.concat();
+        write(
+            "whole_request",
+            &format!("enrolment-{name}"),
+            &enrolment_input(der, subject, &attributes),
+        );
+        let inert = [attributes, friendly.clone()].concat();
+        write(
+            "whole_request",
+            &format!("enrolment-{name}-inert"),
+            &enrolment_input(der, subject, &inert),
+        );
+    }
+
+    write("site_rules", "of-the-tests", SITE_RULES.as_bytes());
+    write("site_rules", "example", &text("crates/scep-policy/site-rules.example.toml"));
+    write("profile", "example", &text("crates/scep-issuance/profile.example.toml"));
+    let ca = [house.ra().signing_certificate.clone()];
+    write("ca_cert", "one", &ca_cert::response(&ca).1);
+    let two = [ca.as_slice(), &[house.ra().recipients.first().expect("one").certificate.clone()]];
+    write("ca_cert", "two", &ca_cert::response(&two.concat()).1);
+}
