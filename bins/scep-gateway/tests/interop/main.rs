@@ -10,6 +10,8 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod micromdm;
+mod python;
 mod strongswan;
 mod support;
 
@@ -17,6 +19,9 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = [strongswan::trials()].into_iter().flatten().collect();
+    let trials: Vec<Trial> = [micromdm::trials(), python::trials(), strongswan::trials()]
+        .into_iter()
+        .flatten()
+        .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }

@@ -1,9 +1,8 @@
 //! strongSwan's `pki`: RSA, POST, a request whose attributes are not in DER order.
 
-use crate::support::{
-    Peer, certificate_must_be, log_has_no_secrets, names, openssl_verify, profile, trial,
-};
+use crate::support::{certificate_must_be, log_has_no_secrets, names, openssl_verify, profile};
 use libtest_mimic::Trial;
+use scep_testkit::process::peers::{Peer, trial};
 use scep_testkit::process::{Site, SiteOptions, must, run, temporary, text};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -1,59 +1,10 @@
-//! Trials and the peers they need, and what several modules ask of a site.
+//! What several modules ask of a site.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use libtest_mimic::{Failed, Trial};
 use scep_testkit::process::{Site, must};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
-
-/// A program or file of somebody else that a trial needs.
-pub(crate) struct Peer {
-    name: String,
-    there: bool,
-}
-
-impl Peer {
-    /// A program of the search path, or in a folder for administrators' programs.
-    pub(crate) fn program(name: &str) -> Self {
-        Self::named(name, find(name).is_some())
-    }
-
-    /// A file.
-    pub(crate) fn file(path: impl AsRef<Path>) -> Self {
-        Self::named(&path.as_ref().display().to_string(), path.as_ref().is_file())
-    }
-
-    /// Something else, which the caller has looked for.
-    pub(crate) fn named(name: &str, there: bool) -> Self {
-        Self { name: name.to_owned(), there }
-    }
-}
-
-/// Where a program is.
-pub(crate) fn find(name: &str) -> Option<PathBuf> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let more = ["/usr/sbin", "/usr/local/sbin", "/sbin"].map(PathBuf::from);
-    std::env::split_paths(&path).chain(more).map(|dir| dir.join(name)).find(|file| file.is_file())
-}
-
-/// A trial that runs when its peers are there. A panic is its failure.
-pub(crate) fn trial(name: &str, peers: &[Peer], test: fn()) -> Trial {
-    let missing: Vec<&str> = peers.iter().filter(|p| !p.there).map(|p| p.name.as_str()).collect();
-    if missing.is_empty() {
-        return Trial::test(name, move || {
-            test();
-            Ok(())
-        });
-    }
-    let missing = missing.join(", ");
-    let demanded = std::env::var("CI").as_deref() == Ok("true");
-    if !demanded {
-        eprintln!("SKIPPED {name}: {missing} is missing");
-    }
-    Trial::test(name, move || Err(Failed::from(format!("{missing} is missing"))))
-        .with_ignored_flag(!demanded)
-}
 
 /// A profile for devices: this subject, these DNS names, RSA or P-256, for clients of TLS.
 pub(crate) fn profile(subject: &str, dns: &[&str]) -> String {
