@@ -7,6 +7,9 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod attacks_challenge;
+mod attacks_message;
+mod attacks_request;
 mod delivery;
 mod enrolment;
 mod http;
