@@ -176,6 +176,9 @@ async fn attack_52_53_no_certificate_is_lost_doubled_or_unrecorded_by_a_killed_g
         }
         tokio::time::sleep(Duration::from_micros(chance.below(30_000))).await;
         gateway.kill();
+        while chance.below(3) == 0 {
+            gateway.start_in_vain(Duration::from_micros(chance.below(150_000)));
+        }
         gateway.start(&[]);
     }
     let mut heard: BTreeMap<usize, Vec<CertificateDer>> = BTreeMap::new();

@@ -65,16 +65,9 @@ impl Gateway {
 
     /// `scep-gateway serve`, until it takes connections. `wrapper` is a command that runs it in its own place.
     pub(crate) fn start(&mut self, wrapper: &[&str]) {
-        assert!(self.process.is_none(), "it runs already");
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let mut words = wrapper.iter().copied().chain([PROGRAM]);
-            let mut serve = Command::new(words.next().unwrap());
-            serve.args(words).arg("serve").arg("--config").arg(self.file("gw/gateway.toml"));
-            serve.env_remove("SCEP_GATEWAY_CONFIG");
-            self.runs += 1;
-            let mut process =
-                Child::start(&mut serve, self.dir.path(), &format!("run-{}", self.runs));
+            let mut process = self.spawn(wrapper);
             if process.answers(self.address) && process.ended().is_none() {
                 self.process = Some(process);
                 return;
@@ -83,6 +76,23 @@ impl Gateway {
             let log = process.stderr();
             assert!(log.contains("in use") && Instant::now() < deadline, "serve: {log}");
         }
+    }
+
+    /// Starts and kills it so soon that it may still be busy with what an earlier run has left.
+    pub(crate) fn start_in_vain(&mut self, pause: Duration) {
+        let mut process = self.spawn(&[]);
+        std::thread::sleep(pause);
+        process.kill();
+    }
+
+    fn spawn(&mut self, wrapper: &[&str]) -> Child {
+        assert!(self.process.is_none(), "it runs already");
+        let mut words = wrapper.iter().copied().chain([PROGRAM]);
+        let mut serve = Command::new(words.next().unwrap());
+        serve.args(words).arg("serve").arg("--config").arg(self.file("gw/gateway.toml"));
+        serve.env_remove("SCEP_GATEWAY_CONFIG");
+        self.runs += 1;
+        Child::start(&mut serve, self.dir.path(), &format!("run-{}", self.runs))
     }
 
     /// SIGKILL: nothing of its own runs any more.
