@@ -2,6 +2,7 @@
 
 use scep_client::ClientError;
 use scep_keys::{KeyFileError, PublicFileError};
+use scep_types::Reason;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -28,6 +29,9 @@ pub(crate) enum DeviceError {
     /// The file of the certificate to be written exists.
     #[error("{path} exists; nothing is overwritten", path = path.display())]
     Exists { path: PathBuf },
+    /// The folder of a file to be written does not.
+    #[error("there is no folder for {path}", path = path.display())]
+    NoFolder { path: PathBuf },
     /// The server has not decided.
     #[error("still pending; transaction {transaction}")]
     Pending { transaction: String, request: PathBuf },
@@ -44,11 +48,28 @@ impl DeviceError {
     /// What to do.
     pub(crate) fn hint(&self) -> Option<String> {
         match self {
-            Self::Client(ClientError::Refused { .. }) => Some(
-                "The server's log has the reason, under the reference in the text; the challenge is \
-                 not spent by a refusal."
-                    .into(),
-            ),
+            // Our gateway's texts end so.
+            Self::Client(ClientError::Refused { text: Some(text), .. })
+                if text.contains("(ref ") =>
+            {
+                Some(
+                    "The server's log has the reason under that reference. A refusal spends no \
+                     challenge."
+                        .into(),
+                )
+            }
+            Self::Client(ClientError::Refused { .. }) => {
+                Some("Only the server's log can say more.".into())
+            }
+            Self::Client(ClientError::Reply(error))
+                if error.reason() == Reason::AlgorithmNotSupported =>
+            {
+                Some(
+                    "RFC 8894 replaced SHA-1 and 3DES; --legacy accepts them from servers that still \
+                     use them."
+                        .into(),
+                )
+            }
             Self::Client(ClientError::FingerprintMismatch { .. } | ClientError::Untrusted) => Some(
                 "Either the fingerprint or CA given is not this server's, or somebody is in between."
                     .into(),
@@ -57,7 +78,7 @@ impl DeviceError {
                 "Later: scep-device poll --transaction {transaction} --request {} --key KEY --out CERT ...",
                 request.display()
             )),
-            Self::Exists { .. } => Some("Choose another --out.".into()),
+            Self::Exists { .. } => Some("Choose another name for it.".into()),
             _ => None,
         }
     }
@@ -71,7 +92,8 @@ impl DeviceError {
             | Self::Public(_)
             | Self::File { .. }
             | Self::Argument { .. }
-            | Self::Exists { .. } => ExitCode::from(2),
+            | Self::Exists { .. }
+            | Self::NoFolder { .. } => ExitCode::from(2),
         }
     }
 }

@@ -50,6 +50,10 @@ pub(crate) fn check_output(output: &OutputOptions) -> Result<(), DeviceError> {
         if path.exists() {
             return Err(DeviceError::Exists { path: path.clone() });
         }
+        let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+        if folder.is_some_and(|folder| !folder.is_dir()) {
+            return Err(DeviceError::NoFolder { path: path.clone() });
+        }
     }
     Ok(())
 }
