@@ -162,15 +162,17 @@ async fn attack_52_53_no_certificate_is_lost_doubled_or_unrecorded_by_a_killed_g
         });
     }
 
+    let mut heard: BTreeMap<usize, Vec<CertificateDer>> = BTreeMap::new();
     for kill in 0..kills {
         // Somewhere in its share of the enrolments, and then not just after an answer.
         let share = enrolments / (kills + 1);
         let after = usize::try_from(kill * share + chance.below(share.max(1))).unwrap();
         while load.done.load(Ordering::Relaxed) < after {
             assert!(Instant::now() < load.deadline, "{}", gateway.log());
-            // A client that has given up says why when it is joined.
-            if clients.try_join_next().is_some_and(|client| client.is_err()) {
-                panic!("a client has failed: {}", gateway.log());
+            match clients.try_join_next() {
+                Some(Ok(all)) => heard.extend(all),
+                Some(Err(error)) => panic!("a client has failed: {error}: {}", gateway.log()),
+                None => {}
             }
             tokio::time::sleep(Duration::from_millis(1)).await;
         }
@@ -181,7 +183,6 @@ async fn attack_52_53_no_certificate_is_lost_doubled_or_unrecorded_by_a_killed_g
         }
         gateway.start(&[]);
     }
-    let mut heard: BTreeMap<usize, Vec<CertificateDer>> = BTreeMap::new();
     while let Some(client) = clients.join_next().await {
         heard.extend(client.unwrap());
     }
