@@ -385,7 +385,8 @@ fn what_is_not_ber_is_refused_with_its_place() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    // PROPTEST_CASES asks for more.
+    #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases.max(400)))]
 
     #[test]
     fn any_ber_form_comes_back_as_the_der(which in 0..6_usize, list in proptest::collection::vec(any::<u8>(), 1..64)) {
