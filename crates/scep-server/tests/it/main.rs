@@ -13,5 +13,6 @@ mod attacks_request;
 mod delivery;
 mod enrolment;
 mod http;
+mod quirks;
 mod recovery;
 mod support;
