@@ -142,7 +142,12 @@ async fn spend(ledger: &Ledger, approval: Approval, now: Timestamp) -> Result<St
             Ok(device)
         }
         Err(AdmitError::Refused(reason)) => {
-            Err(Refused::new(reason, "the challenge does not pass again").into())
+            let detail = match reason {
+                Reason::ChallengeAlreadyUsed => "the challenge does not pass again",
+                Reason::KeyAlreadyCertified => "the key was certified for another device",
+                _ => "the ledger does not take it",
+            };
+            Err(Refused::new(reason, detail).into())
         }
         Err(AdmitError::Ledger(error)) => Err(error.into()),
     }

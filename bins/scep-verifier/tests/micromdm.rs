@@ -52,7 +52,7 @@ impl Server {
         init.args(["ca", "-init", "-keySize", "2048", "-organization", "Example", "-depot"]);
         must(init.arg(&depot));
         let hook = desk.path("hook.sh");
-        let verifier = desk.verifier("hook");
+        let verifier = desk.hook();
         let words = std::iter::once(verifier.get_program()).chain(verifier.get_args());
         let words: Vec<String> = words.map(|word| format!("'{}'", word.display())).collect();
         let log = desk.path("hook.log");

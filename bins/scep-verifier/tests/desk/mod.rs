@@ -66,10 +66,14 @@ impl Desk {
         verifier.arg("--issuer-key").arg(self.issuer.public_key());
         verifier.arg("--decryption-key").arg(self.path("challenge.key.pem"));
         verifier.arg("--site-rules").arg(self.path("rules.toml"));
-        if command == "hook" {
-            verifier.arg("--ledger").arg(self.path("ledger.sqlite"));
-        }
         verifier
+    }
+
+    /// `scep-verifier hook` with a ledger.
+    pub(crate) fn hook(&self) -> Command {
+        let mut hook = self.verifier("hook");
+        hook.arg("--ledger").arg(self.path("ledger.sqlite"));
+        hook
     }
 }
 
