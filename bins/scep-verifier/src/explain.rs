@@ -128,13 +128,15 @@ fn print_table(seen: &Explanation) {
             claims.expires_at
         );
     }
+    let names = seen.fields.iter().map(|field| field.field.to_string().len());
+    let width = names.max().unwrap_or(0).max("challenge".len());
     for finding in &seen.findings {
-        println!("{:24} {:32} {}", finding.what, verdict(finding.reason), finding.text);
+        println!("{:width$}  {:26} {}", finding.what, verdict(finding.reason), finding.text);
     }
     for field in &seen.fields {
         let name = field.field.to_string();
-        println!("{name:24} {:32} expected: {}", verdict(field.reason), field.expected);
-        println!("{:57} got:      {}", "", field.got);
+        println!("{name:width$}  {:26} expected: {}", verdict(field.reason), field.expected);
+        println!("{:width$}  {:26} got:      {}", "", "", field.got);
     }
     let reasons = seen.reasons().count();
     if reasons == 0 {
