@@ -105,7 +105,7 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
     if options.keep_running {
         crate::logging::start("info", LogFormat::Text)?;
         paste::print(&stage, &dir)?;
-        crate::serve::stop_signal().await;
+        crate::serve::stop_signal()?.await;
     }
     stop.cancel();
     server.await.map_err(|error| GatewayError::Demo(error.to_string()))??;

@@ -25,6 +25,8 @@ pub(crate) fn runtime() -> Result<tokio::runtime::Runtime, GatewayError> {
 }
 
 async fn serve(config: Config, provider: Arc<dyn CryptoProvider>) -> Result<(), GatewayError> {
+    // Before anybody can see that it is up: whoever does may ask it to stop.
+    let stop_signal = stop_signal()?;
     let listener = listen(config.listen).await?;
     let admin = listen(config.admin_listen).await?;
     tracing::info!(
@@ -44,7 +46,7 @@ async fn serve(config: Config, provider: Arc<dyn CryptoProvider>) -> Result<(), 
     let admin_task = tokio::spawn(async move {
         admin_gateway.run_admin(admin, admin_stop.cancelled()).await;
     });
-    gateway.run(listener, stop_signal()).await?;
+    gateway.run(listener, stop_signal).await?;
     stop.cancel();
     // It ends at once; a panic in it must not hide that the gateway stopped cleanly.
     let _ = admin_task.await;
@@ -80,19 +82,25 @@ pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, GatewayEr
     TcpListener::bind(address).await.map_err(|source| GatewayError::Listen { address, source })
 }
 
-/// SIGTERM or Ctrl-C.
-pub(crate) async fn stop_signal() {
+/// SIGTERM or Ctrl-C, whichever comes first after this call: one that comes before anybody waits is kept.
+pub(crate) fn stop_signal() -> Result<impl Future<Output = ()>, GatewayError> {
     #[cfg(unix)]
     {
         use tokio::signal::unix::{SignalKind, signal};
-        if let Ok(mut terminate) = signal(SignalKind::terminate()) {
+        let mut terminate = signal(SignalKind::terminate()).map_err(GatewayError::Runtime)?;
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(GatewayError::Runtime)?;
+        Ok(async move {
             tokio::select! {
                 _ = terminate.recv() => {}
-                _ = tokio::signal::ctrl_c() => {}
+                _ = interrupt.recv() => {}
             }
-            return;
-        }
+        })
     }
-    // Without a handler for SIGTERM, Ctrl-C alone stops it.
-    let _ = tokio::signal::ctrl_c().await;
+    #[cfg(not(unix))]
+    {
+        Ok(async {
+            // Without a handler nothing can ask for an orderly end; the ledger does not need one.
+            let _ = tokio::signal::ctrl_c().await;
+        })
+    }
 }

@@ -16,7 +16,7 @@ mod support;
 use core::time::Duration;
 use scep_client::{ClientError, Identity, ScepClient, Server};
 use scep_keys::AwsLc;
-use scep_ledger::{EventKind, InventoryEntry, Ledger, OutboxEvent, Standing};
+use scep_ledger::{Delivery, EventKind, InventoryEntry, Ledger, OutboxEvent, Standing};
 use scep_server::SystemClock;
 use scep_types::{CertificateDer, Clock, CryptoProvider};
 use std::collections::{BTreeMap, BTreeSet};
@@ -63,20 +63,30 @@ impl Chance {
     }
 }
 
+/// How devices behave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Manners {
+    /// They wait for every answer and ask once.
+    Good,
+    /// At times they hang up before the answer, at times they ask once more.
+    Bad,
+}
+
 /// What all clients share.
 #[derive(Debug)]
 struct Load {
     client: ScepClient,
     server: Server,
     identity: Identity,
+    manners: Manners,
     deadline: Instant,
     /// Devices that have a certificate.
     done: AtomicUsize,
-    /// Exchanges that a killed gateway or an impatient device has cut off, or that found nobody.
+    /// Exchanges that a stopped gateway or an impatient device has cut off, or that found nobody.
     cut_off: AtomicUsize,
 }
 
-/// What an exchange came to, unless a crash cut it off.
+/// What an exchange came to, unless it was cut off.
 enum Heard {
     Certificate(CertificateDer),
     CutOff,
@@ -98,32 +108,99 @@ impl Load {
         Heard::CutOff
     }
 
-    /// Asks with one request until there is a certificate, at times once more, at times hanging up.
-    async fn enrol(&self, device: &Device, mut chance: Chance) -> Vec<CertificateDer> {
-        let request = device.request();
+    /// Asks with one request until it has been answered that often.
+    async fn enrol(
+        &self,
+        request: &[u8],
+        answers: usize,
+        chance: &mut Chance,
+    ) -> Vec<CertificateDer> {
         let mut heard = Vec::new();
-        let wanted = 1 + usize::from(chance.below(4) == 0);
-        while heard.len() < wanted {
-            let answer = if chance.below(8) == 0 {
+        while heard.len() < answers {
+            let answer = if self.manners == Manners::Bad && chance.below(8) == 0 {
                 let patience = Duration::from_micros(chance.below(40_000));
-                match tokio::time::timeout(patience, self.ask(&request)).await {
+                match tokio::time::timeout(patience, self.ask(request)).await {
                     Ok(answer) => answer,
                     Err(_) => self.cut_off(),
                 }
             } else {
-                self.ask(&request).await
+                self.ask(request).await
             };
             match answer {
-                Heard::Certificate(certificate) => {
-                    if heard.is_empty() {
-                        self.done.fetch_add(1, Ordering::Relaxed);
-                    }
-                    heard.push(certificate);
-                }
+                Heard::Certificate(certificate) => heard.push(certificate),
                 Heard::CutOff => tokio::time::sleep(Duration::from_millis(5)).await,
             }
         }
         heard
+    }
+}
+
+/// Devices by their place, and what each was answered.
+type Answers = BTreeMap<usize, Vec<CertificateDer>>;
+
+/// Devices that enrol while something happens to the gateway.
+#[derive(Debug)]
+struct Crowd {
+    load: Arc<Load>,
+    devices: Arc<Vec<Device>>,
+    clients: tokio::task::JoinSet<Answers>,
+    heard: Answers,
+}
+
+impl Crowd {
+    async fn start(gateway: &Gateway, size: u64, manners: Manners, chance: &mut Chance) -> Self {
+        let (client, server) = gateway.client().await;
+        let load = Arc::new(Load {
+            client,
+            server,
+            identity: identity(),
+            manners,
+            deadline: Instant::now() + Duration::from_secs(180 + size / 2),
+            done: AtomicUsize::new(0),
+            cut_off: AtomicUsize::new(0),
+        });
+        let devices: Arc<Vec<Device>> = Arc::new((0..size).map(|_| gateway.device()).collect());
+        let next = Arc::new(AtomicUsize::new(0));
+        let mut clients = tokio::task::JoinSet::new();
+        for _ in 0..CLIENTS {
+            let (load, devices) = (Arc::clone(&load), Arc::clone(&devices));
+            let next = Arc::clone(&next);
+            let mut chance = Chance(chance.below(u64::MAX));
+            clients.spawn(async move {
+                let mut all = Answers::new();
+                loop {
+                    let at = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(device) = devices.get(at) else { return all };
+                    let twice = load.manners == Manners::Bad && chance.below(4) == 0;
+                    let answers = 1 + usize::from(twice);
+                    let heard = load.enrol(&device.request(), answers, &mut chance).await;
+                    load.done.fetch_add(1, Ordering::Relaxed);
+                    all.insert(at, heard);
+                }
+            });
+        }
+        Self { load, devices, clients, heard: Answers::new() }
+    }
+
+    /// Until so many devices have a certificate.
+    async fn until(&mut self, done: u64, gateway: &Gateway) {
+        while (self.load.done.load(Ordering::Relaxed) as u64) < done {
+            assert!(Instant::now() < self.load.deadline, "{}", gateway.log());
+            match self.clients.try_join_next() {
+                Some(Ok(all)) => self.heard.extend(all),
+                Some(Err(error)) => panic!("a client has failed: {error}: {}", gateway.log()),
+                None => {}
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+
+    /// Until all have one.
+    async fn all(&mut self) {
+        while let Some(client) = self.clients.join_next().await {
+            self.heard.extend(client.unwrap());
+        }
+        assert_eq!(self.heard.len(), self.devices.len());
     }
 }
 
@@ -137,45 +214,11 @@ async fn attack_52_53_no_certificate_is_lost_doubled_or_unrecorded_by_a_killed_g
 
     let mut gateway = Gateway::init();
     gateway.start(&[]);
-    let (client, server) = gateway.client().await;
-    let load = Arc::new(Load {
-        client,
-        server,
-        identity: identity(),
-        deadline: Instant::now() + Duration::from_secs(120 + kills * 10 + enrolments / 4),
-        done: AtomicUsize::new(0),
-        cut_off: AtomicUsize::new(0),
-    });
-    let devices: Arc<Vec<Device>> = Arc::new((0..enrolments).map(|_| gateway.device()).collect());
-    let next = Arc::new(AtomicUsize::new(0));
-    let mut clients = tokio::task::JoinSet::new();
-    for _ in 0..CLIENTS {
-        let (load, devices, next) = (Arc::clone(&load), Arc::clone(&devices), Arc::clone(&next));
-        let mut chance = Chance(chance.below(u64::MAX));
-        clients.spawn(async move {
-            let mut all = Vec::new();
-            loop {
-                let at = next.fetch_add(1, Ordering::Relaxed);
-                let Some(device) = devices.get(at) else { return all };
-                all.push((at, load.enrol(device, Chance(chance.below(u64::MAX))).await));
-            }
-        });
-    }
-
-    let mut heard: BTreeMap<usize, Vec<CertificateDer>> = BTreeMap::new();
+    let mut crowd = Crowd::start(&gateway, enrolments, Manners::Bad, &mut chance).await;
+    let share = enrolments / (kills + 1);
     for kill in 0..kills {
         // Somewhere in its share of the enrolments, and then not just after an answer.
-        let share = enrolments / (kills + 1);
-        let after = usize::try_from(kill * share + chance.below(share.max(1))).unwrap();
-        while load.done.load(Ordering::Relaxed) < after {
-            assert!(Instant::now() < load.deadline, "{}", gateway.log());
-            match clients.try_join_next() {
-                Some(Ok(all)) => heard.extend(all),
-                Some(Err(error)) => panic!("a client has failed: {error}: {}", gateway.log()),
-                None => {}
-            }
-            tokio::time::sleep(Duration::from_millis(1)).await;
-        }
+        crowd.until(kill * share + chance.below(share.max(1)), &gateway).await;
         tokio::time::sleep(Duration::from_micros(chance.below(30_000))).await;
         gateway.kill();
         while chance.below(3) == 0 {
@@ -183,23 +226,19 @@ async fn attack_52_53_no_certificate_is_lost_doubled_or_unrecorded_by_a_killed_g
         }
         gateway.start(&[]);
     }
-    while let Some(client) = clients.join_next().await {
-        heard.extend(client.unwrap());
-    }
+    crowd.all().await;
     // After everything, some ask once more: the gateway that answers has seen none of it.
     gateway.kill();
     gateway.start(&[]);
+    let Crowd { load, devices, mut heard, .. } = crowd;
     for (at, device) in devices.iter().enumerate().step_by(10) {
-        match load.ask(&device.request()).await {
-            Heard::Certificate(again) => heard.get_mut(&at).unwrap().push(again),
-            Heard::CutOff => panic!("nobody kills it any more"),
-        }
+        let again = load.enrol(&device.request(), 1, &mut chance).await;
+        heard.get_mut(&at).unwrap().extend(again);
     }
     gateway.stop();
 
     let ledger = gateway.ledger();
     let entries = inventory(&ledger).await;
-    assert_eq!(heard.len(), devices.len());
     each_device_has_one(&devices, &heard, &entries);
     assert!(ledger.unsettled().await.unwrap().is_empty());
     let counters = ledger.counters().await.unwrap();
@@ -221,6 +260,52 @@ async fn attack_52_53_no_certificate_is_lost_doubled_or_unrecorded_by_a_killed_g
         events.len(),
         begun.elapsed().as_secs_f64(),
     ));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gateway_that_is_told_to_stop_under_load_finishes_what_it_has_begun() {
+    let stops = 4;
+    let share = 25;
+    let mut chance =
+        Chance::seed("a_gateway_that_is_told_to_stop_under_load_finishes_what_it_has_begun");
+    let mut gateway = Gateway::init();
+    gateway.start(&[]);
+    let mut crowd = Crowd::start(&gateway, stops * share, Manners::Good, &mut chance).await;
+    for stop in 1..=stops {
+        if stop == stops {
+            crowd.all().await;
+        } else {
+            crowd.until(stop * share - chance.below(share), &gateway).await;
+            tokio::time::sleep(Duration::from_micros(chance.below(30_000))).await;
+        }
+        gateway.stop();
+        let ledger = gateway.ledger();
+        assert!(ledger.unsettled().await.unwrap().is_empty());
+        let entries = inventory(&ledger).await;
+        each_certificate_is_reported_once(&entries, &outbox(&ledger).await);
+        // Every answer that was begun got out: nobody has to ask again for what is on record.
+        for entry in entries {
+            assert_eq!(entry.delivered, Some(Delivery::Flushed), "{entry:?}");
+        }
+        drop(ledger);
+        if stop < stops {
+            gateway.start(&[]);
+        }
+    }
+    let ledger = gateway.ledger();
+    each_device_has_one(&crowd.devices, &crowd.heard, &inventory(&ledger).await);
+    let counters = ledger.counters().await.unwrap();
+    assert_eq!((counters.issued, counters.delivered, counters.failed), (100, 100, 0));
+    assert!(crowd.load.cut_off.load(Ordering::Relaxed) > 0, "no stop was under load");
+}
+
+#[test]
+fn a_gateway_that_is_told_to_stop_as_soon_as_it_is_up_ends_in_good_order() {
+    let mut gateway = Gateway::init();
+    for _ in 0..10 {
+        gateway.start(&[]);
+        gateway.stop();
+    }
 }
 
 /// Every page, the newest first.
@@ -254,11 +339,7 @@ async fn outbox(ledger: &Ledger) -> Vec<OutboxEvent> {
 }
 
 /// One certificate on record for each challenge, and each reply with it, byte for byte.
-fn each_device_has_one(
-    devices: &[Device],
-    heard: &BTreeMap<usize, Vec<CertificateDer>>,
-    entries: &[InventoryEntry],
-) {
+fn each_device_has_one(devices: &[Device], heard: &Answers, entries: &[InventoryEntry]) {
     let mut by_challenge = BTreeMap::new();
     for entry in entries {
         assert_eq!(entry.standing, Standing::Issued);
