@@ -306,15 +306,7 @@ impl House {
     /// When it does not verify or open.
     #[must_use]
     pub fn read(&self, sent: &Sent, answer: &[u8]) -> Reply {
-        let ra = [self.ra.signing_certificate.clone()];
-        let expected = Expected {
-            transaction_id: &sent.transaction,
-            nonce: &sent.nonce,
-            ra: &ra,
-            me: &sent.me,
-            legacy: LegacyAlgorithms::Refuse,
-        };
-        expected.read(answer, &*self.provider, &Limits::default()).expect("a reply")
+        sent.read(core::slice::from_ref(&self.ra.signing_certificate), answer)
     }
 }
 
@@ -329,6 +321,24 @@ pub struct Sent {
     pub transaction: TransactionId,
     /// Who reads the answer.
     pub me: Recipient,
+}
+
+impl Sent {
+    /// Reads the answer, which one of these has signed.
+    ///
+    /// # Panics
+    /// When it does not verify or open.
+    #[must_use]
+    pub fn read(&self, ra: &[CertificateDer], answer: &[u8]) -> Reply {
+        let expected = Expected {
+            transaction_id: &self.transaction,
+            nonce: &self.nonce,
+            ra,
+            me: &self.me,
+            legacy: LegacyAlgorithms::Refuse,
+        };
+        expected.read(answer, &AwsLc, &Limits::default()).expect("a reply")
+    }
 }
 
 /// Signs a request with the default scheme of its key.

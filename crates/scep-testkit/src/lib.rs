@@ -5,6 +5,9 @@
 
 // Under the feature `house` is what needs the upper crates; the rest needs only keys.
 #[cfg(feature = "house")]
+pub mod apple;
+pub mod ber;
+#[cfg(feature = "house")]
 pub mod ca;
 pub mod clock;
 #[cfg(feature = "house")]
@@ -18,6 +21,8 @@ pub mod noop_house;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod programs;
+#[cfg(feature = "house")]
+pub mod windows;
 
 pub use clock::FixedClock;
 #[cfg(feature = "house")]

@@ -10,7 +10,10 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod bouncycastle;
+mod certmonger;
 mod micromdm;
+mod platforms;
 mod python;
 mod strongswan;
 mod support;
@@ -19,9 +22,16 @@ use libtest_mimic::{Arguments, Trial};
 
 fn main() {
     let arguments = Arguments::from_args();
-    let trials: Vec<Trial> = [micromdm::trials(), python::trials(), strongswan::trials()]
-        .into_iter()
-        .flatten()
-        .collect();
+    let trials: Vec<Trial> = [
+        bouncycastle::trials(),
+        certmonger::trials(),
+        micromdm::trials(),
+        platforms::trials(),
+        python::trials(),
+        strongswan::trials(),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
     libtest_mimic::run(&arguments, trials).exit();
 }
