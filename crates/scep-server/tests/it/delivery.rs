@@ -178,6 +178,22 @@ async fn attack_52_a_device_that_hangs_up_while_the_ca_works_loses_nothing() {
 }
 
 #[tokio::test]
+async fn attack_52_a_device_that_goes_in_good_order_loses_nothing_either() {
+    let (running, gate) = start_gated().await;
+    let claims = running.house.claims();
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    drop(begin(running.address, &running.house.send(&csr, &device_key())).await);
+    gate.begun().await;
+    gate.go_on();
+    // The answer may well be flushed into a connection that nobody reads: more than that it was cannot be known.
+    let entry = settled(running.gateway.ledger()).await;
+    assert_eq!(running.ca.issued(), [entry.certificate.clone()]);
+    let again = running.granted(&running.house.send(&csr, &device_key())).await;
+    assert_eq!(again, entry.certificate);
+    assert_eq!(running.ca.calls().len(), 1);
+}
+
+#[tokio::test]
 async fn attack_52_a_device_that_ends_its_side_early_still_gets_its_answer() {
     let (running, gate) = start_gated().await;
     let sent = running.house.enrolment(&device_key());
