@@ -188,15 +188,15 @@ async fn attack_30_a_name_of_every_kind_that_the_challenge_does_not_have() {
 #[tokio::test]
 async fn attack_31_the_whole_subject_is_compared() {
     let running = Running::start().await;
-    let changes: [(&str, &dyn Fn(&str) -> String); 8] = [
-        ("CN alone", &|cn| format!("CN={cn}")),
-        ("an OU", &|cn| format!("C=CH, O=Example, OU=admins, CN={cn}")),
-        ("a second CN", &|cn| format!("C=CH, O=Example, CN={cn}, CN=admin")),
-        ("a second CN first", &|cn| format!("C=CH, O=Example, CN=admin, CN={cn}")),
-        ("an address", &|cn| format!("C=CH, O=Example, CN={cn}, emailAddress=a@example.org")),
-        ("the order", &|cn| format!("CN={cn}, O=Example, C=CH")),
-        ("one RDN of two", &|cn| format!("C=CH, O=Example+CN={cn}")),
-        ("the case", &|cn| format!("C=CH, O=Example, CN={}", cn.to_uppercase())),
+    let changes: [(&str, fn(&str) -> String); 8] = [
+        ("CN alone", |cn| format!("CN={cn}")),
+        ("an OU", |cn| format!("C=CH, O=Example, OU=admins, CN={cn}")),
+        ("a second CN", |cn| format!("C=CH, O=Example, CN={cn}, CN=admin")),
+        ("a second CN first", |cn| format!("C=CH, O=Example, CN=admin, CN={cn}")),
+        ("an address", |cn| format!("C=CH, O=Example, CN={cn}, emailAddress=a@example.org")),
+        ("the order", |cn| format!("CN={cn}, O=Example, C=CH")),
+        ("one RDN of two", |cn| format!("C=CH, O=Example+CN={cn}")),
+        ("the case", |cn| format!("C=CH, O=Example, CN={}", cn.to_uppercase())),
     ];
     for (what, change) in changes {
         running
