@@ -84,6 +84,9 @@ pub(crate) struct ExplainOptions {
     /// Check as of this instant (2026-01-31T12:00:00Z) instead of now.
     #[arg(long, value_name = "TIME")]
     pub(crate) at: Option<String>,
+    /// Judge as `hook` does, which demands usages in the request and takes no inert content. No ledger is asked.
+    #[arg(long)]
+    pub(crate) hook: bool,
     /// Print JSON.
     #[arg(long)]
     pub(crate) json: bool,

@@ -2,10 +2,11 @@
 
 use crate::cli::ExplainOptions;
 use crate::error::VerifierError;
+use crate::hook::{Refused, demanded};
 use crate::inputs::{Trust, request};
 use scep_challenge::ChallengeClaims;
 use scep_keys::AwsLc;
-use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
+use scep_pkcs10::{Rules, UnprovenCsr, check_key};
 use scep_policy::{Denials, FieldReport, InertContent, explain};
 use scep_types::{Reason, Timestamp};
 use std::process::ExitCode;
@@ -56,7 +57,9 @@ pub(crate) fn run(options: &ExplainOptions) -> Result<ExitCode, VerifierError> {
         }
         None => None,
     };
-    let explanation = look(&trust, &der, given.as_deref(), now);
+    // A foreign CA behind the hook copies what our own leaves out.
+    let inert = if options.hook { InertContent::Refuse } else { InertContent::Discard };
+    let explanation = look(&trust, &der, given.as_deref(), inert, now);
     if options.json {
         print_json(&explanation);
     } else {
@@ -67,7 +70,13 @@ pub(crate) fn run(options: &ExplainOptions) -> Result<ExitCode, VerifierError> {
 }
 
 /// Goes as far as it can, past the first reason where that is possible.
-fn look(trust: &Trust, der: &[u8], given: Option<&str>, now: Timestamp) -> Explanation {
+fn look(
+    trust: &Trust,
+    der: &[u8],
+    given: Option<&str>,
+    inert: InertContent,
+    now: Timestamp,
+) -> Explanation {
     let mut seen = Explanation::default();
     let rules = Rules::default();
     let csr = match UnprovenCsr::parse(der, &rules).and_then(|csr| csr.prove(&AwsLc)) {
@@ -83,6 +92,11 @@ fn look(trust: &Trust, der: &[u8], given: Option<&str>, now: Timestamp) -> Expla
         Ok(_) => Finding::good("key", "not known to be weak".into()),
         Err(error) => Finding::bad("key", error.reason(), error),
     });
+    if inert == InertContent::Refuse
+        && let Err(Refused { reason, detail }) = demanded(&csr)
+    {
+        seen.findings.push(Finding::bad("usages", reason, detail));
+    }
     let Some(text) = given.or_else(|| csr.challenge_password().map(|text| text.expose().as_str()))
     else {
         let reason = Reason::ChallengePasswordMissing;
@@ -102,14 +116,10 @@ fn look(trust: &Trust, der: &[u8], given: Option<&str>, now: Timestamp) -> Expla
         }
     };
     if let Some(claims) = claims {
-        seen.fields = compare(&csr, &claims, trust, now);
+        seen.fields = explain(&csr, &claims, &trust.rules, &Denials::default(), inert, now);
         seen.claims = Some(claims);
     }
     seen
-}
-
-fn compare(csr: &Csr, claims: &ChallengeClaims, trust: &Trust, now: Timestamp) -> Vec<FieldReport> {
-    explain(csr, claims, &trust.rules, &Denials::default(), InertContent::Discard, now)
 }
 
 fn verdict(reason: Option<Reason>) -> &'static str {

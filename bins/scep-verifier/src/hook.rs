@@ -16,9 +16,9 @@ use std::time::Duration;
 const LEDGER_WAIT: Duration = Duration::from_secs(10);
 
 /// Why the request does not pass.
-struct Refused {
-    reason: Reason,
-    detail: String,
+pub(crate) struct Refused {
+    pub(crate) reason: Reason,
+    pub(crate) detail: String,
 }
 
 impl Refused {
@@ -115,7 +115,7 @@ async fn pass(trust: &Trust, ledger: &Path, der: &[u8]) -> Result<String, Stop> 
 }
 
 /// The other CA copies the request: what the request leaves out, the certificate would lack.
-fn demanded(csr: &scep_pkcs10::Csr) -> Result<(), Refused> {
+pub(crate) fn demanded(csr: &scep_pkcs10::Csr) -> Result<(), Refused> {
     if csr.key_usage().is_none() {
         let detail = "the request must ask for key usage, as the CA copies it";
         return Err(Refused::new(Reason::KeyUsageMismatch, detail));

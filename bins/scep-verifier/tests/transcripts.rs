@@ -338,6 +338,8 @@ fn the_hook_refuses_inert_content_as_another_ca_may_copy_it() {
         // Our own CA leaves it out.
         let output = explain(&desk, &der, &[]);
         assert_eq!(output.status.code(), Some(0), "{name}: {}", text(&output));
+        let (allowed, reasons) = judged(&desk, &der, &["--hook"]);
+        assert!(!allowed && reasons.len() == 1, "{name}: {reasons:?}");
     }
 }
 
@@ -356,6 +358,9 @@ fn the_hook_demands_usages_in_the_request() {
         assert_eq!(output.status.code(), Some(1), "{}", text(&output));
         let line = format!("refused: {reason}: the request must ask for");
         assert!(text(&output).contains(&line), "{line}: {}", text(&output));
+        let der = sign(&csr, &TestKey::RsaA.key());
+        assert!(judged(&desk, &der, &[]).0);
+        assert_eq!(judged(&desk, &der, &["--hook"]).1, pairs(&[("usages", reason)]));
     }
     // Nothing was spent.
     let output = hook(&desk, &sign(&request("laptop", &challenge), &TestKey::RsaA.key()));

@@ -65,3 +65,17 @@ pub fn trial(name: &str, peers: &[Peer], test: fn()) -> Trial {
     Trial::test(name, move || Err(Failed::from(format!("{missing} is missing"))))
         .with_ignored_flag(!demanded)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_peer_is_skipped_by_name_and_a_failure_in_ci() {
+        let ci = std::env::var("CI").as_deref() == Ok("true");
+        let peers = [Peer::named("there", true), Peer::file("/nonexistent/peer")];
+        assert_eq!(trial("missing", &peers, || ()).has_ignored_flag(), !ci);
+        assert!(!trial("there", &peers[..1], || ()).has_ignored_flag());
+        assert!(!Peer::program("no program has this name").there);
+    }
+}
