@@ -107,6 +107,10 @@ text_id!(
     GatewayGroupId, "gateway group id", 64, word
 );
 text_id!(
+    /// One gateway, as its operator calls it: 1 to 64 of `A-Z a-z 0-9 . _ - : @`.
+    GatewayName, "gateway name", 64, word
+);
+text_id!(
     /// The transactionID of RFC 8894, 3.2.1.1: a PrintableString, here of 1 to 128 characters.
     /// Base64's `=` and `+` and hex with spaces all occur in the field, hence all of X.680's alphabet.
     TransactionId, "transactionID", 128,
@@ -173,6 +177,22 @@ byte_id!(
     LedgerId, 16
 );
 byte_id!(
+    /// The connector of one gateway: 16 random bytes chosen by the issuer when it enrols.
+    ConnectorId, 16
+);
+byte_id!(
+    /// Something that the issuer orders a connector to do: 16 random bytes chosen by the issuer.
+    OrderId, 16
+);
+byte_id!(
+    /// One check-in of a connector: 16 random bytes chosen by the connector, that come back in the signed answer.
+    CheckInNonce, 16
+);
+byte_id!(
+    /// SHA-256 over a DER Name: of a certificate's issuer, which with the serial number names one certificate.
+    NameHash, 32
+);
+byte_id!(
     /// RFC 7093, method 1: the leftmost 20 octets of SHA-256 over the subjectPublicKey bits.
     KeyId, 20
 );
@@ -188,6 +208,14 @@ byte_id!(
     /// SHA-256 over a DER certificate.
     CertificateFingerprint, 32
 );
+
+impl NameHash {
+    /// Hashes a Name as it stands in the certificate.
+    #[must_use]
+    pub fn of(name_der: &[u8]) -> Self {
+        Self(Sha256::digest(name_der).into())
+    }
+}
 
 impl CsrInfoHash {
     /// Hashes a CertificationRequestInfo as received.
