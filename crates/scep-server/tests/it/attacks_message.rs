@@ -587,8 +587,15 @@ async fn attack_15_transaction_ids_and_nonces_have_limits() {
     assert_eq!(status, printable("0"));
 }
 
-/// failInfo and failInfoText without the reference, and what the operator is told.
-async fn seen_from_outside(running: &Running, content: Vec<u8>) -> ((Vec<u8>, String), Reason) {
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    info: Vec<u8>,
+    text: String,
+    length: usize,
+}
+
+/// failInfo, failInfoText without the reference and the answer's length; and what the operator is told.
+async fn seen_from_outside(running: &Running, content: Vec<u8>) -> (Seen, Reason) {
     let message = Message::around(content).encode();
     let (http, reason) = running.nothing_comes_of(&message, "envelope").await;
     assert_eq!(http.status, 200);
@@ -596,7 +603,8 @@ async fn seen_from_outside(running: &Running, content: Vec<u8>) -> ((Vec<u8>, St
     let info = reply.attribute(&oid("2.16.840.1.113733.1.9.4")).unwrap().to_vec();
     let text = reply.attribute(&oid("1.3.6.1.5.5.7.24.1")).unwrap().to_vec();
     let text = String::from_utf8(Reader::new(&text).any().unwrap().value.to_vec()).unwrap();
-    ((info, text.split(" (ref").next().unwrap().to_owned()), reason)
+    let text = text.split(" (ref").next().unwrap().to_owned();
+    (Seen { info, text, length: http.body.len() }, reason)
 }
 
 #[tokio::test]
@@ -628,6 +636,11 @@ async fn attack_21_22_padding_key_length_block_and_request_fail_alike() {
         ("no request", envelope(&running, b"certificate please")),
         ("a broken request", envelope(&running, &csr[..csr.len() - 1])),
         ("a SEQUENCE", envelope(&running, &[0x30, 3, 2, 1, 0])),
+        ("an unproven request", {
+            let mut unproven = csr.clone();
+            *unproven.last_mut().unwrap() ^= 1;
+            envelope(&running, &unproven)
+        }),
     ];
     let mut answers = Vec::new();
     for (what, content) in cases {
@@ -635,7 +648,9 @@ async fn attack_21_22_padding_key_length_block_and_request_fail_alike() {
         assert!(
             matches!(
                 reason,
-                Reason::MessageDecryptionFailed | Reason::CertificateRequestDecodingFailed
+                Reason::MessageDecryptionFailed
+                    | Reason::CertificateRequestDecodingFailed
+                    | Reason::ProofOfPossessionFailed
             ),
             "{what}: {reason}"
         );

@@ -187,8 +187,9 @@ async fn attack_30_a_name_of_every_kind_that_the_challenge_does_not_have() {
 
 #[tokio::test]
 async fn attack_31_the_whole_subject_is_compared() {
+    type Rename = fn(&str) -> String;
     let running = Running::start().await;
-    let changes: [(&str, fn(&str) -> String); 8] = [
+    let changes: [(&str, Rename); 8] = [
         ("CN alone", |cn| format!("CN={cn}")),
         ("an OU", |cn| format!("C=CH, O=Example, OU=admins, CN={cn}")),
         ("a second CN", |cn| format!("C=CH, O=Example, CN={cn}, CN=admin")),
