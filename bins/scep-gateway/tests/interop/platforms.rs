@@ -9,12 +9,14 @@ use scep_message::client::Reply;
 use scep_pkcs10::CsrBuilder;
 use scep_testkit::apple::Form;
 use scep_testkit::process::peers::trial;
-use scep_testkit::process::{HttpAnswer, Site, SiteOptions, http};
+use scep_testkit::process::{HttpAnswer, Site, SiteOptions, http, wait_for};
 use scep_testkit::{TestKey, apple, windows};
 use scep_types::{
     CertificateDer, CryptoProvider, ExtendedKeyUsages, GeneralName, KeyUsages, ObjectIdentifier,
     Secret, SignatureScheme, Timestamp,
 };
+use std::io::Write;
+use std::net::TcpStream;
 
 pub(crate) fn trials() -> Vec<Trial> {
     vec![
@@ -23,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("attack_09_a_throw_away_signer_needs_the_windows_endpoint", &[], needs_its_endpoint),
         trial("quirk_01_22_apple_enrols", &[], apple_enrols),
         trial("quirk_22_apple_enrols_with_everything_in_ber", &[], everything_in_ber),
+        trial("attack_61_the_most_verbose_log_has_no_secrets", &[], verbose_log),
     ]
 }
 
@@ -163,4 +166,20 @@ fn apple_enrols() {
 
 fn everything_in_ber() {
     apple_enrols_in(Form::Everything);
+}
+
+/// The checks of the log in all other trials, at the level that prints most: one request granted, one refused, one that
+/// is retried.
+fn verbose_log() {
+    let config = "[log]\nlevel = \"trace\"\n".to_owned();
+    let site = Site::start(&SiteOptions { config, ..SiteOptions::default() });
+    let blob = site.mint(&profile(SUBJECT, &[DNS]), "dev", &[]);
+    let key = TestKey::RsaA.key();
+    for subject in ["O=Example, CN=administrator", SUBJECT, SUBJECT] {
+        let reply = windows_sends(&site, windows::PATH, subject, &key, &blob);
+        assert_eq!(matches!(reply, Reply::Success(_)), subject == SUBJECT, "{reply:?}");
+    }
+    // Something that is logged at this level alone: what this is, is no HTTP.
+    TcpStream::connect(site.address()).unwrap().write_all(b"?\r\n\r\n").unwrap();
+    wait_for("a line for developers", || site.log().contains(" DEBUG ").then_some(()));
 }

@@ -53,16 +53,18 @@ pub(crate) fn openssl_verify(site: &Site, certificate: &Path) {
 /// Long enough that it does not occur by chance, short enough to find a piece.
 const PIECE: usize = 24;
 
-/// attack_61: in what the gateway wrote is no piece of a challenge, and none of `secrets` in hexadecimal or base64.
+/// attack_61: in what the gateway wrote is no piece of a challenge, and none of `secrets`, in any usual spelling.
 pub(crate) fn log_has_no_secrets(site: &Site, secrets: &[&[u8]]) {
     let output = site.output();
     assert!(output.contains("PKIOperation"), "no request reached the log: {output}");
     let mut texts = site.issuer().minted();
     assert!(!texts.is_empty());
-    // A challenge stands in requests, whose octets a careless log writes in hexadecimal or base64.
+    // A challenge stands in requests, whose octets a careless log writes in hexadecimal, base64, or as Rust's
+    // `Debug` does.
     let octets: Vec<Vec<u8>> = texts.iter().map(|text| text.clone().into_bytes()).collect();
     for secret in octets.iter().map(Vec::as_slice).chain(secrets.iter().copied()) {
         texts.push(secret.iter().map(|octet| format!("{octet:02x}")).collect());
+        texts.push(format!("{secret:?}"));
         // Each of the three ways in which octets fall into groups of base64.
         texts.extend((0..3).filter_map(|at| secret.get(at..)).map(|rest| BASE64.encode(rest)));
     }
