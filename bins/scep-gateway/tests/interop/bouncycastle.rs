@@ -9,7 +9,6 @@ use scep_testkit::process::peers::{Peer, trial};
 use scep_testkit::process::{HttpAnswer, Site, SiteOptions, http, must, temporary};
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
 use tempfile::TempDir;
 
 pub(crate) fn trials() -> Vec<Trial> {
@@ -35,19 +34,6 @@ const DNS: &str = "dev.example.org";
 const RSAES_OAEP: &str = "key transport 1.2.840.113549.1.1.7";
 const RSA_ENCRYPTION: &str = "key transport 1.2.840.113549.1.1.1";
 
-/// Where the compiled program is: compiled once, for all trials.
-fn classes() -> &'static Path {
-    static CLASSES: OnceLock<TempDir> = OnceLock::new();
-    let compile = || {
-        let dir = temporary();
-        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/java/Enrol.java");
-        let mut command = Command::new("javac");
-        must(command.args(["-cp", &JARS.join(":"), "-d"]).arg(dir.path()).arg(source));
-        dir
-    };
-    CLASSES.get_or_init(compile).path()
-}
-
 struct Enrolment {
     site: Site,
     dir: TempDir,
@@ -62,14 +48,11 @@ impl Enrolment {
         self.dir.path().join(name)
     }
 
+    /// `java` compiles the program in memory.
     fn java(&self, verb: &str, ra: &str) -> Command {
+        let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/interop/java/Enrol.java");
         let mut command = Command::new("java");
-        command.args([
-            "-cp",
-            &format!("{}:{}", JARS.join(":"), classes().display()),
-            "Enrol",
-            verb,
-        ]);
+        command.args(["-cp", &JARS.join(":")]).arg(source).arg(verb);
         command.arg(self.dir.path()).arg(self.site.file(ra));
         command
     }
