@@ -67,6 +67,12 @@ pub enum LedgerError {
         /// What was read back.
         got: String,
     },
+    /// A database server that must not be used like this, or not for this.
+    #[error("PostgreSQL: {what}")]
+    Connection {
+        /// What is wrong.
+        what: String,
+    },
     /// The file is a database of something else.
     #[error("{} is not a ledger", path.display())]
     NotALedger {
@@ -129,6 +135,7 @@ impl LedgerError {
             Self::FileMode { .. }
             | Self::InUse { .. }
             | Self::Setting { .. }
+            | Self::Connection { .. }
             | Self::NotALedger { .. }
             | Self::SchemaNewer { .. } => Fault::OurConfiguration,
             Self::File { .. }

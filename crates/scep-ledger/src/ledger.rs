@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 /// The gateway's durable memory. Cheap to clone; the last clone that is dropped waits until everything is written.
 ///
-/// `Ledger` makes the evidence; a store (SQLite now, PostgreSQL later) only says what its transactions found.
+/// `Ledger` makes the evidence; a store (SQLite or PostgreSQL) only says what its transactions found.
 ///
 /// Every `now` is what [`Ledger::effective_now`] gave. Every step that writes answers after it is durable, except
 /// [`Ledger::sent`]. A step whose future is dropped before it answers happens or does not; recovery then finds an
@@ -57,6 +57,21 @@ impl Ledger {
         settings: LedgerSettings,
     ) -> Result<Self, LedgerError> {
         crate::sqlite::open(path, settings)
+    }
+
+    /// Opens or makes the ledger that a group of gateways shares in a PostgreSQL database. Works on a thread of its own,
+    /// so any runtime will do, and so will none.
+    ///
+    /// The server must have `fsync`, `full_page_writes` and `synchronous_commit` on: read back on every connection.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, a setting is not in force, or the schema is newer or something else's.
+    #[cfg(feature = "postgres")]
+    pub async fn open_postgres(
+        config: crate::PostgresConfig,
+        settings: LedgerSettings,
+    ) -> Result<Self, LedgerError> {
+        crate::postgres::open(config, settings).await
     }
 
     /// Its random id, chosen when it was made. The issuer binds a gateway group to one ledger by it.

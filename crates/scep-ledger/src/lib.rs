@@ -1,7 +1,7 @@
 #![doc = include_str!("../README.md")]
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(
-    not(feature = "sqlite"),
+    not(any(feature = "sqlite", feature = "postgres")),
     allow(dead_code, reason = "without a store nobody makes the evidence")
 )]
 
@@ -12,6 +12,8 @@ mod expected;
 mod inventory;
 mod ledger;
 mod live;
+#[cfg(feature = "postgres")]
+mod postgres;
 mod report;
 mod settings;
 #[cfg(feature = "sqlite")]
@@ -27,5 +29,7 @@ pub use inventory::{
     Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason, Standing,
 };
 pub use ledger::Ledger;
+#[cfg(feature = "postgres")]
+pub use postgres::PostgresConfig;
 pub use report::{Acknowledged, Denied, EventKind, OutboxEvent};
 pub use settings::LedgerSettings;

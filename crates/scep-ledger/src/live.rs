@@ -8,8 +8,8 @@ type Key = (TenantId, ChallengeId);
 
 /// The challenges with an admission that is being asked for, or is held, in this process.
 ///
-/// One process owns a SQLite ledger, so what is open there and not here was left by a crash. A store that several
-/// processes share must keep the owner of an intent in its row.
+/// One process owns a SQLite ledger, so what is open there and not here was left by a crash. The store that several
+/// processes share keeps the owner of an intent in its row.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Live(Arc<Mutex<HashMap<Key, usize>>>);
 

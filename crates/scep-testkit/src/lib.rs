@@ -18,6 +18,8 @@ pub mod keys;
 pub mod noop;
 #[cfg(feature = "house")]
 pub mod noop_house;
+#[cfg(all(feature = "postgres", unix))]
+pub mod postgres;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod programs;

@@ -15,7 +15,27 @@ use std::sync::Arc;
 /// Runs every function of the suite as a test against a store.
 macro_rules! ledger_suite {
     ($backend:expr) => {
-        suite::ledger_suite! {
+        suite::every_function! { suite::tests, $backend }
+    };
+}
+pub(crate) use ledger_suite;
+
+macro_rules! tests {
+    ($backend:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                suite::$name(&$backend).await;
+            }
+        )*
+    };
+}
+pub(crate) use tests;
+
+/// Hands a store and the names of all functions to a macro.
+macro_rules! every_function {
+    ($module:ident::$then:ident, $backend:expr) => {
+        $module::$then! {
             $backend;
             attack_07_a_challenge_gives_one_certificate
             attack_08_of_64_first_uses_at_once_one_is_admitted
@@ -51,16 +71,8 @@ macro_rules! ledger_suite {
             the_counters_count
         }
     };
-    ($backend:expr; $($name:ident)*) => {
-        $(
-            #[tokio::test(flavor = "multi_thread")]
-            async fn $name() {
-                suite::$name(&$backend).await;
-            }
-        )*
-    };
 }
-pub(crate) use ledger_suite;
+pub(crate) use every_function;
 
 pub(crate) async fn attack_07_a_challenge_gives_one_certificate(backend: &impl Backend) {
     let ledger = backend.open();

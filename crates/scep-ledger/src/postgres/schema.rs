@@ -1,0 +1,212 @@
+//! The tables, and how an older ledger becomes a newer one.
+
+use super::connection::{Connection, engine};
+use super::row::get;
+use crate::LedgerError;
+
+/// One step per schema version, each run once and in order. A released step is never edited.
+const MIGRATIONS: &[&str] = &[V1];
+
+/// The newest schema known here.
+pub(super) fn known() -> i64 {
+    i64::try_from(MIGRATIONS.len()).unwrap_or(i64::MAX)
+}
+
+/// "SCEP": the first half of the advisory lock under which a schema is made; the other half is its name's hash.
+const LOCK: i32 = 0x5343_4550;
+
+const V1: &str = "
+-- The ledger itself: one row. Whoever writes anything locks it first.
+CREATE TABLE ledger (
+    id BIGINT PRIMARY KEY CHECK (id = 1),
+    ledger_id BYTEA NOT NULL CHECK (length(ledger_id) = 16),
+    high_water BIGINT NOT NULL,
+    -- How often an operator has set the mark: gateways whose memory is of an earlier one forget theirs.
+    clock_epoch BIGINT NOT NULL,
+    -- The number of the latest event.
+    last_event BIGINT NOT NULL,
+    pruned_through BIGINT NOT NULL,
+    restored_at BIGINT NOT NULL,
+    last_brake_alarm BIGINT NOT NULL,
+    issued BIGINT NOT NULL,
+    delivered BIGINT NOT NULL,
+    refused BIGINT NOT NULL,
+    failed BIGINT NOT NULL,
+    withheld BIGINT NOT NULL
+) WITH (fillfactor = 10);
+
+-- The processes that share the ledger. Intents of one whose lease is over may be settled by the others. The lease is
+-- in the server's time, so that the gateways' clocks do not matter.
+CREATE TABLE gateway (
+    instance BYTEA PRIMARY KEY CHECK (length(instance) = 16),
+    lease_until TIMESTAMPTZ NOT NULL,
+    -- Its latest committed group: proves a commit whose answer was lost.
+    last_group BIGINT NOT NULL
+) WITH (fillfactor = 10);
+
+-- The inventory. Never pruned, and complete without the enrolments, which are.
+CREATE TABLE certificate (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    standing BIGINT NOT NULL CHECK (standing IN (0, 1)),
+    tenant TEXT NOT NULL,
+    device TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    user_id TEXT,
+    challenge BYTEA NOT NULL CHECK (length(challenge) = 16),
+    transaction_id TEXT NOT NULL,
+    signer BYTEA NOT NULL CHECK (length(signer) = 32),
+    fingerprint BYTEA NOT NULL CHECK (length(fingerprint) = 32),
+    spki_hash BYTEA NOT NULL CHECK (length(spki_hash) = 32),
+    der BYTEA NOT NULL,
+    not_after BIGINT NOT NULL,
+    issued_at BIGINT NOT NULL,
+    delivered BIGINT CHECK (delivered IN (0, 1)),
+    delivered_at BIGINT,
+    revoked_at BIGINT,
+    revocation_reason BIGINT,
+    CHECK ((revoked_at IS NULL) = (revocation_reason IS NULL))
+);
+CREATE UNIQUE INDEX certificate_fingerprint ON certificate (fingerprint);
+CREATE INDEX certificate_key ON certificate (spki_hash);
+
+-- One row per admission: the use of a challenge and the intent to issue. Rows of freed challenges stay for a while,
+-- so that a row's number never means another intent.
+CREATE TABLE enrolment (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    state BIGINT NOT NULL CHECK (state BETWEEN 0 AND 5),
+    -- The gateway that works on it, or whose recovery does.
+    owner BYTEA NOT NULL CHECK (length(owner) = 16),
+    tenant TEXT NOT NULL,
+    challenge BYTEA NOT NULL CHECK (length(challenge) = 16),
+    issued_at BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    device TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    user_id TEXT,
+    audience TEXT NOT NULL,
+    info_hash BYTEA NOT NULL CHECK (length(info_hash) = 32),
+    spki BYTEA NOT NULL,
+    spki_hash BYTEA NOT NULL CHECK (length(spki_hash) = 32),
+    signer BYTEA NOT NULL CHECK (length(signer) = 32),
+    transaction_id TEXT NOT NULL,
+    serial BYTEA,
+    expected BYTEA NOT NULL,
+    admitted_at BIGINT NOT NULL,
+    settled_at BIGINT,
+    certificate BIGINT REFERENCES certificate (id),
+    breaches BIGINT NOT NULL DEFAULT 0,
+    CHECK ((state IN (3, 4)) = (certificate IS NOT NULL))
+);
+-- Single use: a challenge that was not freed has one row.
+CREATE UNIQUE INDEX enrolment_use ON enrolment (tenant, challenge) WHERE state <> 5;
+CREATE INDEX enrolment_info ON enrolment (info_hash);
+-- Keys that may become certified, and what recovery looks for. Once settled, the certificate's row tells.
+CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state <= 2;
+CREATE INDEX enrolment_expiry ON enrolment (expires_at);
+
+-- Denials counted against a challenge.
+CREATE TABLE mismatch (
+    tenant TEXT NOT NULL,
+    challenge BYTEA NOT NULL CHECK (length(challenge) = 16),
+    count BIGINT NOT NULL,
+    expires_at BIGINT NOT NULL,
+    PRIMARY KEY (tenant, challenge)
+);
+
+-- Admissions per minute, for the brake.
+CREATE TABLE admission_rate (
+    slot BIGINT PRIMARY KEY,
+    admitted BIGINT NOT NULL
+);
+
+-- Events for the issuer, numbered by ledger.last_event.
+CREATE TABLE outbox (
+    sequence BIGINT PRIMARY KEY,
+    kind TEXT NOT NULL,
+    tenant TEXT,
+    device TEXT,
+    idempotency_key TEXT NOT NULL,
+    body TEXT NOT NULL,
+    at BIGINT NOT NULL
+);
+
+-- What the issuer has disabled: 0 device, 1 user, 2 profile.
+CREATE TABLE denial (
+    kind BIGINT NOT NULL CHECK (kind IN (0, 1, 2)),
+    tenant TEXT NOT NULL,
+    subject TEXT NOT NULL,
+    denied_at BIGINT NOT NULL,
+    PRIMARY KEY (kind, tenant, subject)
+);
+
+-- What operators did to the ledger.
+CREATE TABLE audit (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    action TEXT NOT NULL,
+    operator TEXT NOT NULL,
+    old_value BIGINT NOT NULL,
+    new_value BIGINT NOT NULL,
+    at BIGINT NOT NULL
+);
+";
+
+/// Brings the schema up to date in one transaction, under a lock that keeps two gateways from doing it at once; makes
+/// the ledger's row when it is new.
+pub(super) async fn migrate(conn: &Connection, schema: &str) -> Result<(), LedgerError> {
+    let failed = engine("bring the schema up to date");
+    // An error ends the opening, and with it the connection and the transaction.
+    conn.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED").await.map_err(&failed)?;
+    conn.read("SELECT pg_advisory_xact_lock($1, hashtext($2))", &[&LOCK, &schema]).await?;
+    let found = version(conn, schema).await?;
+    if found > known() {
+        return Err(LedgerError::SchemaNewer { found, known: known() });
+    }
+    if found < known() {
+        let mut script = String::new();
+        if found == 0 {
+            script = format!(
+                "CREATE SCHEMA IF NOT EXISTS \"{schema}\"; \
+                 CREATE TABLE schema_version (version BIGINT PRIMARY KEY);"
+            );
+        }
+        for (step, version) in MIGRATIONS.iter().zip(1_i64..).filter(|(_, v)| *v > found) {
+            script.push_str(step);
+            script.push_str(&format!("INSERT INTO schema_version VALUES ({version});"));
+        }
+        conn.client.batch_execute(&script).await.map_err(&failed)?;
+    }
+    let mut id = [0; 16];
+    getrandom::fill(&mut id).map_err(|_| LedgerError::Randomness)?;
+    conn.read(
+        "INSERT INTO ledger VALUES (1, $1, 0, 0, 0, 0, 0, -1000000, 0, 0, 0, 0, 0) \
+         ON CONFLICT DO NOTHING",
+        &[&id.as_slice()],
+    )
+    .await?;
+    conn.client.batch_execute("COMMIT").await.map_err(&failed)
+}
+
+/// The schema version, 0 for an empty or missing schema.
+async fn version(conn: &Connection, schema: &str) -> Result<i64, LedgerError> {
+    let what = "schema_version";
+    let rows = conn
+        .read(
+            "SELECT count(*), count(*) FILTER (WHERE c.relname = 'schema_version') \
+             FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace \
+             WHERE n.nspname = $1",
+            &[&schema],
+        )
+        .await?;
+    let row = rows.first().ok_or(LedgerError::Damaged { what })?;
+    let (relations, versions): (i64, i64) = (get(row, 0, what)?, get(row, 1, what)?);
+    match (relations, versions) {
+        (0, _) => return Ok(0),
+        (_, 0) => {
+            let what = format!("the schema {schema} holds something else than a ledger");
+            return Err(LedgerError::Connection { what });
+        }
+        _ => {}
+    }
+    let rows = conn.read("SELECT coalesce(max(version), 0) FROM schema_version", &[]).await?;
+    get(rows.first().ok_or(LedgerError::Damaged { what })?, 0, what)
+}

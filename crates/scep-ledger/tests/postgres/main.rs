@@ -1,0 +1,75 @@
+//! The suite against PostgreSQL, and what only a shared store has: several gateways, lost connections, crashes of the
+//! server.
+//!
+//! One cluster of the run's own, with every sync on; each test has a schema of its own in it. Where PostgreSQL is
+//! missing every test is listed as ignored; where the environment variable `CI` is `true` it fails instead.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: what does not fit is a failed test"
+)]
+
+#[path = "../it/suite.rs"]
+mod suite;
+#[path = "../it/support.rs"]
+mod support;
+
+mod database;
+mod group;
+
+use libtest_mimic::{Arguments, Trial};
+use scep_testkit::postgres::{Cluster, Programs};
+use std::sync::Arc;
+
+type Test = fn(&Arc<Cluster>);
+
+/// Runs an asynchronous test.
+fn run(test: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build().unwrap().block_on(test);
+}
+
+macro_rules! trials {
+    ($backend:expr; $($name:ident)*) => {
+        vec![$((
+            stringify!($name),
+            (|cluster| run(async { suite::$name(&$backend(cluster)).await })) as Test,
+        )),*]
+    };
+}
+use trials;
+
+fn main() {
+    let arguments = Arguments::from_args();
+    let mut tests: Vec<(&str, Test)> =
+        suite::every_function! { self::trials, database::Database::new };
+    tests.extend(database::TESTS);
+    tests.extend(group::TESTS);
+
+    let programs = Programs::find();
+    let ci = std::env::var("CI").as_deref() == Ok("true");
+    let cluster = match &programs {
+        Some(programs) if !arguments.list => Some(Arc::new(Cluster::start(programs, &[]).unwrap())),
+        _ => None,
+    };
+    if programs.is_none() && !ci {
+        eprintln!("SKIPPED {} tests: PostgreSQL is missing", tests.len());
+    }
+    let trials = tests
+        .into_iter()
+        .map(|(name, test)| {
+            let cluster = cluster.clone();
+            Trial::test(name, move || {
+                let cluster = cluster.ok_or("PostgreSQL is missing")?;
+                test(&cluster);
+                Ok(())
+            })
+            .with_ignored_flag(programs.is_none() && !ci)
+        })
+        .collect();
+    let conclusion = libtest_mimic::run(&arguments, trials);
+    // Before the exit, which drops nothing.
+    drop(cluster);
+    conclusion.exit();
+}
