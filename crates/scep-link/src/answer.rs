@@ -315,11 +315,7 @@ impl AnswerError {
 ///
 /// # Errors
 /// Whenever it is no success.
-pub fn accept<A: Answer>(
-    status: u16,
-    media_type: &str,
-    body: &[u8],
-) -> Result<A, AnswerError> {
+pub fn accept<A: Answer>(status: u16, media_type: &str, body: &[u8]) -> Result<A, AnswerError> {
     expect(status, media_type, body, JSON)?;
     if body.len() > A::MAX_BYTES {
         return Err(MessageError::Oversize { got: body.len(), max: A::MAX_BYTES }.into());

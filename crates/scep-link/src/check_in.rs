@@ -371,6 +371,8 @@ pub struct Commands {
     /// Keys of the connector to be renewed; at most 8.
     pub renewals: Vec<RenewalOrder>,
     /// How much to log; null: as configured.
+    // Named, or serde would take a missing field for null.
+    #[serde(deserialize_with = "Option::deserialize")]
     pub log_level: Option<LogLevel>,
     /// The last event that the issuer has, of the ledger in the request; 0: none.
     pub outbox_acknowledged: u64,

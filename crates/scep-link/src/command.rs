@@ -1,10 +1,10 @@
 //! The signed answer to a check-in: sealed by the issuer, opened by the connector.
 
 use crate::check_in::Commands;
+use crate::enrol::TrustedKey;
 use crate::json::{self, MessageError};
 use crate::statement::{self, COMMANDS, Refused, Statement, suitable};
 use crate::text::Text;
-use crate::enrol::TrustedKey;
 use core::fmt;
 use core::time::Duration;
 use scep_cms::CmsError;
@@ -69,10 +69,7 @@ impl SealError {
 ///
 /// # Errors
 /// When they are commands that no connector would accept, the key is unsuitable, or signing fails.
-pub fn seal_commands(
-    commands: &Commands,
-    command_key: &dyn Signer,
-) -> Result<Vec<u8>, SealError> {
+pub fn seal_commands(commands: &Commands, command_key: &dyn Signer) -> Result<Vec<u8>, SealError> {
     let key = command_key.public_key();
     if !suitable(key.algorithm()) {
         return Err(SealError::UnsuitableKey(key.algorithm()));
@@ -464,9 +461,9 @@ impl CommandVerifier {
 
     /// The pinned key with this id, if it is trusted at this instant.
     fn key(&self, id: Option<&[u8]>, now: Timestamp) -> Result<&TrustedKey, CommandError> {
-        let found = id.and_then(|id| KeyId::try_from(id).ok()).and_then(|id| {
-            self.keys.iter().find(|trusted| trusted.key.key_id() == id)
-        });
+        let found = id
+            .and_then(|id| KeyId::try_from(id).ok())
+            .and_then(|id| self.keys.iter().find(|trusted| trusted.key.key_id() == id));
         let trusted = found.ok_or(CommandError::SignerNotPinned)?;
         if now < trusted.not_before || now > trusted.not_after {
             return Err(CommandError::SignerNotValid {

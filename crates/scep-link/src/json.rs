@@ -249,8 +249,7 @@ pub(crate) fn outline_to(bytes: &[u8], max_depth: u32) -> Result<Outline, Messag
             Err(error) => MessageError::Syntax { line: error.line(), column: error.column() },
         });
     }
-    let mut walk =
-        Walk { outline: Outline::default(), max_depth, duplicate: false, deep: false };
+    let mut walk = Walk { outline: Outline::default(), max_depth, duplicate: false, deep: false };
     let mut json = serde_json::Deserializer::from_slice(bytes);
     let walked = Node { walk: &mut walk, depth: 0 }.deserialize(&mut json).and_then(|_| json.end());
     match walked {

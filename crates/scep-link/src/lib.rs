@@ -14,7 +14,9 @@ mod statement;
 mod text;
 mod value;
 
-pub use answer::{Answer, AnswerError, ErrorCode, Outcome, Problem, Retry, Success, accept, accept_signed};
+pub use answer::{
+    Answer, AnswerError, ErrorCode, Outcome, Problem, Retry, Success, accept, accept_signed,
+};
 pub use check_in::{
     CertificateExpiry, CertificatePurpose, CheckInRequest, Commands, Counters, DenialChanges,
     DenialSubject, Health, KeyChanges, LedgerBinding, LogLevel, MAX_DENIALS, MAX_KEY_CHANGES,

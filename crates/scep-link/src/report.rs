@@ -31,10 +31,9 @@ impl Body {
             return Err(MessageError::Oversize { got: text.len(), max: MAX_BODY });
         }
         json::outline_to(text.as_bytes(), MAX_BODY_DEPTH)?;
-        serde_json::from_str(text).map(Self).map_err(|error| MessageError::Syntax {
-            line: error.line(),
-            column: error.column(),
-        })
+        serde_json::from_str(text)
+            .map(Self)
+            .map_err(|error| MessageError::Syntax { line: error.line(), column: error.column() })
     }
 
     /// The facts.
@@ -125,7 +124,11 @@ impl Message for ReportBatch {
             expected = expected.saturating_add(1);
             let got = event.body.to_json().len();
             if got > MAX_BODY {
-                return Err(Breach::Count { what: "octets in an event's body", got, max: MAX_BODY });
+                return Err(Breach::Count {
+                    what: "octets in an event's body",
+                    got,
+                    max: MAX_BODY,
+                });
             }
         }
         Ok(())

@@ -2,8 +2,7 @@
 
 use scep_cms::{CmsError, Limits, SignedData, SignerId, ToSign};
 use scep_types::{
-    CryptoProvider, KeyAlgorithm, ObjectIdentifier, SignatureScheme, Signer, SpkiDer,
-    tlv::TlvError,
+    CryptoProvider, KeyAlgorithm, ObjectIdentifier, SignatureScheme, Signer, SpkiDer, tlv::TlvError,
 };
 
 /// id-data. A content type of our own would need an arc of our own: there is no registered one, and one under
