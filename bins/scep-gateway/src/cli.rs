@@ -72,7 +72,7 @@ pub(crate) struct InitOptions {
     /// Where to serve /healthz and /metrics; loopback only.
     #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDR:PORT")]
     pub(crate) admin_listen: SocketAddr,
-    /// The CA's key: p256, rsa2048, rsa3072 or rsa4096.
+    /// The CA's key: p256, rsa2048, rsa3072 or rsa4096. Some old clients (pyscep, micromdm's scepclient) need RSA.
     #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
     pub(crate) ca_key: String,
     /// The challenge decryption key: p256, or rsa2048 to rsa4096.

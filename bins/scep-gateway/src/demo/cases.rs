@@ -101,12 +101,19 @@ impl Bench<'_> {
             (None, Some(reason)) => format!("refused: {reason}"),
             (None, None) => "refused".to_owned(),
         };
-        let differences = outcome.trace.differences();
-        let detail = match outcome.trace.detail {
-            _ if !differences.is_empty() => differences,
-            Some(detail) => detail,
-            None => String::new(),
-        };
+        let mut detail = Vec::new();
+        for field in outcome.trace.fields.iter().filter(|field| field.reason.is_some()) {
+            detail.push(format!("{}: expected {}", field.field, field.expected));
+            detail.push(format!(
+                "{:width$}  got      {}",
+                "",
+                field.got,
+                width = field.field.name().len()
+            ));
+        }
+        if detail.is_empty() {
+            detail.extend(outcome.trace.detail);
+        }
         Ok(Row { tried, expected: format!("refused: {reason}"), got, detail })
     }
 }
@@ -127,7 +134,7 @@ fn issued(tried: &'static str, outcome: &Tried, expected: Outcome) -> Row {
 }
 
 /// Subject, names and serial number of a certificate.
-fn describe(certificate: &CertificateDer) -> String {
+fn describe(certificate: &CertificateDer) -> Vec<String> {
     use scep_types::{DistinguishedName, StringRules};
     const SAN: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
     let subject = DistinguishedName::from_der(certificate.subject_der(), StringRules::Strict)
@@ -140,7 +147,7 @@ fn describe(certificate: &CertificateDer) -> String {
         .map(ToString::to_string)
         .collect();
     let serial = certificate.serial().map(|serial| serial.to_string()).unwrap_or_default();
-    format!("{subject}; {}; serial {serial}", names.join(", "))
+    vec![format!("{subject}; {}", names.join(", ")), format!("serial {serial}")]
 }
 
 /// Runs every case in order.

@@ -5,7 +5,7 @@ pub(crate) struct Row {
     pub(crate) tried: &'static str,
     pub(crate) expected: String,
     pub(crate) got: String,
-    pub(crate) detail: String,
+    pub(crate) detail: Vec<String>,
 }
 
 impl Row {
@@ -16,13 +16,15 @@ impl Row {
 
 /// Prints the rows; whether all are as they must be.
 pub(crate) fn print(rows: &[Row]) -> bool {
-    let width = |column: fn(&Row) -> &str| rows.iter().map(|r| column(r).len()).max().unwrap_or(0);
-    let (tried, got) = (width(|r| r.tried), width(|r| &r.got));
+    let width = rows.iter().map(|row| row.tried.len()).max().unwrap_or(0);
     for row in rows {
         let mark = if row.good() { "ok  " } else { "FAIL" };
-        println!("{mark}  {:tried$}  {:got$}  {}", row.tried, row.got, row.detail);
+        println!("{mark}  {:width$}  {}", row.tried, row.got);
         if !row.good() {
-            println!("      expected: {}", row.expected);
+            println!("        MUST BE: {}", row.expected);
+        }
+        for line in &row.detail {
+            println!("        {line}");
         }
     }
     let good = rows.iter().filter(|row| row.good()).count();

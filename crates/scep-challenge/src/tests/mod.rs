@@ -2,6 +2,7 @@
 
 mod blob;
 mod claims;
+#[cfg(feature = "write-vectors")]
 mod vectors;
 
 use crate::*;

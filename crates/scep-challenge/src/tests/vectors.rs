@@ -1,5 +1,5 @@
 //! Writes the vectors. By hand, when the format changes:
-//! `cargo test -p scep-challenge write_the_vectors -- --ignored`.
+//! `cargo test -p scep-challenge --features write-vectors write_the_vectors`.
 
 use super::*;
 use crate::seal::{sign_content, sign_envelope};
@@ -74,7 +74,6 @@ fn full(issuer: KeyId, recipient: KeyId) -> ChallengeClaims {
 }
 
 #[test]
-#[ignore = "writes files; the vectors are published and stay as they are"]
 fn write_the_vectors() {
     for kind in ["p256", "rsa2048"] {
         let (issuer, gateway) = (key(&format!("issuer-{kind}")), key(&format!("gateway-{kind}")));
