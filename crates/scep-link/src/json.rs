@@ -210,17 +210,13 @@ pub fn write<M: Message>(message: &M) -> Result<Vec<u8>, MessageError> {
     Ok(bytes)
 }
 
-/// What an error of serde is about. serde has no kinds for this, only words; a test pins them.
+/// What an error is about in what is known to be JSON. serde has no kinds for this, only words; a test pins them.
 fn typed(error: &serde_json::Error) -> MessageError {
     let (line, column) = (error.line(), error.column());
-    if error.is_data() {
-        if error.to_string().starts_with("unknown field") {
-            MessageError::UnknownField { line, column }
-        } else {
-            MessageError::Value { line, column }
-        }
+    if error.to_string().starts_with("unknown field") {
+        MessageError::UnknownField { line, column }
     } else {
-        MessageError::Syntax { line, column }
+        MessageError::Value { line, column }
     }
 }
 
