@@ -67,10 +67,10 @@ pub(crate) struct InitOptions {
     #[arg(long = "allow-suffix", value_name = "SUFFIX")]
     pub(crate) allow_suffix: Vec<String>,
     /// Where to serve.
-    #[arg(long, default_value = "127.0.0.1:8080", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = "127.0.0.1:8080", value_parser = address, value_name = "IP:PORT")]
     pub(crate) listen: SocketAddr,
     /// Where to serve /healthz and /metrics; loopback only.
-    #[arg(long, default_value = "127.0.0.1:9090", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = "127.0.0.1:9090", value_parser = address, value_name = "IP:PORT")]
     pub(crate) admin_listen: SocketAddr,
     /// The CA's key: p256, rsa2048, rsa3072 or rsa4096. Some old clients (pyscep, micromdm's scepclient) need RSA.
     #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
@@ -104,8 +104,13 @@ pub(crate) struct DemoOptions {
     #[arg(long)]
     pub(crate) keep_running: bool,
     /// Where to serve; port 0 takes a free one.
-    #[arg(long, default_value = "127.0.0.1:0", value_name = "ADDR:PORT")]
+    #[arg(long, default_value = "127.0.0.1:0", value_parser = address, value_name = "IP:PORT")]
     pub(crate) listen: SocketAddr,
+}
+
+fn address(text: &str) -> Result<SocketAddr, String> {
+    text.parse()
+        .map_err(|_| "an IP address and a port, like 127.0.0.1:8080 or [::1]:8080".to_owned())
 }
 
 /// Writes a completion script to standard output.

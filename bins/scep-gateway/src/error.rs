@@ -31,7 +31,7 @@ pub(crate) enum GatewayError {
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: io::Error },
     /// The ledger.
-    #[error("ledger: {0}")]
+    #[error("ledger: {}", causes(.0))]
     Ledger(#[from] scep_ledger::LedgerError),
     /// The CA.
     #[error("CA: {0}")]
@@ -42,6 +42,18 @@ pub(crate) enum GatewayError {
     /// A step of the demo that must work did not.
     #[error("demo: {0}")]
     Demo(String),
+}
+
+/// An error with what lies beneath it, in one line.
+fn causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut beneath = error.source();
+    while let Some(cause) = beneath {
+        text.push_str(": ");
+        text.push_str(&cause.to_string());
+        beneath = cause.source();
+    }
+    text
 }
 
 impl GatewayError {

@@ -90,6 +90,12 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
     let dir = &plan.dir;
     let rules = site_rules(&plan.suffixes);
     // Before anything is written: a suffix with a typo must not leave half a folder.
+    for suffix in &plan.suffixes {
+        if SiteRules::from_toml(&site_rules(std::slice::from_ref(suffix))).is_err() {
+            let why = format!("{suffix:?} is no domain like example.org or .example.org");
+            return Err(GatewayError::config("--allow-suffix", why));
+        }
+    }
     SiteRules::from_toml(&rules).map_err(|e| GatewayError::config("--allow-suffix", e))?;
     new_private_folder(dir)?;
     let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);

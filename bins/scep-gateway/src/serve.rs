@@ -29,17 +29,19 @@ async fn serve(config: Config, provider: Arc<dyn CryptoProvider>) -> Result<(), 
     let stop_signal = stop_signal()?;
     let listener = listen(config.listen).await?;
     let admin = listen(config.admin_listen).await?;
-    tracing::info!(
-        target: "scep",
-        listen = %config.listen,
-        admin = %config.admin_listen,
-        site_rules_sha256 = %config.site_rules.digest(),
-        "serving"
-    );
+    let (addresses, rules) =
+        ((config.listen, config.admin_listen), config.site_rules.digest().to_owned());
     for (what, when) in &config.expiries {
         tracing::info!(target: "scep", what, expires = %when, "expiry");
     }
     let gateway = assemble(config, provider, None).await?;
+    tracing::info!(
+        target: "scep",
+        listen = %addresses.0,
+        admin = %addresses.1,
+        site_rules_sha256 = %rules,
+        "serving"
+    );
     let stop = tokio_util::sync::CancellationToken::new();
     let admin_stop = stop.clone();
     let admin_gateway = gateway.clone();

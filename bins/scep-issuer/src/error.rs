@@ -43,8 +43,15 @@ pub(crate) enum IssuerError {
     #[error("there is no gateway group {id}")]
     NoSuchGroup { id: String },
     /// A group must be named.
-    #[error("there are {count} gateway groups, and --group does not say which")]
+    #[error("{}", which_group(*count))]
     WhichGroup { count: usize },
+}
+
+fn which_group(count: usize) -> String {
+    match count {
+        0 => "no gateway group has been added yet".to_owned(),
+        _ => format!("there are {count} gateway groups, and --group does not say which"),
+    }
 }
 
 impl IssuerError {
@@ -52,7 +59,8 @@ impl IssuerError {
     pub(crate) fn hint(&self) -> Option<&'static str> {
         match self {
             Self::WhichGroup { count: 0 } | Self::NoSuchGroup { .. } => Some(
-                "scep-issuer add-gateway --config FILE --group ID --public-key challenge.pub.pem takes one up.",
+                "scep-issuer add-gateway --config FILE --group GROUP --public-key challenge.pub.pem takes one up; GROUP \
+                 is what `scep-gateway init --group` was given.",
             ),
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("scep-issuer init --dir DIR --tenant ID makes a complete folder.")

@@ -30,7 +30,7 @@ pub(crate) fn run(options: &InitOptions) -> Result<(), IssuerError> {
     println!("made {}", dir.display());
     println!("give every gateway this file: {}", dir.join("issuer.pub.pem").display());
     println!(
-        "then run: scep-issuer add-gateway --config {} --group ID --public-key challenge.pub.pem",
+        "then run: scep-issuer add-gateway --config {} --group GROUP --public-key challenge.pub.pem",
         config.display()
     );
     Ok(())
