@@ -166,9 +166,7 @@ impl Store for PostgresStore {
 
     async fn count_mismatch(&self, mismatch: Mismatch, now: Timestamp) -> Result<u32, LedgerError> {
         let max = self.settings.max_mismatches;
-        self.writer
-            .run(async move |unit| mismatch::count(unit, &mismatch, max, now).await)
-            .await
+        self.writer.run(async move |unit| mismatch::count(unit, &mismatch, max, now).await).await
     }
 
     async fn mismatches(

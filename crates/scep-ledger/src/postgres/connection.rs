@@ -209,5 +209,5 @@ impl Link {
 fn pause(attempts: u32) -> Duration {
     let pause = Link::FIRST_PAUSE.saturating_mul(1 << attempts.min(Link::MAX_DOUBLINGS));
     let jitter = getrandom::u32().map_or(0, |random| random % 512);
-    pause.saturating_add(pause.saturating_mul(jitter) / 1_024)
+    pause.saturating_add(pause.saturating_mul(jitter).checked_div(1_024).unwrap_or_default())
 }

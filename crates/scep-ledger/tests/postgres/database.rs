@@ -1,20 +1,24 @@
 //! One schema of the run's cluster, and what an opening refuses.
 
-use crate::support::Backend;
-use crate::{Test, run};
+use crate::support::{Backend, NOW, enrolment};
+use crate::{Deadline, Test, run};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use scep_ledger::{Ledger, LedgerError, LedgerSettings, PostgresConfig};
 use scep_testkit::postgres::{Cluster, Programs};
+use scep_testkit::programs::available;
+use std::path::Path;
+use std::process::Command;
 use std::sync::Arc;
+use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, NoTls};
 
 static NEXT: AtomicU32 = AtomicU32::new(1);
 
 /// A schema of its own in a cluster.
 pub(crate) struct Database {
-    connection: String,
-    schema: String,
+    pub(crate) connection: String,
+    pub(crate) schema: String,
     lease: Duration,
 }
 
@@ -28,8 +32,13 @@ impl Database {
         }
     }
 
-    pub(crate) fn with_lease(cluster: &Cluster, lease: Duration) -> Self {
-        Self { lease, ..Self::new(cluster) }
+    pub(crate) fn with_lease(self, lease: Duration) -> Self {
+        Self { lease, ..self }
+    }
+
+    /// The same, reached another way.
+    pub(crate) fn by(&self, connection: String) -> Self {
+        Self { connection, schema: self.schema.clone(), lease: self.lease }
     }
 
     pub(crate) fn config(&self) -> PostgresConfig {
@@ -63,4 +72,265 @@ impl Backend for Database {
     }
 }
 
-pub(crate) const TESTS: [(&str, Test); 0] = [];
+pub(crate) const TESTS: &[(&str, Test)] = &[
+    ("attack_08_the_table_itself_holds_a_challenge_once", |cluster| {
+        run(attack_08_the_table_itself_holds_a_challenge_once(Database::new(cluster)));
+    }),
+    ("gateways_that_open_it_at_once_share_one_ledger", |cluster| {
+        run(gateways_that_open_it_at_once_share_one_ledger(Database::new(cluster)));
+    }),
+    ("a_newer_schema_is_refused", |cluster| run(a_newer_schema_is_refused(Database::new(cluster)))),
+    ("what_is_no_ledger_is_refused_and_left_as_it_is", |cluster| {
+        run(what_is_no_ledger_is_refused_and_left_as_it_is(Database::new(cluster)));
+    }),
+    ("a_damaged_row_is_an_error_and_not_a_default", |cluster| {
+        run(a_damaged_row_is_an_error_and_not_a_default(Database::new(cluster)));
+    }),
+    ("attack_52_a_server_that_forgets_is_refused_by_name", |_| {
+        run(attack_52_a_server_that_forgets_is_refused_by_name());
+    }),
+    ("a_wrong_password_is_refused_and_not_shown", |cluster| {
+        run(a_wrong_password_is_refused_and_not_shown(Arc::clone(cluster)));
+    }),
+    ("a_server_is_verified_by_chain_and_name", |_| run(a_server_is_verified_by_chain_and_name())),
+];
+
+async fn attack_08_the_table_itself_holds_a_challenge_once(database: Database) {
+    let ledger = database.gateway().await;
+    let _open = enrolment(1, "device-1", 1).admit(&ledger, NOW).await.unwrap();
+    // Even if every check before it were wrong.
+    let copy = "INSERT INTO enrolment (state, owner, tenant, challenge, issued_at, expires_at, \
+                device, profile, audience, info_hash, spki, spki_hash, signer, transaction_id, \
+                expected, admitted_at) SELECT state, owner, tenant, challenge, issued_at, \
+                expires_at, device, profile, audience, info_hash, spki, spki_hash, signer, \
+                transaction_id, expected, admitted_at FROM enrolment";
+    let client = database.client().await;
+    let error = client.batch_execute(copy).await.unwrap_err();
+    assert_eq!(error.code(), Some(&SqlState::UNIQUE_VIOLATION));
+    client.batch_execute("UPDATE enrolment SET state = 5").await.unwrap();
+    client.batch_execute(copy).await.unwrap();
+}
+
+async fn gateways_that_open_it_at_once_share_one_ledger(database: Database) {
+    let database = Arc::new(database);
+    let tasks: Vec<_> = (0..6)
+        .map(|_| {
+            let database = Arc::clone(&database);
+            tokio::spawn(async move { database.gateway().await })
+        })
+        .collect();
+    let mut gateways = Vec::new();
+    for task in tasks {
+        gateways.push(task.await.unwrap());
+    }
+    assert!(gateways.iter().all(|gateway| gateway.id() == gateways[0].id()));
+    let rows = database.client().await.query("SELECT 1 FROM gateway", &[]).await.unwrap();
+    assert_eq!(rows.len(), 6);
+    drop(gateways);
+    // Each has signed off.
+    let rows = database.client().await.query("SELECT 1 FROM gateway", &[]).await.unwrap();
+    assert_eq!(rows.len(), 0);
+}
+
+async fn a_newer_schema_is_refused(database: Database) {
+    let running = database.gateway().await;
+    let newer = "INSERT INTO schema_version (version) VALUES (1000)";
+    database.client().await.batch_execute(newer).await.unwrap();
+    let Err(LedgerError::SchemaNewer { found: 1_000, known }) = database.try_open().await else {
+        panic!("opened");
+    };
+    assert!(known < 1_000);
+    // One that runs already writes nothing more.
+    let result = running.flush().await;
+    assert_eq!(result, Err(LedgerError::SchemaNewer { found: 1_000, known }));
+}
+
+async fn what_is_no_ledger_is_refused_and_left_as_it_is(database: Database) {
+    let client = database.client().await;
+    let schema = &database.schema;
+    let make = format!("CREATE SCHEMA {schema}; CREATE TABLE {schema}.guests (name TEXT)");
+    client.batch_execute(&make).await.unwrap();
+    let error = database.try_open().await.unwrap_err();
+    let what = format!("the schema {schema} holds something else than a ledger");
+    assert_eq!(error, LedgerError::Connection { what });
+    let tables = "SELECT tablename FROM pg_tables WHERE schemaname = $1";
+    let rows = client.query(tables, &[schema]).await.unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert_eq!(names, ["guests"]);
+    // An empty schema is as good as none: who makes it may have more rights than the gateway.
+    client.batch_execute(&format!("DROP TABLE {schema}.guests")).await.unwrap();
+    database.gateway().await;
+}
+
+async fn a_damaged_row_is_an_error_and_not_a_default(database: Database) {
+    let ledger = database.gateway().await;
+    drop(enrolment(1, "device-1", 1).admit(&ledger, NOW).await.unwrap());
+    let client = database.client().await;
+    for (damage, mend, what) in [
+        (
+            "UPDATE enrolment SET device = 'a b'",
+            "UPDATE enrolment SET device = 'device-1'",
+            "enrolment.device",
+        ),
+        (
+            "UPDATE enrolment SET serial = '\\x00'",
+            "UPDATE enrolment SET serial = NULL",
+            "enrolment.serial",
+        ),
+        ("UPDATE enrolment SET spki = '\\x00'", "SELECT 1", "enrolment.spki"),
+    ] {
+        client.batch_execute(damage).await.unwrap();
+        assert_eq!(ledger.unsettled().await.unwrap_err(), LedgerError::Damaged { what });
+        client.batch_execute(mend).await.unwrap();
+    }
+}
+
+async fn attack_52_a_server_that_forgets_is_refused_by_name() {
+    let programs = Programs::find().unwrap();
+    let mut cluster = Cluster::start(&programs, &[]).unwrap();
+    let running = Database::new(&cluster).gateway().await;
+    for (setting, off) in [
+        ("fsync", ["fsync=off"].as_slice()),
+        ("full_page_writes", &["fsync=on", "full_page_writes=off"]),
+        ("synchronous_commit", &["full_page_writes=on", "synchronous_commit=off"]),
+    ] {
+        tokio::task::block_in_place(|| {
+            cluster.stop().unwrap();
+            off.iter().for_each(|setting| cluster.set(setting));
+            cluster.restart().unwrap();
+        });
+        let refused = LedgerError::Setting { setting, wanted: "on", got: String::from("off") };
+        assert_eq!(Database::new(&cluster).try_open().await.unwrap_err(), refused);
+        // Read back on every connection, also on those made again.
+        assert_eq!(running.flush().await, Err(refused));
+    }
+    tokio::task::block_in_place(|| {
+        cluster.stop().unwrap();
+        cluster.set("synchronous_commit=on");
+        cluster.restart().unwrap();
+    });
+    // It goes on by itself once the server is as it must be.
+    let deadline = Deadline::new();
+    while running.flush().await.is_err() {
+        deadline.wait().await;
+    }
+    let standby = Database {
+        connection: format!(
+            "{} options='-c default_transaction_read_only=on'",
+            cluster.by_socket()
+        ),
+        ..Database::new(&cluster)
+    };
+    let error = standby.try_open().await.unwrap_err();
+    assert!(matches!(error, LedgerError::Engine { action: "connect", .. }), "{error:?}");
+}
+
+async fn a_wrong_password_is_refused_and_not_shown(cluster: Arc<Cluster>) {
+    let by_port = |password: &str| Database {
+        connection: format!("{} password={password}", cluster.by_port("localhost")),
+        ..Database::new(&cluster)
+    };
+    let error = by_port("wr0ng").try_open().await.unwrap_err();
+    let LedgerError::Engine { action: "connect", source } = error else { panic!("{error:?}") };
+    assert!(source.to_string().contains("28P01"), "{source}");
+    assert!(!source.to_string().contains("wr0ng"), "{source}");
+    let right = Database { connection: cluster.by_port("localhost"), ..Database::new(&cluster) };
+    right.gateway().await;
+}
+
+/// A CA with a key, and a certificate of it for `db.example.org`, in files of OpenSSL's.
+fn certificates(folder: &Path) {
+    let run = |words: &[&str]| {
+        let output = Command::new("openssl").args(words).current_dir(folder).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    let key = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+    for name in ["ca", "other"] {
+        let (subject, file) = (format!("/CN={name}"), format!("{name}.key"));
+        let out = format!("{name}.pem");
+        let words =
+            ["req", "-x509", "-days", "2", "-subj", &subject, "-keyout", &file, "-out", &out];
+        run(&[words.as_slice(), &key].concat());
+    }
+    let words = ["req", "-subj", "/CN=db", "-keyout", "server.key", "-out", "server.csr"];
+    run(&[words.as_slice(), &key].concat());
+    let names = "basicConstraints=CA:FALSE\nsubjectAltName=DNS:db.example.org\n";
+    std::fs::write(folder.join("names"), names).unwrap();
+    run(&[
+        "x509",
+        "-req",
+        "-in",
+        "server.csr",
+        "-CA",
+        "ca.pem",
+        "-CAkey",
+        "ca.key",
+        "-CAcreateserial",
+        "-days",
+        "2",
+        "-extfile",
+        "names",
+        "-out",
+        "server.pem",
+    ]);
+}
+
+async fn a_server_is_verified_by_chain_and_name() {
+    if !available("openssl", "a_server_is_verified_by_chain_and_name") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    certificates(folder.path());
+    let mut cluster = Cluster::start(&Programs::find().unwrap(), &[]).unwrap();
+    for name in ["server.key", "server.pem"] {
+        let contents = std::fs::read(folder.path().join(name)).unwrap();
+        let placed = cluster.place(name, &contents).unwrap();
+        let kind = if name == "server.key" { "ssl_key_file" } else { "ssl_cert_file" };
+        cluster.set(&format!("{kind}={}", placed.display()));
+    }
+    cluster.set("ssl=on");
+    tokio::task::block_in_place(|| {
+        cluster.stop().unwrap();
+        cluster.restart().unwrap();
+    });
+    let by = |host: &str, more: &str, roots: &str| Database {
+        connection: format!(
+            "{} {more} sslrootcert='{}'",
+            cluster.by_port(host),
+            folder.path().join(roots).display()
+        ),
+        ..Database::new(&cluster)
+    };
+    let verified = by("db.example.org", "sslmode=verify-full", "ca.pem");
+    let ledger = verified.gateway().await;
+    enrolment(1, "device-1", 1).enrol(&ledger, NOW).await;
+    let (plain, io) = tokio_postgres::connect(&cluster.by_socket(), NoTls).await.unwrap();
+    tokio::spawn(io);
+    let encrypted = "SELECT bool_and(ssl), count(*) FROM pg_stat_ssl JOIN pg_stat_activity \
+                     USING (pid) WHERE application_name = 'scep-ledger'";
+    let row = plain.query_one(encrypted, &[]).await.unwrap();
+    assert!(row.get::<_, bool>(0) && row.get::<_, i64>(1) > 0);
+    drop(ledger);
+    // `require` verifies as much.
+    by("db.example.org", "sslmode=require", "ca.pem").gateway().await;
+    for (host, roots, why) in [
+        ("other.example.org", "ca.pem", "not valid for name"),
+        ("db.example.org", "other.pem", "UnknownIssuer"),
+    ] {
+        for mode in ["verify-full", "require"] {
+            let error = by(host, &format!("sslmode={mode}"), roots).try_open().await.unwrap_err();
+            let LedgerError::Engine { action: "connect", source } = error else {
+                panic!("{error:?}")
+            };
+            assert!(source.to_string().contains(why), "{source}");
+        }
+    }
+    // A server that speaks no TLS is not spoken to.
+    tokio::task::block_in_place(|| {
+        cluster.stop().unwrap();
+        cluster.set("ssl=off");
+        cluster.restart().unwrap();
+    });
+    let error = verified.try_open().await.unwrap_err();
+    assert!(matches!(error, LedgerError::Engine { action: "connect", .. }), "{error:?}");
+}

@@ -1,5 +1,337 @@
-//! Several gateways, and a server that goes away.
+//! Several gateways on one database decide like one, and leave each other's work alone.
 
-use crate::Test;
+use crate::database::Database;
+use crate::support::*;
+use crate::{Deadline, Test, run};
+use core::time::Duration;
+use scep_keys::SoftwareKey;
+use scep_ledger::{
+    AdmitError, DenialSubject, Denied, Ledger, LedgerError, LedgerSettings, PostgresConfig,
+    Standing,
+};
+use scep_types::{ChallengeId, KeyAlgorithm, Reason, ReleasedCertificate as _};
+use std::io::{BufRead as _, BufReader, Write as _};
+use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 
-pub(crate) const TESTS: [(&str, Test); 0] = [];
+macro_rules! tests {
+    ($($name:ident)*) => {
+        &[$((stringify!($name), |cluster| run($name(Database::new(cluster))))),*]
+    };
+}
+
+pub(crate) const TESTS: &[(&str, Test)] = tests! {
+    attack_08_of_64_first_uses_at_two_gateways_one_is_admitted
+    quirk_55_identical_requests_at_two_gateways_get_one_certificate
+    attack_44_a_key_is_certified_for_one_device_at_two_gateways
+    attack_19_gateways_share_the_clocks_mark
+    the_brake_counts_all_gateways
+    what_is_disabled_at_one_gateway_is_disabled_at_all
+    the_outbox_never_shows_a_gap
+    attack_52_a_live_gateways_intents_are_left_alone
+    attack_52_a_dead_gateways_intents_are_settled_after_its_lease
+    attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_withheld
+    a_gateway_that_holds_the_lock_and_stops_does_not_stop_the_others
+};
+
+async fn two(database: &Database) -> [Ledger; 2] {
+    [database.gateway().await, database.gateway().await]
+}
+
+async fn attack_08_of_64_first_uses_at_two_gateways_one_is_admitted(database: Database) {
+    let gateways = two(&database).await;
+    let first = enrolment(1, "device-1", 0);
+    let all: Vec<Arc<Enrolment>> = (0..8).map(|key| Arc::new(first.with_key(key))).collect();
+    let tasks: Vec<_> = (0..64)
+        .map(|n: usize| {
+            let (ledger, enrolment) = (gateways[n % 2].clone(), Arc::clone(&all[n / 2 % 8]));
+            tokio::spawn(async move { enrolment.admit(&ledger, NOW).await })
+        })
+        .collect();
+    let mut admitted = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(admission) => admitted.push(admission),
+            Err(AdmitError::Refused(Reason::ChallengeAlreadyUsed | Reason::RequestInProgress)) => {}
+            Err(error) => panic!("{error}"),
+        }
+    }
+    assert_eq!(admitted.len(), 1);
+    // The breaches of both are counted together.
+    assert_eq!(kinds(&gateways[0]).await, ["breach"; 10]);
+}
+
+async fn quirk_55_identical_requests_at_two_gateways_get_one_certificate(database: Database) {
+    let gateways = two(&database).await;
+    let first = Arc::new(enrolment(1, "device-1", 1));
+    let tasks: Vec<_> = (0..64)
+        .map(|n: usize| {
+            let (ledger, first) = (gateways[n % 2].clone(), Arc::clone(&first));
+            tokio::spawn(async move { first.admit(&ledger, NOW).await.map(|one| (n % 2, one)) })
+        })
+        .collect();
+    let mut admitted = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(admission) => admitted.push(admission),
+            Err(error) => assert_eq!(error, AdmitError::Refused(Reason::RequestInProgress)),
+        }
+    }
+    let (at, admission) = admitted.pop().unwrap();
+    assert!(admitted.is_empty());
+    let (ledger, other) = (&gateways[at], &gateways[1 - at]);
+    assert_eq!(first.recall(other, NOW).await, Known::InProgress);
+    let (permit, unsettled) = admission.redeem();
+    let certificate = issue(permit.contents(), permit.serial().unwrap());
+    let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
+    let releasable = ledger.record(unsettled, conforming, NOW).await.unwrap();
+    assert_eq!(releasable.certificate(), &certificate);
+    assert_eq!(first.recall(other, NOW).await, Known::of(&releasable));
+    assert_eq!(kinds(other).await, ["issued"]);
+}
+
+async fn attack_44_a_key_is_certified_for_one_device_at_two_gateways(database: Database) {
+    let gateways = two(&database).await;
+    let tasks: Vec<_> = (0..16)
+        .map(|n: u8| {
+            let ledger = gateways[usize::from(n % 2)].clone();
+            // Sixteen devices and challenges, one key.
+            let of = enrolment(n, &format!("device-{n}"), 1);
+            tokio::spawn(async move { of.admit(&ledger, NOW).await })
+        })
+        .collect();
+    let mut admitted = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(_) => admitted += 1,
+            Err(error) => assert_eq!(error, AdmitError::Refused(Reason::KeyAlreadyCertified)),
+        }
+    }
+    assert_eq!(admitted, 1);
+}
+
+async fn attack_19_gateways_share_the_clocks_mark(database: Database) {
+    let [one, two] = two(&database).await;
+    let year = Duration::from_secs(365 * DAY);
+    one.effective_now(NOW.plus(year)).await.unwrap();
+    two.flush().await.unwrap();
+    let seen = two.effective_now(NOW).await.unwrap();
+    assert_eq!((seen.now, seen.behind), (NOW.plus(year), Some(year)));
+    // Mended at one, it is mended at the other, which does not bring the old mark back.
+    two.clock_reset(NOW, "alice").await.unwrap();
+    one.flush().await.unwrap();
+    assert_eq!(one.effective_now(after(1)).await.unwrap().now, after(1));
+    one.flush().await.unwrap();
+    assert_eq!(database.gateway().await.effective_now(NOW).await.unwrap().now, after(1));
+}
+
+async fn the_brake_counts_all_gateways(database: Database) {
+    let gateways = two(&database).await;
+    let tasks: Vec<_> = (0..16)
+        .map(|n: u8| {
+            let ledger = gateways[usize::from(n % 2)].clone();
+            let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+            let id = ChallengeId::from_bytes([n; 16]);
+            let of = enrolment_with(id, &format!("device-{n}"), &key, 5, 365 * DAY);
+            tokio::spawn(async move { of.admit(&ledger, NOW).await })
+        })
+        .collect();
+    let mut admitted = Vec::new();
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(admission) => admitted.push(admission),
+            Err(error) => assert_eq!(error, AdmitError::Refused(Reason::IssuanceBrakeEngaged)),
+        }
+    }
+    assert_eq!(admitted.len(), 5);
+    assert_eq!(kinds(&gateways[0]).await, ["brake-engaged"]);
+}
+
+async fn what_is_disabled_at_one_gateway_is_disabled_at_all(database: Database) {
+    let [one, two] = two(&database).await;
+    let first = enrolment(1, "device-1", 1);
+    one.deny(DenialSubject::Device(tenant(), first.claims.device.clone()), NOW).await.unwrap();
+    let reason = Reason::ScepProfileNoLongerTargetedToTheClient;
+    assert_eq!(first.refused(&two, NOW).await, reason);
+    assert_eq!(two.denials().await.unwrap().devices.len(), 1);
+    // Ten mismatches, wherever they are counted.
+    let guessed = enrolment(2, "device-2", 2);
+    let denied = Denied {
+        tenant: &guessed.claims.tenant,
+        challenge: guessed.claims.challenge_id,
+        device: &guessed.claims.device,
+        profile: &guessed.claims.profile,
+        expires_at: guessed.claims.expires_at,
+        reasons: &[Reason::SubjectNameMismatch],
+        detail: "",
+    };
+    for n in 1..=5 {
+        assert_eq!(one.count_mismatch(&denied, NOW).await.unwrap(), 2 * n - 1);
+        assert_eq!(two.count_mismatch(&denied, NOW).await.unwrap(), 2 * n);
+    }
+    assert!(one.locked(&tenant(), guessed.claims.challenge_id, NOW).await.unwrap());
+}
+
+async fn the_outbox_never_shows_a_gap(database: Database) {
+    let gateways = two(&database).await;
+    let reader = database.gateway().await;
+    let tasks: Vec<_> = (1..7)
+        .map(|worker: u8| {
+            let ledger = gateways[usize::from(worker % 2)].clone();
+            tokio::spawn(async move {
+                for round in 0..20 {
+                    let id = ChallengeId::from_bytes([worker * 20 + round; 16]);
+                    let key = &KEYS[usize::from(worker)];
+                    let device = format!("device-{worker}");
+                    enrolment_with(id, &device, key, 1_000, 365 * DAY).enrol(&ledger, NOW).await;
+                }
+            })
+        })
+        .collect();
+    let mut seen: u64 = 0;
+    let deadline = Deadline::new();
+    while seen < 6 * 20 {
+        // As a connector reads: what was there is acknowledged, so a number that came later would be lost.
+        for event in reader.outbox(seen, 1_000).await.unwrap() {
+            seen += 1;
+            assert_eq!(event.sequence, seen);
+        }
+        reader.acknowledge(seen, NOW).await.unwrap();
+        deadline.wait().await;
+    }
+    for task in tasks {
+        task.await.unwrap();
+    }
+}
+
+async fn lease(database: &Database, instances: &str) -> Vec<std::time::SystemTime> {
+    let sql = format!("SELECT lease_until FROM gateway WHERE instance IN ({instances})");
+    let rows = database.client().await.query(&sql, &[]).await.unwrap();
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+async fn attack_52_a_live_gateways_intents_are_left_alone(database: Database) {
+    let database = database.with_lease(Duration::from_secs(4));
+    let [one, two] = two(&database).await;
+    let first = enrolment(1, "device-1", 1);
+    let (_permit, unsettled) = first.admit(&one, NOW).await.unwrap().redeem();
+    assert!(two.unsettled().await.unwrap().is_empty());
+    // It keeps its lease although it has nothing to write.
+    let owners = "SELECT owner FROM enrolment";
+    let (before, deadline) = (lease(&database, owners).await, Deadline::new());
+    while lease(&database, owners).await <= before {
+        deadline.wait().await;
+    }
+    assert!(two.unsettled().await.unwrap().is_empty());
+    assert_eq!(first.recall(&two, NOW).await, Known::InProgress);
+    // What it has dropped is its own too, as long as it lives; then anybody's.
+    drop(unsettled);
+    assert!(two.unsettled().await.unwrap().is_empty());
+    assert_eq!(one.unsettled().await.unwrap().len(), 1);
+    drop(one);
+    assert_eq!(two.unsettled().await.unwrap().len(), 1);
+}
+
+const CONNECTION: &str = "SCEP_LEDGER_TEST_CONNECTION";
+const SCHEMA: &str = "SCEP_LEDGER_TEST_SCHEMA";
+const LEASE: &str = "SCEP_LEDGER_TEST_LEASE";
+
+pub(crate) fn is_child() -> bool {
+    std::env::var_os(CONNECTION).is_some()
+}
+
+/// A gateway in a process of its own: it admits one request and waits for its end.
+pub(crate) async fn child() {
+    let value = |name| std::env::var(name).unwrap();
+    let lease = Duration::from_secs(value(LEASE).parse().unwrap());
+    let config = PostgresConfig::new(&value(CONNECTION)).unwrap();
+    let config = config.schema(&value(SCHEMA)).unwrap().lease(lease).unwrap();
+    let ledger = Ledger::open_postgres(config, LedgerSettings::default()).await.unwrap();
+    let id = u8::try_from(lease.as_secs() % 256).unwrap();
+    let admitted = enrolment(id, &format!("device-{id}"), 1).admit(&ledger, NOW).await.unwrap();
+    std::io::stdout().write_all(b"admitted\n").unwrap();
+    // The parent keeps the other end until it has killed this process.
+    std::io::stdin().lines().for_each(drop);
+    drop(admitted);
+}
+
+/// A gateway that was killed after it had admitted a request.
+fn dead_gateway(database: &Database, lease: u64) {
+    struct Killed(Child);
+    impl Drop for Killed {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+    let child = Command::new(std::env::current_exe().unwrap())
+        .env(CONNECTION, &database.connection)
+        .env(SCHEMA, &database.schema)
+        .env(LEASE, lease.to_string())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut child = Killed(child);
+    let line = BufReader::new(child.0.stdout.take().unwrap()).lines().next();
+    assert_eq!(line.unwrap().unwrap(), "admitted");
+}
+
+async fn attack_52_a_dead_gateways_intents_are_settled_after_its_lease(database: Database) {
+    let ledger = database.gateway().await;
+    let dead = |lease| tokio::task::block_in_place(|| dead_gateway(&database, lease));
+    // A long lease holds although nobody is there; a short one ends by itself.
+    dead(1_000);
+    assert!(ledger.unsettled().await.unwrap().is_empty());
+    dead(1);
+    let deadline = Deadline::new();
+    let short = loop {
+        if let Some(left) = ledger.unsettled().await.unwrap().pop() {
+            break left;
+        }
+        deadline.wait().await;
+    };
+    assert_eq!(short.device().as_str(), "device-1");
+    ledger.settle_nothing(short, NOW).await.unwrap();
+    assert!(ledger.unsettled().await.unwrap().is_empty());
+    let over = "UPDATE gateway SET lease_until = '-infinity' WHERE instance = \
+                (SELECT owner FROM enrolment WHERE state = 0)";
+    database.client().await.batch_execute(over).await.unwrap();
+    // The first recovery that comes has it for itself.
+    assert_eq!(ledger.unsettled().await.unwrap().len(), 1);
+    assert!(database.gateway().await.unsettled().await.unwrap().is_empty());
+    assert_eq!(kinds(&ledger).await, ["failed"]);
+}
+
+async fn attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_withheld(
+    database: Database,
+) {
+    let [slow, other] = two(&database).await;
+    let first = enrolment(1, "device-1", 1);
+    let (permit, unsettled) = first.admit(&slow, NOW).await.unwrap().redeem();
+    let over = "UPDATE gateway SET lease_until = '-infinity' WHERE instance = \
+                (SELECT owner FROM enrolment)";
+    database.client().await.batch_execute(over).await.unwrap();
+    let left = other.unsettled().await.unwrap().swap_remove(0);
+    other.settle_nothing(left, NOW).await.unwrap();
+    // The CA had it all the same.
+    let certificate = issue(permit.contents(), permit.serial().unwrap());
+    let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
+    let error = slow.record(unsettled, conforming, NOW).await.unwrap_err();
+    assert_eq!(error, LedgerError::AlreadySettled);
+    let kept = other.inventory(10, None).await.unwrap().swap_remove(0);
+    assert_eq!((kept.standing, &kept.certificate), (Standing::Withheld, &certificate));
+    assert_eq!(kinds(&other).await, ["failed", "withheld"]);
+    assert_eq!(first.recall(&other, NOW).await, Known::Nothing);
+}
+
+async fn a_gateway_that_holds_the_lock_and_stops_does_not_stop_the_others(database: Database) {
+    let ledger = database.gateway().await;
+    // As one that was stopped in the middle of a unit, with the settings of a ledger's connection.
+    let stopped = database.client().await;
+    let settings = "SET idle_in_transaction_session_timeout = '5s'; BEGIN";
+    stopped.batch_execute(settings).await.unwrap();
+    stopped.query("SELECT 1 FROM ledger FOR UPDATE", &[]).await.unwrap();
+    ledger.flush().await.unwrap();
+    stopped.query("SELECT 1", &[]).await.unwrap_err();
+}

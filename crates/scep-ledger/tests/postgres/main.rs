@@ -12,13 +12,17 @@
 )]
 
 #[path = "../it/suite.rs"]
+#[allow(unused_macros, unused_imports, reason = "the other harness makes its tests by them")]
 mod suite;
 #[path = "../it/support.rs"]
 mod support;
 
 mod database;
 mod group;
+mod outage;
+mod proxy;
 
+use core::time::Duration;
 use libtest_mimic::{Arguments, Trial};
 use scep_testkit::postgres::{Cluster, Programs};
 use std::sync::Arc;
@@ -40,12 +44,30 @@ macro_rules! trials {
 }
 use trials;
 
+/// For what comes about sooner or later.
+struct Deadline(tokio::time::Instant);
+
+impl Deadline {
+    fn new() -> Self {
+        Self(tokio::time::Instant::now() + Duration::from_secs(60))
+    }
+
+    async fn wait(&self) {
+        assert!(tokio::time::Instant::now() < self.0, "it did not come about");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
 fn main() {
+    if group::is_child() {
+        return run(group::child());
+    }
     let arguments = Arguments::from_args();
     let mut tests: Vec<(&str, Test)> =
         suite::every_function! { self::trials, database::Database::new };
     tests.extend(database::TESTS);
     tests.extend(group::TESTS);
+    tests.extend(outage::TESTS);
 
     let programs = Programs::find();
     let ci = std::env::var("CI").as_deref() == Ok("true");
