@@ -90,6 +90,27 @@ fn attack_58_what_is_not_the_message_that_was_due_is_an_error() {
 }
 
 #[test]
+fn attack_57_no_answer_leads_the_connector_to_another_address() {
+    // A redirect is no success, whatever it carries; and no message has a field for an address.
+    for status in [300, 301, 302, 303, 307, 308] {
+        assert_eq!(answer(status, JSON, &good()), Err(AnswerError::Status { status }));
+    }
+    let (possession, _) =
+        scep_link::challenge(&scep_keys::AwsLc, &spki("decryption"), &tenant(), connector())
+            .unwrap();
+    let body = String::from_utf8(write(&enrol_response(possession)).unwrap()).unwrap();
+    assert!(accept::<EnrolResponse>(200, JSON, body.as_bytes()).is_ok());
+    for name in ["uri", "url", "issuer", "endpoint", "location", "base_address"] {
+        let address = format!("{{\"{name}\":\"https://issuer.example\",");
+        let error = accept::<EnrolResponse>(200, JSON, body.replacen('{', &address, 1).as_bytes());
+        assert!(
+            matches!(error, Err(AnswerError::Message(MessageError::UnknownField { .. }))),
+            "{name}: {error:?}"
+        );
+    }
+}
+
+#[test]
 fn only_the_exact_text_is_a_success() {
     assert_eq!(Outcome::from_code("Success"), Outcome::Success);
     assert_eq!(Outcome::from_code("success"), Outcome::Unknown);
