@@ -19,7 +19,8 @@ Examples:
   scep-gateway init --dir gw --tenant contoso --group main --issuer-key issuer/issuer.pub.pem \\
         --allow-suffix example.org
   scep-gateway check-config --config gw/gateway.toml
-  scep-gateway serve --config gw/gateway.toml";
+  scep-gateway serve --config gw/gateway.toml
+  scep-gateway revoke --config gw/gateway.toml --serial 4F3A... --reason keyCompromise --operator alice";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -37,8 +38,14 @@ pub(crate) enum Command {
         #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
         config: PathBuf,
     },
+    /// Order the revocation of a certificate that this gateway has issued. The gateway must be stopped.
+    Revoke(RevokeOptions),
+    /// Let the revocations go that the brake on mass revocation holds. The gateway must be stopped.
+    ConfirmRevocations(OperatorOptions),
+    /// Do what is ordered and write the CRL to a file. The gateway must be stopped.
+    Crl(CrlOptions),
     /// Set the ledger's clock mark back after the system clock had jumped forward. Audited.
-    ClockReset(ClockResetOptions),
+    ClockReset(OperatorOptions),
     /// Run the whole system on loopback and show what it issues and what it refuses.
     Demo(DemoOptions),
     /// Print a completion script for a shell.
@@ -72,6 +79,9 @@ pub(crate) struct InitOptions {
     /// Where to serve /healthz and /metrics; loopback only.
     #[arg(long, default_value = "127.0.0.1:9090", value_parser = address, value_name = "IP:PORT")]
     pub(crate) admin_listen: SocketAddr,
+    /// How devices reach the gateway, http://...: written into certificates as the place of the CRL.
+    #[arg(long, value_name = "URL")]
+    pub(crate) public_url: Option<String>,
     /// The CA's key: p256, rsa2048, rsa3072 or rsa4096. Some old clients (pyscep, micromdm's scepclient) need RSA.
     #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
     pub(crate) ca_key: String,
@@ -83,9 +93,37 @@ pub(crate) struct InitOptions {
     pub(crate) ca_name: String,
 }
 
-/// Options of `clock-reset`.
+/// Options of `revoke`.
 #[derive(Debug, Args)]
-pub(crate) struct ClockResetOptions {
+pub(crate) struct RevokeOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The certificate's serial number, hexadecimal, as `openssl x509 -serial` prints it.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) serial: String,
+    /// Why: keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or unspecified.
+    #[arg(long)]
+    pub(crate) reason: String,
+    /// Who orders this: kept in the audit.
+    #[arg(long)]
+    pub(crate) operator: String,
+}
+
+/// Options of `crl`.
+#[derive(Debug, Args)]
+pub(crate) struct CrlOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Where to write it, DER. What is there is replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+/// Options of `clock-reset` and `confirm-revocations`.
+#[derive(Debug, Args)]
+pub(crate) struct OperatorOptions {
     /// The configuration file.
     #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,

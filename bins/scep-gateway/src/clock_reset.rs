@@ -1,6 +1,6 @@
 //! `clock-reset`: mend a clock mark that one forward jump has spoilt.
 
-use crate::cli::ClockResetOptions;
+use crate::cli::OperatorOptions;
 use crate::config::Config;
 use crate::error::GatewayError;
 use scep_keys::AwsLc;
@@ -10,7 +10,7 @@ use scep_types::{Clock, CryptoProvider};
 use std::process::ExitCode;
 use std::sync::Arc;
 
-pub(crate) fn run(options: &ClockResetOptions) -> Result<ExitCode, GatewayError> {
+pub(crate) fn run(options: &OperatorOptions) -> Result<ExitCode, GatewayError> {
     let now = SystemClock.now();
     let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
     let config = Config::load(&options.config, now, &provider)?;

@@ -9,7 +9,7 @@ use scep_keys::{Backend, SoftwareKey, read_certificates, read_public_key};
 use scep_message::{LegacyAlgorithms, RaIdentity, Recipient};
 use scep_pkcs10::Sha1Signatures;
 use scep_policy::SiteRules;
-use scep_server::{CaCertForm, Endpoint, ReplyCertificates, ServerLimits, SignerRule};
+use scep_server::{CaCertForm, CrlSettings, Endpoint, ReplyCertificates, ServerLimits, SignerRule};
 use scep_types::{
     CertificateDer, CryptoProvider, GatewayGroupId, SpkiDer, StringRules, TenantId, Timestamp,
     parse_duration,
@@ -32,6 +32,8 @@ struct Raw {
     #[serde(default)]
     log: RawLog,
     ca: RawCa,
+    #[serde(default)]
+    crl: RawCrl,
     ra: RawRa,
     challenge: RawChallenge,
     endpoints: Vec<RawEndpoint>,
@@ -69,6 +71,13 @@ enum RawCa {
         #[serde(default)]
         issuer_urls: Vec<String>,
     },
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawCrl {
+    path: Option<String>,
+    validity: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -168,6 +177,7 @@ pub(crate) struct Config {
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) ca: LocalCa,
+    pub(crate) crl: CrlSettings,
     pub(crate) ra: RaIdentity,
     pub(crate) opener: Opener,
     pub(crate) site_rules: SiteRules,
@@ -225,6 +235,7 @@ impl Raw {
             GatewayError::config(format!("site_rules ({})", rules_path.display()), error)
         })?;
         let endpoints = check_endpoints(self.endpoints)?;
+        let crl = self.crl.check(&endpoints)?;
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
@@ -233,6 +244,7 @@ impl Raw {
             log_format: self.log.format.unwrap_or_default(),
             limits: self.limits.check()?,
             ca,
+            crl,
             ra,
             opener,
             site_rules,
@@ -265,6 +277,24 @@ impl RawCa {
         expiries.push(("CA certificate", certificate.not_after()));
         let settings = LocalCaSettings { crl_urls, issuer_urls, ..LocalCaSettings::default() };
         Ok(LocalCa::new(key.signer(), certificate, upper, settings, Arc::clone(provider))?)
+    }
+}
+
+impl RawCrl {
+    fn check(self, endpoints: &[Endpoint]) -> Result<CrlSettings, GatewayError> {
+        let defaults = CrlSettings::default();
+        let path = self.path.unwrap_or(defaults.path);
+        if !path.starts_with('/') || path.len() < 2 || path.contains(['?', '#']) {
+            return Err(GatewayError::config("crl.path", "must be a path like /crl"));
+        }
+        if endpoints.iter().any(|endpoint| endpoint.path == path) {
+            return Err(GatewayError::config("crl.path", "SCEP is served there"));
+        }
+        let validity = duration("crl.validity", self.validity.as_deref(), defaults.validity)?;
+        if validity < Duration::from_secs(3_600) {
+            return Err(GatewayError::config("crl.validity", "must be an hour or more"));
+        }
+        Ok(CrlSettings { path, validity })
     }
 }
 
@@ -475,8 +505,29 @@ mod tests {
     }
 
     #[test]
+    fn the_crl_has_a_path_of_its_own_and_time_to_be_renewed() {
+        let endpoints = [Endpoint::generic("/"), Endpoint::generic("/scep")];
+        let check = |path: Option<&str>, validity: Option<&str>| {
+            let owned = |text: Option<&str>| text.map(str::to_owned);
+            RawCrl { path: owned(path), validity: owned(validity) }.check(&endpoints).ok()
+        };
+        assert_eq!(check(None, None), Some(CrlSettings::default()));
+        let settings = check(Some("/pki/ca.crl"), Some("2d")).unwrap();
+        assert_eq!((&*settings.path, settings.validity.as_secs()), ("/pki/ca.crl", 2 * 86_400));
+        for path in ["/", "crl", "", "/scep", "/crl?x"] {
+            assert_eq!(check(Some(path), None), None, "{path}");
+        }
+        for validity in ["59m", "0d", "soon"] {
+            assert_eq!(check(None, Some(validity)), None, "{validity}");
+        }
+        let raw: Raw = toml::from_str(EXAMPLE).unwrap();
+        assert_eq!(raw.crl.check(&endpoints).ok(), Some(CrlSettings::default()));
+    }
+
+    #[test]
     fn attack_64_unknown_keys_fail() {
         for (find, replace) in [
+            ("[crl]", "[crl]\nsign = false"),
             ("tenant = ", "skip_checks = true\ntenant = "),
             ("[ra]", "[ra]\nallow_anonymous = true"),
             ("[challenge]", "[challenge]\nstatic_password = \"x\""),

@@ -133,6 +133,7 @@ fn set_up(
         suffixes: vec![SUFFIX.into()],
         listen,
         admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
+        crl_url: None,
         ca_key: KeyAlgorithm::P256,
         challenge_key: KeyAlgorithm::P256,
         ca_name: "O=Example, CN=Demo CA".parse().map_err(|e| id(&e))?,

@@ -36,6 +36,12 @@ pub(crate) enum GatewayError {
     /// The CA.
     #[error("CA: {0}")]
     Ca(#[from] scep_ca::CaError),
+    /// Revocation.
+    #[error("{0}")]
+    Revocation(#[from] scep_server::RevocationError),
+    /// A certificate that should be revoked.
+    #[error("no certificate with serial number {serial} was issued here")]
+    NotIssued { serial: String },
     /// The runtime did not start.
     #[error("the runtime did not start: {0}")]
     Runtime(io::Error),
@@ -71,6 +77,12 @@ impl GatewayError {
                 "config.example.toml beside the binary's source explains every key; unknown keys are refused."
                     .into(),
             ),
+            Self::Ledger(scep_ledger::LedgerError::InUse { .. }) => Some(
+                "The gateway is running and has the ledger to itself: stop it, do this again, and start it.".into(),
+            ),
+            Self::NotIssued { .. } => Some(
+                "Give the serial number as `openssl x509 -noout -serial` prints it.".into(),
+            ),
             Self::NoSuffix => Some(
                 "Give --allow-suffix example.org (repeatable): which names this site may certify.".into(),
             ),
@@ -84,7 +96,11 @@ impl GatewayError {
     /// 2 for what the caller can mend in arguments and files, 1 for the rest.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
-            Self::Runtime(_) | Self::Demo(_) | Self::Ledger(_) | Self::Ca(_) => ExitCode::from(1),
+            Self::Runtime(_)
+            | Self::Demo(_)
+            | Self::Ledger(_)
+            | Self::Revocation(_)
+            | Self::Ca(_) => ExitCode::from(1),
             _ => ExitCode::from(2),
         }
     }

@@ -37,6 +37,8 @@ pub(crate) struct Plan {
     pub(crate) suffixes: Vec<String>,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
+    /// Where certificates say that the CRL is.
+    pub(crate) crl_url: Option<String>,
     pub(crate) ca_key: KeyAlgorithm,
     pub(crate) challenge_key: KeyAlgorithm,
     pub(crate) ca_name: DistinguishedName,
@@ -57,6 +59,7 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
         suffixes: suffixes(&options.allow_suffix)?,
         listen: options.listen,
         admin_listen: options.admin_listen,
+        crl_url: options.public_url.as_deref().map(crl_url).transpose()?,
         ca_key: algorithm("--ca-key", &options.ca_key)?,
         challenge_key: algorithm("--challenge-key", &options.challenge_key)?,
         ca_name: options.ca_name.parse().map_err(|e| GatewayError::config("--ca-name", e))?,
@@ -66,6 +69,19 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
     println!("give the issuer this file: {}", plan.dir.join("challenge.pub.pem").display());
     println!("then run: scep-gateway serve --config {}", config.display());
     Ok(ExitCode::SUCCESS)
+}
+
+/// Where the CRL is below a public URL. Only http: whoever checks an https certificate would need a CRL to get the CRL
+/// (RFC 5280, 8).
+fn crl_url(public: &str) -> Result<String, GatewayError> {
+    let wrong = |why: &str| GatewayError::config("--public-url", why);
+    let rest = public.strip_prefix("http://").ok_or_else(|| wrong("must begin with http://"))?;
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/[]".contains(&b);
+    if rest.starts_with(['/', ':']) || rest.is_empty() || !rest.bytes().all(plain) {
+        return Err(wrong("must be http://HOST, with a port and path if need be"));
+    }
+    let path = scep_server::CrlSettings::default().path;
+    Ok(format!("{}{path}", public.trim_end_matches('/')))
 }
 
 /// The suffixes given, or asked for on a terminal. Without one nothing could be certified.
@@ -108,7 +124,10 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
         ca_key.signer(),
         root,
         Vec::new(),
-        LocalCaSettings::default(),
+        LocalCaSettings {
+            crl_urls: plan.crl_url.iter().cloned().collect(),
+            ..LocalCaSettings::default()
+        },
         Arc::clone(&provider),
     )?;
     for (name, purpose) in [
@@ -134,6 +153,7 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
         group: plan.group.as_str(),
         listen: plan.listen,
         admin_listen: plan.admin_listen,
+        crl_url: plan.crl_url.as_deref(),
         signer_from: now.minus(Duration::from_secs(DAY)),
         signer_until: now.plus(SIGNER_LIFE),
     };
@@ -148,4 +168,24 @@ fn new_key(dir: &Path, name: &str, algorithm: KeyAlgorithm) -> Result<SoftwareKe
     let key = SoftwareKey::generate(algorithm)?;
     key.write_new(&dir.join(name))?;
     Ok(key)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_crls_place_is_below_the_public_url() {
+        for (public, url) in [
+            ("http://pki.example.org", "http://pki.example.org/crl"),
+            ("http://pki.example.org:8080/a/", "http://pki.example.org:8080/a/crl"),
+        ] {
+            assert_eq!(crl_url(public).unwrap(), url);
+        }
+        for bad in
+            ["https://pki.example.org", "pki.example.org", "http://", "http:///x", "http://a\"b"]
+        {
+            assert!(crl_url(bad).is_err(), "{bad}");
+        }
+    }
 }

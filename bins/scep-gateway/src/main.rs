@@ -8,6 +8,7 @@ mod demo;
 mod error;
 mod init;
 mod logging;
+mod revoke;
 mod serve;
 mod template;
 
@@ -22,6 +23,9 @@ fn main() -> ExitCode {
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { config } => check::run(&config),
         Command::ClockReset(options) => clock_reset::run(&options),
+        Command::Revoke(options) => revoke::run(&options),
+        Command::ConfirmRevocations(options) => revoke::confirm(&options),
+        Command::Crl(options) => revoke::crl(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Completions { shell } => {
             cli::completions(shell);

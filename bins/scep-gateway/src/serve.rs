@@ -75,6 +75,7 @@ pub(crate) async fn assemble(
         ra: config.ra,
         our_keys: config.keys.iter().map(|(_, key): &(_, SpkiDer)| key.hash()).collect(),
         endpoints: config.endpoints,
+        crl: config.crl,
         limits: config.limits,
         observer,
     }))

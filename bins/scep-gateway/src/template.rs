@@ -9,6 +9,7 @@ pub(crate) struct NewConfig<'a> {
     pub(crate) group: &'a str,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
+    pub(crate) crl_url: Option<&'a str>,
     pub(crate) signer_from: Timestamp,
     pub(crate) signer_until: Timestamp,
 }
@@ -16,7 +17,8 @@ pub(crate) struct NewConfig<'a> {
 impl NewConfig<'_> {
     /// The configuration's text.
     pub(crate) fn to_toml(&self) -> String {
-        let Self { tenant, group, listen, admin_listen, signer_from, signer_until } = self;
+        let Self { tenant, group, listen, admin_listen, crl_url, signer_from, signer_until } = self;
+        let crl_urls = crl_url.map_or(String::new(), |url| format!("crl_urls = [\"{url}\"]\n"));
         format!(
             r#"# Every key is explained in config.example.toml.
 tenant = "{tenant}"
@@ -30,6 +32,10 @@ site_rules = "site-rules.toml"
 kind = "local"
 key = "ca.key.pem"
 certificate = "ca.cert.pem"
+{crl_urls}
+[crl]
+path = "/crl"
+validity = "7d"
 
 [ra]
 signing_key = "ra-sign.key.pem"

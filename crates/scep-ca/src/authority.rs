@@ -1,9 +1,10 @@
 //! The trait of CAs, and what they answer.
 
+use crate::crl::CrlOrder;
 use crate::error::CaError;
 use async_trait::async_trait;
-use scep_ledger::IssuePermit;
-use scep_types::{CertificateDer, Fault, SerialNumber, SpkiDer};
+use scep_ledger::{IssuePermit, RevocationReason};
+use scep_types::{CertificateDer, CrlDer, Fault, SerialNumber, SpkiDer, Timestamp};
 use thiserror::Error;
 
 /// A certification authority, as the enrolment transaction sees it.
@@ -110,6 +111,45 @@ pub trait CertificateAuthority: Send + Sync + core::fmt::Debug {
     /// # Errors
     /// When the CA cannot be asked now. That it can never be known is [`Found::Unknown`].
     async fn find(&self, wanted: &Wanted<'_>) -> Result<Found, CaError>;
+
+    /// Revokes one certificate, for good. Asked again about the same one, it says the same: a caller that has
+    /// forgotten the answer asks again. Default: not possible.
+    ///
+    /// # Errors
+    /// [`CaError::Unavailable`] when it is not known what the CA did, to be asked again later; any other error means
+    /// that the CA will not.
+    async fn revoke(&self, what: &Revocation<'_>) -> Result<Revoked, CaError> {
+        let _ = what;
+        Err(CaError::CannotRevoke)
+    }
+
+    /// Its CRL. A CA that keeps no list signs what the order says; one that keeps its own returns its present CRL,
+    /// verified, and ignores the order. A revocation counts as done when the CRL lists it. Default: not possible.
+    ///
+    /// # Errors
+    /// When there is none to be had now.
+    async fn crl(&self, order: &CrlOrder<'_>) -> Result<CrlDer, CaError> {
+        let _ = order;
+        Err(CaError::CannotRevoke)
+    }
+}
+
+/// What to revoke. Only certificates on record in the ledger are: it alone makes the jobs.
+#[derive(Clone, Copy, Debug)]
+pub struct Revocation<'a> {
+    /// The serial number.
+    pub serial: &'a SerialNumber,
+    /// Why.
+    pub reason: RevocationReason,
+    /// When it is asked for.
+    pub now: Timestamp,
+}
+
+/// A certificate is revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Revoked {
+    /// Since when.
+    pub at: Timestamp,
 }
 
 /// What a CA can do, as data.

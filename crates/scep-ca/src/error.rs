@@ -147,6 +147,15 @@ pub enum CaError {
         /// As the CA says.
         why: String,
     },
+    /// It revokes nothing, or not through this adapter.
+    #[error("this CA does not revoke")]
+    CannotRevoke,
+    /// What the CA made is no CRL.
+    #[error("what the CA made is no CRL: {0}")]
+    NotACrl(#[source] TlvError),
+    /// A CA certificate with keyUsage, but without cRLSign (RFC 5280, 4.2.1.3).
+    #[error("the CA's certificate is not for signing CRLs")]
+    NoCrlSign,
     /// What the CA made is no certificate.
     #[error("what the CA made is no certificate: {0}")]
     NotACertificate(#[from] CertificateError),
@@ -161,6 +170,8 @@ impl CaError {
             Self::KeyMismatch
             | Self::NotIssuedHere
             | Self::KeyNotAllowed { .. }
+            | Self::CannotRevoke
+            | Self::NoCrlSign
             | Self::KeyCannotEncipher { .. }
             | Self::CaKeyReused
             | Self::CaNameReused
@@ -180,9 +191,10 @@ impl CaError {
             | Self::OutlivesCa { .. }
             | Self::CaUsage { .. }
             | Self::ReservedExtension { .. } => Fault::OurConfiguration,
-            Self::Unavailable { .. } | Self::Refused { .. } | Self::NotACertificate(_) => {
-                Fault::OurDependency
-            }
+            Self::Unavailable { .. }
+            | Self::Refused { .. }
+            | Self::NotACertificate(_)
+            | Self::NotACrl(_) => Fault::OurDependency,
             Self::SerialMissing => Fault::OurBug,
         }
     }

@@ -4,6 +4,7 @@
 
 mod authority;
 mod chain;
+mod crl;
 mod error;
 mod local;
 mod tbs;
@@ -11,7 +12,9 @@ mod tbs;
 mod tests;
 
 pub use authority::{
-    CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Wanted,
+    CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Revocation, Revoked,
+    Wanted,
 };
+pub use crl::CrlOrder;
 pub use error::CaError;
 pub use local::{InfrastructurePurpose, LocalCa, LocalCaSettings};

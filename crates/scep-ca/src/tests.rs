@@ -1,5 +1,7 @@
 //! Certificates, read by our own reader and by OpenSSL.
 
+mod crl;
+
 use crate::tbs::{Criticality, Extensions, Parts, Role, certificate, oid};
 use crate::{
     CaError, CanRevoke, CertificateAuthority, Found, InfrastructurePurpose, LocalCa,
@@ -606,7 +608,7 @@ async fn a_local_ca_keeps_nothing() {
     let wanted = Wanted { serial: Some(&serial), spki: device.public_key() };
     assert_eq!(ca.find(&wanted).await, Ok(Found::Nothing));
     let capabilities = ca.capabilities();
-    assert_eq!((capabilities.revoke, capabilities.recover), (CanRevoke::No, Recover::NothingKept));
+    assert_eq!((capabilities.revoke, capabilities.recover), (CanRevoke::Yes, Recover::NothingKept));
 }
 
 #[test]

@@ -117,6 +117,17 @@ pub enum LedgerError {
     /// No certificate with this fingerprint is on record.
     #[error("no such certificate on record")]
     NoSuchCertificate,
+    /// The store keeps no revocations.
+    #[error("this ledger's store keeps no revocations")]
+    NoRevocations,
+    /// A CRL must have a higher number than the one before.
+    #[error("CRL number {got} is not above the last one, {last}")]
+    CrlNumber {
+        /// The new CRL's.
+        got: u64,
+        /// The last one's.
+        last: u64,
+    },
     /// Somebody acknowledges events that are too far ahead for any backup to lack them.
     #[error("event {acknowledged} was acknowledged, but the last one is {last}")]
     Implausible {
@@ -137,6 +148,7 @@ impl LedgerError {
             | Self::Setting { .. }
             | Self::Connection { .. }
             | Self::NotALedger { .. }
+            | Self::NoRevocations
             | Self::SchemaNewer { .. } => Fault::OurConfiguration,
             Self::File { .. }
             | Self::Engine { .. }
@@ -144,7 +156,10 @@ impl LedgerError {
             | Self::Randomness
             | Self::Closed
             | Self::Implausible { .. } => Fault::OurDependency,
-            Self::Mismatch | Self::AlreadySettled | Self::NoSuchCertificate => Fault::OurBug,
+            Self::Mismatch
+            | Self::AlreadySettled
+            | Self::NoSuchCertificate
+            | Self::CrlNumber { .. } => Fault::OurBug,
         }
     }
 

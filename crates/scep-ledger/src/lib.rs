@@ -15,6 +15,7 @@ mod live;
 #[cfg(feature = "postgres")]
 mod postgres;
 mod report;
+mod revocation;
 mod settings;
 #[cfg(feature = "sqlite")]
 mod sqlite;
@@ -32,4 +33,8 @@ pub use ledger::Ledger;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresConfig;
 pub use report::{Acknowledged, Denied, EventKind, OutboxEvent};
-pub use settings::LedgerSettings;
+pub use revocation::{
+    CrlEntry, OrderedBy, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
+    RevocationWork,
+};
+pub use settings::{LedgerSettings, RevocationBrake};

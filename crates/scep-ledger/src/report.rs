@@ -73,6 +73,14 @@ kinds! {
     Delivery = "delivery",
     /// A certificate was revoked.
     Revoked = "revoked",
+    /// The CA refuses to revoke a certificate.
+    RevocationFailed = "revocation-failed",
+    /// A CRL shows that a certificate is revoked.
+    OnCrl = "on-crl",
+    /// The brake on mass revocation holds.
+    RevocationBrakeEngaged = "revocation-brake-engaged",
+    /// An operator has let the revocations go that the brake held.
+    RevocationsConfirmed = "revocations-confirmed",
     /// The brake on abnormal issuance holds.
     BrakeEngaged = "brake-engaged",
     /// The ledger was found to be restored from a backup.
@@ -351,6 +359,51 @@ pub(crate) fn revoked(
         .text("reason", reason)
         .into_json();
     Draft { kind, tenant: Some(tenant), device: Some(device), key, body, at }
+}
+
+/// A step of a revocation's: `nth` is the order's row, `step` what tells this event from others of the same kind.
+pub(crate) fn revocation_step(
+    kind: EventKind,
+    (nth, step): (i64, u64),
+    owner: (TenantId, DeviceId, CertificateFingerprint),
+    facts: &[(&str, &str)],
+    at: Timestamp,
+) -> Draft {
+    let (tenant, device, certificate) = owner;
+    let key = format!("{kind}:{nth}:{step}");
+    let body = Body::new(&key, at)
+        .text("tenant", &tenant)
+        .text("device", &device)
+        .text("thumbprint_sha256", certificate);
+    let body = facts.iter().fold(body, |body, (name, value)| body.text(name, cut(value)));
+    let body = body.into_json();
+    Draft { kind, tenant: Some(tenant), device: Some(device), key, body, at }
+}
+
+pub(crate) fn revocation_brake_engaged(waiting: u64, live: u64, at: Timestamp) -> Draft {
+    let kind = EventKind::RevocationBrakeEngaged;
+    let key = format!("{kind}:{}", at.seconds());
+    let body = Body::new(&key, at)
+        .with("waiting", Value::from(waiting))
+        .with("live", Value::from(live))
+        .into_json();
+    Draft { kind, tenant: None, device: None, key, body, at }
+}
+
+/// `nth` is the row in the audit table.
+pub(crate) fn revocations_confirmed(
+    nth: i64,
+    operator: &str,
+    waiting: u64,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::RevocationsConfirmed;
+    let key = format!("{kind}:{nth}");
+    let body = Body::new(&key, at)
+        .text("operator", cut(operator))
+        .with("confirmed", Value::from(waiting))
+        .into_json();
+    Draft { kind, tenant: None, device: None, key, body, at }
 }
 
 pub(crate) fn delivery(

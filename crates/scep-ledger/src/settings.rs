@@ -15,6 +15,23 @@ pub struct LedgerSettings {
     pub max_mismatches: u32,
     /// How far behind the high-water mark the clock may be before an alarm. 5 min.
     pub clock_tolerance: Duration,
+    /// How many revocations an hour an issuer may order before an operator must confirm. 5 % or 10.
+    pub revocations: RevocationBrake,
+}
+
+/// The brake on mass revocation: what is more than both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RevocationBrake {
+    /// Of the live certificates, in percent.
+    pub percent: u8,
+    /// However few are live.
+    pub at_least: u32,
+}
+
+impl Default for RevocationBrake {
+    fn default() -> Self {
+        Self { percent: 5, at_least: 10 }
+    }
 }
 
 impl Default for LedgerSettings {
@@ -23,6 +40,7 @@ impl Default for LedgerSettings {
             retry_window: Duration::from_secs(24 * 60 * 60),
             max_mismatches: 10,
             clock_tolerance: Duration::from_secs(5 * 60),
+            revocations: RevocationBrake::default(),
         }
     }
 }

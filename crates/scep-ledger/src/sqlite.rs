@@ -7,6 +7,7 @@ mod ledger_row;
 mod mismatch;
 mod open;
 mod outbox;
+mod revocation;
 mod row;
 mod schema;
 mod threads;
@@ -16,12 +17,19 @@ use crate::error::EngineError;
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
 use crate::ledger::Ledger;
 use crate::report::{Acknowledged, OutboxEvent};
+use crate::revocation::{
+    CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState, RevocationStore,
+    RevocationWork,
+};
 use crate::store::{Admitted, Intent, Mismatch, OpenIntent, Remembered, Settlement, Store};
 use crate::{LedgerError, LedgerSettings};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use scep_policy::Denials;
-use scep_types::{CertificateFingerprint, ChallengeId, CsrInfoHash, TenantId, Timestamp};
+use scep_types::{
+    CertificateFingerprint, ChallengeId, CrlDer, CsrInfoHash, NameHash, SerialNumber, TenantId,
+    Timestamp,
+};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -229,5 +237,92 @@ impl Store for SqliteStore {
     async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError> {
         let window = self.settings.retry_window;
         self.writer.run(move |conn, _| enrolment::prune(conn, window, now), |_| ()).await
+    }
+
+    fn revocations(&self) -> Option<&dyn RevocationStore> {
+        Some(self)
+    }
+}
+
+/// How many entries of a CRL are read at once: a few milliseconds of a reader's time.
+const CRL_PAGE: usize = 4_096;
+
+#[async_trait]
+impl RevocationStore for SqliteStore {
+    async fn queue_revocation(
+        &self,
+        order: RevocationOrder,
+        now: Timestamp,
+    ) -> Result<QueueOutcome, LedgerError> {
+        self.writer.run(move |conn, _| revocation::queue(conn, &order, now), |_| ()).await
+    }
+
+    async fn revocation(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<RevocationState>, LedgerError> {
+        self.readers.ask(move |conn| revocation::read(conn, issuer, &serial)).await
+    }
+
+    async fn revocation_work(&self, issuer: NameHash) -> Result<RevocationWork, LedgerError> {
+        self.readers.ask(move |conn| revocation::work(conn, issuer)).await
+    }
+
+    async fn next_revocations(
+        &self,
+        issuer: NameHash,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<RevocationJob>, LedgerError> {
+        let brake = self.settings.revocations;
+        self.writer
+            .run(move |conn, _| revocation::next(conn, issuer, limit, brake, now), |_| ())
+            .await
+    }
+
+    async fn revocation_done(&self, row: i64, at: Timestamp) -> Result<(), LedgerError> {
+        self.writer.run(move |conn, _| revocation::done(conn, row, at), |()| ()).await
+    }
+
+    async fn revocation_failed(
+        &self,
+        row: i64,
+        why: String,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.writer.run(move |conn, _| revocation::failed(conn, row, &why, now), |()| ()).await
+    }
+
+    async fn confirm_revocations(
+        &self,
+        operator: String,
+        now: Timestamp,
+    ) -> Result<u64, LedgerError> {
+        self.writer.run(move |conn, _| revocation::confirm(conn, &operator, now), |_| ()).await
+    }
+
+    async fn crl_entries(
+        &self,
+        issuer: NameHash,
+        after: i64,
+    ) -> Result<(Vec<CrlEntry>, Option<i64>), LedgerError> {
+        self.readers.ask(move |conn| revocation::entries(conn, issuer, after, CRL_PAGE)).await
+    }
+
+    async fn last_crl(&self, issuer: NameHash) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.readers.ask(move |conn| revocation::last_crl(conn, issuer)).await
+    }
+
+    async fn record_crl(
+        &self,
+        issuer: NameHash,
+        number: u64,
+        crl: CrlDer,
+        now: Timestamp,
+    ) -> Result<u64, LedgerError> {
+        self.writer
+            .run(move |conn, _| revocation::record_crl(conn, issuer, number, &crl, now), |_| ())
+            .await
     }
 }

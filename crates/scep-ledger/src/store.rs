@@ -6,6 +6,7 @@
 use crate::LedgerError;
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
 use crate::report::{Acknowledged, Denied, Found, OutboxEvent};
+use crate::revocation::RevocationStore;
 use crate::settings::{LedgerSettings, MAX_SKEW};
 use async_trait::async_trait;
 use core::fmt;
@@ -361,4 +362,9 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     async fn acknowledge(&self, through: u64, now: Timestamp) -> Result<Acknowledged, LedgerError>;
     async fn counters(&self) -> Result<Counters, LedgerError>;
     async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError>;
+
+    /// The store's revocations, if it keeps them. Default: it does not.
+    fn revocations(&self) -> Option<&dyn RevocationStore> {
+        None
+    }
 }

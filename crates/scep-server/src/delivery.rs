@@ -109,7 +109,12 @@ pub(crate) struct ReceiptBody {
 impl ReceiptBody {
     /// A body that is owed none.
     pub(crate) fn plain(bytes: Vec<u8>) -> Self {
-        Self { bytes: Some(bytes.into()), receipt: None }
+        Self::shared(bytes.into())
+    }
+
+    /// The same of bytes that others hold too.
+    pub(crate) const fn shared(bytes: Bytes) -> Self {
+        Self { bytes: Some(bytes), receipt: None }
     }
 }
 

@@ -155,6 +155,8 @@ pub struct Parts {
     pub our_keys: Vec<SpkiHash>,
     /// Where and how it is served. The longest matching path wins.
     pub endpoints: Vec<Endpoint>,
+    /// The CRL, where the CA revokes.
+    pub crl: crate::revoke::CrlSettings,
     /// Limits.
     pub limits: ServerLimits,
     /// Sees finished traces.
@@ -174,6 +176,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) retries: crate::retries::Retries,
+    pub(crate) crl: crate::revoke::Shelf,
     pub(crate) tracker: tokio_util::task::TaskTracker,
 }
 
@@ -194,6 +197,7 @@ impl Gateway {
                     parts.limits.retry_burst,
                     parts.limits.retry_refill,
                 ),
+                crl: crate::revoke::Shelf::default(),
                 tracker: tokio_util::task::TaskTracker::new(),
                 denials,
                 parts,

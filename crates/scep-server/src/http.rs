@@ -6,7 +6,7 @@ use crate::gateway::{Endpoint, Gateway};
 use crate::trace::{Outcome, Trace};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
-use hyper::header::{ALLOW, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
+use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -17,6 +17,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
 
 type Body = crate::delivery::ReceiptBody;
 
@@ -39,6 +40,8 @@ impl Gateway {
         self.recover().await?;
         let limits = self.inner.parts.limits;
         let recovery = self.spawn_recovery();
+        let stop_revocations = CancellationToken::new();
+        let revocations = self.spawn_revocations(stop_revocations.clone());
         let slots = Arc::new(Semaphore::new(limits.connections.clamp(1, 1 << 20)));
         let graceful = GracefulShutdown::new();
         let mut shutdown = core::pin::pin!(shutdown);
@@ -77,11 +80,14 @@ impl Gateway {
         }
         drop(listener);
         recovery.abort();
+        stop_revocations.cancel();
         let tracker = &self.inner.tracker;
         tracker.close();
         let finish = async {
             graceful.shutdown().await;
             tracker.wait().await;
+            // Only a panic ends it early; what it has begun is ended at the next start.
+            let _ = revocations.await;
         };
         if tokio::time::timeout(limits.stop_timeout, finish).await.is_err() {
             tracing::warn!(target: "scep", "stopped with requests still running");
@@ -115,6 +121,9 @@ impl Gateway {
         if path.to_ascii_lowercase().contains("mscep_admin") {
             return plain(StatusCode::FORBIDDEN, "There are no passwords to be had here.\n");
         }
+        if path == self.inner.parts.crl.path && self.revokes() {
+            return self.crl_response(&request);
+        }
         let Some(endpoint) = self.endpoint(path).cloned() else {
             return plain(StatusCode::NOT_FOUND, "not found\n");
         };
@@ -145,6 +154,32 @@ impl Gateway {
             }
         };
         self.finish(&trace);
+        response
+    }
+
+    /// The present CRL, out of memory: whoever fetches it waits for nobody, and nobody for them.
+    fn crl_response(&self, request: &Request<Incoming>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let Some(crl) = self.inner.crl.get() else {
+            let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "no CRL yet\n");
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            return response;
+        };
+        let known = request.headers().get(IF_NONE_MATCH);
+        let mut response = if known.is_some_and(|tag| tag.as_bytes() == crl.etag.as_bytes()) {
+            let mut response = Response::new(Body::plain(Vec::new()));
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            with_type(StatusCode::OK, "application/pkix-crl", Body::shared(crl.der.clone()))
+        };
+        if let Ok(tag) = HeaderValue::from_str(&crl.etag) {
+            response.headers_mut().insert(ETAG, tag);
+        }
         response
     }
 

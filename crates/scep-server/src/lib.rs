@@ -12,6 +12,7 @@ mod pool;
 mod recover;
 mod refusal;
 mod retries;
+mod revoke;
 mod trace;
 
 pub use answer::{Answer, answer};
@@ -19,4 +20,5 @@ pub use clock::SystemClock;
 pub use gateway::{
     CaCertForm, Endpoint, Gateway, Parts, ReplyCertificates, ServerLimits, SignerRule,
 };
+pub use revoke::{CrlSettings, RevocationError, Revocations};
 pub use trace::{Observer, Outcome, Stage, Trace};

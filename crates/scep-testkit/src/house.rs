@@ -22,7 +22,7 @@ use scep_message::{
 };
 use scep_pkcs10::CsrBuilder;
 use scep_policy::{Denials, SiteRules};
-use scep_server::{Endpoint, Parts, ServerLimits};
+use scep_server::{CrlSettings, Endpoint, Parts, ServerLimits};
 use scep_types::{
     CertificateDer, ChallengeId, CryptoProvider, DeviceId, ExtendedKeyUsages, GatewayGroupId,
     GeneralName, KeyAlgorithm, KeyUsages, Nonce, ProfileId, RsaPadding, Secret, SignatureScheme,
@@ -175,6 +175,7 @@ impl House {
             ra: self.ra.clone(),
             our_keys,
             endpoints: vec![Endpoint::generic("/"), Endpoint::windows("/certsrv/mscep/mscep.dll")],
+            crl: CrlSettings::default(),
             limits: ServerLimits::default(),
             observer: None,
         }

@@ -17,7 +17,7 @@ use scep_message::client::{self, Ask, Identity};
 use scep_message::{ContentEncryption, MessageType, RaIdentity, Recipient};
 use scep_pkcs10::danger::{RawRequest, attribute};
 use scep_policy::{Denials, SiteRules};
-use scep_server::{Endpoint, Parts, ServerLimits};
+use scep_server::{CrlSettings, Endpoint, Parts, ServerLimits};
 use scep_types::tlv::{self, tag};
 use scep_types::{
     CertificateDer, ChallengeId, CryptoProvider, EphemeralAgreement, KeyError, ObjectIdentifier,
@@ -236,6 +236,7 @@ impl NoOpHouse {
             ra: self.ra.clone(),
             our_keys: vec![ISSUER.public_key().hash(), CHALLENGE.public_key().hash()],
             endpoints: vec![Endpoint::generic("/"), Endpoint::windows(WINDOWS)],
+            crl: CrlSettings::default(),
             limits: ServerLimits { in_progress_wait: Duration::ZERO, ..ServerLimits::default() },
             observer: None,
         }

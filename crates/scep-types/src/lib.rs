@@ -23,6 +23,7 @@
 //! | [`usage`] | [`KeyUsages`], [`ExtendedKeyUsages`] |
 //! | [`spki`] | [`SpkiDer`], [`KeyAlgorithm`] |
 //! | [`certificate`] | [`CertificateDer`]: received bytes with a tolerant view |
+//! | [`crl`] | [`CrlDer`]: the same of revocation lists |
 //! | [`crypto`] | the traits of keys and of the [`CryptoProvider`] |
 //! | [`algorithm`] | AlgorithmIdentifiers of signatures and digests |
 #![warn(clippy::arithmetic_side_effects)]
@@ -30,6 +31,7 @@
 
 pub mod algorithm;
 pub mod certificate;
+pub mod crl;
 pub mod crypto;
 pub mod fault;
 pub mod id;
@@ -43,6 +45,7 @@ pub mod usage;
 pub use algorithm::{DigestAlgorithm, DigestParameters, UnknownAlgorithm};
 pub use certificate::{CertificateDer, CertificateError, ExtensionRef};
 pub use const_oid::ObjectIdentifier;
+pub use crl::CrlDer;
 pub use crypto::{
     CryptoProvider, DecryptionKey, EcdhKey, EphemeralAgreement, KeyError, OaepHash,
     ReleasedCertificate, RsaDecryptionKey, RsaPadding, SignatureInvalid, SignatureScheme, Signer,

@@ -8,7 +8,7 @@ use scep_keys::{AwsLc, SoftwareKey};
 use scep_ledger::{Ledger, LedgerSettings};
 use scep_message::{RaIdentity, Recipient};
 use scep_policy::{Denials, SiteRules};
-use scep_server::{Endpoint, Observer, Parts, ServerLimits, SystemClock};
+use scep_server::{CrlSettings, Endpoint, Observer, Parts, ServerLimits, SystemClock};
 use scep_types::{
     Clock as _, CryptoProvider, DeviceId, DistinguishedName, GatewayGroupId, KeyAlgorithm,
     TenantId, Timestamp,
@@ -120,6 +120,7 @@ impl House {
             ra: self.ra.clone(),
             our_keys: ours.iter().map(|key| key.hash()).collect(),
             endpoints: vec![Endpoint::generic("/scep")],
+            crl: CrlSettings::default(),
             limits: ServerLimits::default(),
             observer: Some(observer),
         })

@@ -1,7 +1,7 @@
 //! The inventory.
 
 use super::row::{change, first, get, id, list, number, optional_id, signed, time};
-use super::{Tally, outbox};
+use super::{Tally, outbox, revocation};
 use crate::LedgerError;
 use crate::inventory::{Delivery, InventoryEntry, RevocationReason, Standing};
 use crate::report;
@@ -54,7 +54,9 @@ pub(super) fn insert(
             now.seconds(),
         ],
     )?;
-    Ok(conn.last_insert_rowid())
+    let row = conn.last_insert_rowid();
+    revocation::name(conn, row, certificate)?;
+    Ok(row)
 }
 
 /// Whose a certificate is.

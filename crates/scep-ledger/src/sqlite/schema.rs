@@ -2,13 +2,14 @@
 
 use super::engine;
 use crate::LedgerError;
-use rusqlite::Connection;
+use rusqlite::{Connection, params};
+use scep_types::{CertificateDer, NameHash};
 
 /// "SCEP": tells a ledger from another program's database.
 pub(super) const APPLICATION_ID: i64 = 0x5343_4550;
 
 /// One step per schema version, each run once and in order. A released step is never edited.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// The newest schema known here.
 pub(super) fn known() -> i64 {
@@ -135,6 +136,75 @@ CREATE TABLE audit (
 ) STRICT;
 ";
 
+const V2: &str = "
+-- Certificates by issuer (SHA-256 of the Name) and serial number. A CA that gives a number twice is no reason to lose one.
+CREATE TABLE certificate_name (
+    issuer BLOB NOT NULL CHECK (length(issuer) = 32),
+    serial BLOB NOT NULL,
+    certificate INTEGER NOT NULL REFERENCES certificate (id),
+    PRIMARY KEY (issuer, serial, certificate)
+) STRICT, WITHOUT ROWID;
+
+-- For the brake on mass revocation.
+CREATE INDEX certificate_live ON certificate (not_after) WHERE standing = 0 AND revoked_at IS NULL;
+
+-- Orders to revoke: 0 queued, 1 sent, 2 revoked, 3 on a CRL, 4 failed.
+CREATE TABLE revocation (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    issuer BLOB NOT NULL CHECK (length(issuer) = 32),
+    serial BLOB NOT NULL,
+    certificate INTEGER NOT NULL REFERENCES certificate (id),
+    not_after INTEGER NOT NULL,
+    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 4),
+    reason INTEGER NOT NULL,
+    -- Whether the brake counts and holds it.
+    counted INTEGER NOT NULL CHECK (counted IN (0, 1)),
+    attempts INTEGER NOT NULL DEFAULT 0,
+    queued_at INTEGER NOT NULL,
+    sent_at INTEGER,
+    revoked_at INTEGER,
+    crl_number INTEGER,
+    failure TEXT,
+    UNIQUE (issuer, serial),
+    CHECK ((state IN (2, 3)) = (revoked_at IS NOT NULL)),
+    CHECK ((state = 4) = (failure IS NOT NULL))
+) STRICT;
+CREATE INDEX revocation_open ON revocation (issuer, state) WHERE state <= 2;
+CREATE INDEX revocation_counted ON revocation (sent_at) WHERE counted = 1;
+
+-- At most one row: since when the brake on mass revocation holds.
+CREATE TABLE revocation_brake (
+    id INTEGER PRIMARY KEY CHECK (id = 1),
+    engaged_at INTEGER NOT NULL
+) STRICT;
+
+-- The last CRL of each issuer.
+CREATE TABLE crl (
+    issuer BLOB NOT NULL PRIMARY KEY CHECK (length(issuer) = 32),
+    number INTEGER NOT NULL,
+    this_update INTEGER NOT NULL,
+    der BLOB NOT NULL
+) STRICT;
+";
+
+/// Makes the certificates of an older ledger findable by issuer and serial number.
+fn name_certificates(conn: &Connection) -> rusqlite::Result<()> {
+    let mut all = conn.prepare("SELECT id, der FROM certificate")?;
+    let mut insert = conn.prepare(
+        "INSERT INTO certificate_name (issuer, serial, certificate) VALUES (?1, ?2, ?3)",
+    )?;
+    let mut rows = all.query([])?;
+    while let Some(row) = rows.next()? {
+        let (id, der): (i64, Vec<u8>) = (row.get(0)?, row.get(1)?);
+        // A damaged row is found by whoever reads it; it is no reason to refuse all others.
+        if let Ok(certificate) = CertificateDer::parse(&der) {
+            let issuer = NameHash::of(certificate.issuer_der());
+            insert.execute(params![issuer.as_bytes(), certificate.serial_content(), id])?;
+        }
+    }
+    Ok(())
+}
+
 /// The schema version, 0 for an empty database.
 pub(super) fn version(conn: &Connection) -> Result<i64, LedgerError> {
     let tables: i64 = conn
@@ -164,6 +234,9 @@ pub(super) fn migrate(conn: &mut Connection, found: i64) -> Result<(), LedgerErr
                 unit.pragma_update(None, "application_id", APPLICATION_ID)?;
             }
             unit.execute_batch(step)?;
+            if version == 2 {
+                name_certificates(&unit)?;
+            }
             unit.execute("INSERT INTO schema_version (version) VALUES (?1)", [version])?;
             unit.commit()
         };

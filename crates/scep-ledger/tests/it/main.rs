@@ -5,6 +5,9 @@
 mod durability;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
+mod revocation;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod sqlite;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]

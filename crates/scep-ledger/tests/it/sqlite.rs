@@ -30,6 +30,53 @@ impl Backend for Sqlite {
 
 suite::ledger_suite!(Sqlite::new());
 
+/// Runs every function about revocations as a test against the store.
+macro_rules! revocation_suite {
+    ($($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                crate::revocation::$name(&Sqlite::new()).await;
+            }
+        )*
+    };
+}
+revocation_suite! {
+    attack_54_only_what_this_ledger_issued_is_revoked
+    attack_54_a_revocation_is_acknowledged_when_the_crl_shows_it
+    attack_55_mass_revocation_waits_for_an_operator
+    what_the_ca_refuses_is_reported_and_may_be_ordered_again
+    the_revocation_brake_forgets_after_an_hour
+    an_expired_certificate_leaves_the_crl_after_one_more
+    a_serial_number_is_looked_up_as_it_is
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked() {
+    let place = Sqlite::new();
+    let ledger = place.open();
+    let certificate =
+        crate::support::enrolment(1, "device-1", 1).enrol(&ledger, crate::support::NOW).await;
+    drop(ledger);
+    // What the second step has made is taken away.
+    let database = rusqlite::Connection::open(place.path()).unwrap();
+    database
+        .execute_batch(
+            "DROP TABLE certificate_name; DROP TABLE revocation; DROP TABLE revocation_brake; \
+             DROP TABLE crl; DROP INDEX certificate_live; DELETE FROM schema_version WHERE version > 1;",
+        )
+        .unwrap();
+    drop(database);
+    let order = scep_ledger::RevocationOrder {
+        issuer: scep_types::NameHash::of(certificate.issuer_der()),
+        serial: certificate.serial().unwrap(),
+        reason: scep_ledger::RevocationReason::Superseded,
+        by: scep_ledger::OrderedBy::Operator("alice".into()),
+    };
+    let outcome = place.open().queue_revocation(order, crate::support::NOW).await;
+    assert_eq!(outcome, Ok(scep_ledger::QueueOutcome::Queued));
+}
+
 #[test]
 fn a_second_gateway_is_refused() {
     let place = Sqlite::new();
@@ -62,9 +109,9 @@ fn a_newer_schema_is_refused() {
     let place = Sqlite::new();
     drop(place.open());
     let database = rusqlite::Connection::open(place.path()).unwrap();
-    database.execute("INSERT INTO schema_version (version) VALUES (2)", []).unwrap();
+    database.execute("INSERT INTO schema_version (version) VALUES (3)", []).unwrap();
     drop(database);
-    let error = LedgerError::SchemaNewer { found: 2, known: 1 };
+    let error = LedgerError::SchemaNewer { found: 3, known: 2 };
     assert_eq!(place.try_open().unwrap_err(), error);
 }
 

@@ -15,4 +15,5 @@ mod enrolment;
 mod http;
 mod quirks;
 mod recovery;
+mod revocation;
 mod support;
