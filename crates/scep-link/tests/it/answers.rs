@@ -96,8 +96,7 @@ fn attack_57_no_answer_leads_the_connector_to_another_address() {
         assert_eq!(answer(status, JSON, &good()), Err(AnswerError::Status { status }));
     }
     let (possession, _) =
-        scep_link::challenge(&scep_keys::AwsLc, &spki("decryption"), &tenant(), connector())
-            .unwrap();
+        challenge(&scep_keys::AwsLc, &spki("decryption"), &tenant(), connector()).unwrap();
     let body = String::from_utf8(write(&enrol_response(possession)).unwrap()).unwrap();
     assert!(accept::<EnrolResponse>(200, JSON, body.as_bytes()).is_ok());
     for name in ["uri", "url", "issuer", "endpoint", "location", "base_address"] {
