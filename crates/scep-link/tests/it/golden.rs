@@ -103,6 +103,17 @@ fn the_signed_answer_in_its_golden_file_opens_to_the_golden_commands() {
 }
 
 #[test]
+fn every_code_is_specified() {
+    let specification = include_str!("../../PROTOCOL.md");
+    let codes = ErrorCode::ALL.iter().map(|code| code.code());
+    let reasons = CommandReason::ALL.iter().map(|reason| reason.code());
+    let names = RevocationReason::ALL.iter().map(|reason| reason.name());
+    for word in codes.chain(reasons).chain(names) {
+        assert!(specification.contains(word), "{word}");
+    }
+}
+
+#[test]
 fn a_problem_is_written_as_in_its_golden_file() {
     let problem = Problem::new(ErrorCode::RateExceeded, Some("at most 60 check-ins an hour"));
     let pretty = format!("{}\n", serde_json::to_string_pretty(&problem).unwrap());
