@@ -380,11 +380,12 @@ pub(crate) fn revocation_step(
     Draft { kind, tenant: Some(tenant), device: Some(device), key, body, at }
 }
 
-pub(crate) fn revocation_brake_engaged(waiting: u64, live: u64, at: Timestamp) -> Draft {
+/// `counted`: waiting, or sent within the hour.
+pub(crate) fn revocation_brake_engaged(counted: u64, live: u64, at: Timestamp) -> Draft {
     let kind = EventKind::RevocationBrakeEngaged;
     let key = format!("{kind}:{}", at.seconds());
     let body = Body::new(&key, at)
-        .with("waiting", Value::from(waiting))
+        .with("counted", Value::from(counted))
         .with("live", Value::from(live))
         .into_json();
     Draft { kind, tenant: None, device: None, key, body, at }
