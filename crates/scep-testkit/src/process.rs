@@ -19,7 +19,7 @@ use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Output, Stdio};
 use std::sync::{Mutex, OnceLock, PoisonError};
-use std::time::Instant;
+use std::time::{Instant, SystemTime};
 use tempfile::TempDir;
 
 /// How long anything of ours may take before a test fails: generous, as it is no measurement.
@@ -30,8 +30,9 @@ const POLL: Duration = Duration::from_millis(20);
 
 /// A program of the workspace, built if need be with the profile that the running test was built with.
 ///
-/// `cargo test -p X` builds the programs of X alone; this makes a test of any one crate work by itself. Cargo is asked
-/// once for each program and process, so that no test runs against an old one.
+/// `cargo test --workspace` builds every program; `cargo test -p X` those of X alone, and this makes such a test work
+/// by itself. A program that is newer than every source is taken as it is: cargo, asked for one package, would build
+/// what lies beneath it once more, with the features that this package alone asks for.
 #[must_use]
 pub fn binary(name: &str) -> PathBuf {
     static BUILT: OnceLock<Mutex<HashMap<String, PathBuf>>> = OnceLock::new();
@@ -55,8 +56,16 @@ fn build(name: &str) -> PathBuf {
         Some("debug") | None => "dev",
         Some(other) => other,
     };
+    let path = profile_dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let newest =
+        [root.join("crates"), root.join("bins")].iter().filter_map(|d| newest_source(d)).max();
+    let made = path.metadata().and_then(|metadata| metadata.modified()).ok();
+    if made.is_some() && made > newest {
+        return path;
+    }
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let manifest = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../Cargo.toml");
+    let manifest = root.join("Cargo.toml");
     let mut command = Command::new(cargo);
     command
         .args(["build", "--quiet", "--package", name, "--bin", name, "--profile", profile])
@@ -65,9 +74,23 @@ fn build(name: &str) -> PathBuf {
         .arg("--target-dir")
         .arg(target);
     let output = run(&mut command);
-    let path = profile_dir.join(format!("{name}{}", std::env::consts::EXE_SUFFIX));
     assert!(output.status.success() && path.is_file(), "building {name}: {}", text(&output));
     path
+}
+
+/// When the newest source of a program below this folder was changed: what is in `src` folders, and manifests.
+fn newest_source(folder: &Path) -> Option<SystemTime> {
+    let entries = std::fs::read_dir(folder).ok()?;
+    let newest = entries.flatten().filter_map(|entry| {
+        let (path, metadata) = (entry.path(), entry.metadata().ok()?);
+        if metadata.is_dir() {
+            // Tests are not in programs, and change more often.
+            return if path.ends_with("tests") { None } else { newest_source(&path) };
+        }
+        let counts = matches!(path.extension()?.to_str()?, "rs" | "toml" | "sql" | "md" | "pem");
+        if counts { metadata.modified().ok() } else { None }
+    });
+    newest.max()
 }
 
 /// Runs a command to its end, with nothing on its standard input.
