@@ -196,14 +196,14 @@ pub(crate) async fn attack_55_mass_revocation_waits_for_an_operator(backend: &im
         ledger.queue_revocation(order(certificate), NOW).await.unwrap();
     }
     assert_eq!(revoke_all(&ledger, issuer, NOW).await, 3);
-    // Two more are five of what is left alive: all that waits is held, not the surplus only.
-    for certificate in &certificates[3..6] {
+    // Two more are five, and five are left alive: all that waits is held, not the surplus only.
+    for certificate in &certificates[3..5] {
         ledger.queue_revocation(order(certificate), after(60)).await.unwrap();
     }
     assert_eq!(revoke_all(&ledger, issuer, after(60)).await, 0);
     let work = ledger.revocation_work(issuer).await.unwrap();
-    assert_eq!((work.waiting, work.held), (0, 3));
-    // Neither time nor a restart lets it go.
+    assert_eq!((work.waiting, work.held), (0, 2));
+    // Neither a restart lets it go, nor time, though two are not too many within an hour.
     drop(ledger);
     let ledger = backend.open_with(settings);
     assert_eq!(revoke_all(&ledger, issuer, after(5 * HOUR)).await, 0);
@@ -211,8 +211,8 @@ pub(crate) async fn attack_55_mass_revocation_waits_for_an_operator(backend: &im
     ledger.queue_revocation(by_operator(&certificates[7]), after(5 * HOUR)).await.unwrap();
     assert_eq!(revoke_all(&ledger, issuer, after(5 * HOUR)).await, 1);
     // So does what the operator confirms; and counting starts anew.
-    assert_eq!(ledger.confirm_revocations("alice", after(5 * HOUR)).await, Ok(3));
-    assert_eq!(revoke_all(&ledger, issuer, after(5 * HOUR)).await, 3);
+    assert_eq!(ledger.confirm_revocations("alice", after(5 * HOUR)).await, Ok(2));
+    assert_eq!(revoke_all(&ledger, issuer, after(5 * HOUR)).await, 2);
     ledger.queue_revocation(order(&certificates[6]), after(5 * HOUR)).await.unwrap();
     assert_eq!(revoke_all(&ledger, issuer, after(5 * HOUR)).await, 1);
 
@@ -220,7 +220,7 @@ pub(crate) async fn attack_55_mass_revocation_waits_for_an_operator(backend: &im
     let count = |kind: &str| kinds.iter().filter(|k| *k == kind).count();
     assert_eq!(count("revocation-brake-engaged"), 1);
     assert_eq!(count("revocations-confirmed"), 1);
-    assert_eq!(count("revoked"), 8);
+    assert_eq!(count("revoked"), 7);
 }
 
 pub(crate) async fn the_revocation_brake_forgets_after_an_hour(backend: &impl Backend) {

@@ -206,6 +206,12 @@ async fn a_restart_serves_the_last_crl_and_ends_what_was_begun() {
     let events = running.gateway.ledger().outbox(0, 100).await.unwrap();
     let count = |kind| events.iter().filter(|event| event.kind == kind).count();
     assert_eq!((count(EventKind::Revoked), count(EventKind::OnCrl)), (2, 2));
+
+    // With nothing to do the last one is served, and no new one made.
+    let (house, folder) = running.stop().await;
+    let ca = local(&house);
+    let running = Running::start_in(house, folder, ca).await;
+    assert_eq!(crl_that(&running, |_| true).await, both);
 }
 
 /// What the CA says to the next orders to revoke, and how often it was asked.
