@@ -4,6 +4,7 @@
 
 mod lint;
 mod mint;
+pub mod payload;
 mod profile;
 mod template;
 #[cfg(test)]

@@ -61,13 +61,18 @@ pub enum MintError {
     Seal(#[from] SealError),
 }
 
-/// A challenge that was made.
-#[derive(Debug)]
+/// A challenge that was made. Its `Debug` shows the claims alone.
 pub struct Minted {
     /// The text for the device. Not for logs.
     pub text: String,
     /// What it says.
     pub claims: ChallengeClaims,
+}
+
+impl core::fmt::Debug for Minted {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("Minted").field("claims", &self.claims).finish_non_exhaustive()
+    }
 }
 
 /// Makes the challenges of one tenant for one gateway group.
