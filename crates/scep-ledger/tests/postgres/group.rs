@@ -31,6 +31,7 @@ pub(crate) const TESTS: &[(&str, Test)] = tests! {
     attack_52_a_live_gateways_intents_are_left_alone
     attack_52_a_dead_gateways_intents_are_settled_after_its_lease
     attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_withheld
+    a_job_that_fails_undoes_itself_and_nothing_else
     a_gateway_that_holds_the_lock_and_stops_does_not_stop_the_others
 };
 
@@ -323,6 +324,43 @@ async fn attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_wit
     assert_eq!((kept.standing, &kept.certificate), (Standing::Withheld, &certificate));
     assert_eq!(kinds(&other).await, ["failed", "withheld"]);
     assert_eq!(first.recall(&other, NOW).await, Known::Nothing);
+}
+
+async fn a_job_that_fails_undoes_itself_and_nothing_else(database: Database) {
+    let ledger = database.gateway().await;
+    let certificate = enrolment(1, "device-1", 1).enrol(&ledger, NOW).await;
+    let (_permit, unsettled) =
+        enrolment(2, "device-2", 2).admit(&ledger, NOW).await.unwrap().redeem();
+    // While one unit waits for the lock, the next jobs gather to one.
+    let client = database.client().await;
+    client.batch_execute("BEGIN; SELECT 1 FROM ledger FOR UPDATE").await.unwrap();
+    let waiting = tokio::spawn({
+        let ledger = ledger.clone();
+        async move { ledger.flush().await }
+    });
+    let blocked =
+        "SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    let deadline = Deadline::new();
+    while client.query(blocked, &[]).await.unwrap().is_empty() {
+        deadline.wait().await;
+    }
+    let profile = |name: &str| DenialSubject::Profile(tenant(), name.parse().unwrap());
+    let (one, twice, two, released) = tokio::join!(
+        ledger.deny(profile("one"), NOW),
+        // The certificate is on record under another challenge.
+        ledger.withhold(unsettled, &certificate, "", NOW),
+        ledger.deny(profile("two"), NOW),
+        client.batch_execute("COMMIT")
+    );
+    released.unwrap();
+    waiting.await.unwrap().unwrap();
+    one.unwrap();
+    two.unwrap();
+    assert!(matches!(twice, Err(LedgerError::Engine { .. })), "{twice:?}");
+    assert_eq!(ledger.denials().await.unwrap().profiles.len(), 2);
+    assert_eq!(kinds(&ledger).await, ["issued"]);
+    let counters = ledger.counters().await.unwrap();
+    assert_eq!((counters.issued, counters.withheld, counters.unsettled), (1, 0, 1));
 }
 
 async fn a_gateway_that_holds_the_lock_and_stops_does_not_stop_the_others(database: Database) {
