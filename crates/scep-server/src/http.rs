@@ -70,7 +70,7 @@ impl Gateway {
             let connection = graceful.watch(connection);
             let open = self.inner.metrics.connections.clone();
             open.inc();
-            tokio::spawn(async move {
+            self.inner.tracker.spawn(async move {
                 if let Err(error) = connection.await {
                     tracing::debug!(target: "scep", %error, "connection ended");
                 }
@@ -86,8 +86,9 @@ impl Gateway {
         let finish = async {
             graceful.shutdown().await;
             tracker.wait().await;
-            // Only a panic ends it early; what it has begun is ended at the next start.
-            let _ = revocations.await;
+            // Whoever opens the ledger after this finds it free: nothing of this run holds it. Only a panic ends the
+            // revocations early, and what they have begun is ended at the next start.
+            let _ = (recovery.await, revocations.await);
         };
         if tokio::time::timeout(limits.stop_timeout, finish).await.is_err() {
             tracing::warn!(target: "scep", "stopped with requests still running");
