@@ -209,7 +209,9 @@ impl Case {
         let own = request.challenge_password.as_ref().map(Secret::expose);
         let text = match own.map(String::as_str) {
             // Claims that cannot be sealed are explained all the same.
-            Some(PLACEHOLDER) => Some(sealed(&self.claims).unwrap_or_else(|_| PLACEHOLDER.to_owned())),
+            Some(PLACEHOLDER) => {
+                Some(sealed(&self.claims).unwrap_or_else(|_| PLACEHOLDER.to_owned()))
+            }
             other => other.map(str::to_owned),
         };
         CsrBuilder {
