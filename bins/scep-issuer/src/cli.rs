@@ -18,7 +18,9 @@ Examples:
         --issuer-key issuer/issuer.pub.pem --allow-suffix example.org
   scep-issuer add-gateway --config issuer/issuer.toml --group main --public-key gw/challenge.pub.pem
   scep-issuer mint --config issuer/issuer.toml --profile wifi.toml --device 0d0fbd6e \\
-        --attribute DeviceName=laptop-1";
+        --attribute DeviceName=laptop-1
+  scep-issuer mint --config issuer/issuer.toml --profile wifi.toml --device 0d0fbd6e \\
+        --attribute DeviceName=laptop-1 --format mobileconfig --url https://scep.example.org/scep";
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
@@ -90,9 +92,42 @@ pub(crate) struct MintOptions {
     /// A TOML file of such pairs, instead.
     #[arg(long, value_name = "FILE", conflicts_with = "attributes")]
     pub(crate) attributes_file: Option<PathBuf>,
-    /// Print a JSON object with id, expiry and text, not the text alone.
-    #[arg(long)]
-    pub(crate) json: bool,
+    /// What to print: the challenge alone, or what device management sends to a device.
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+    /// The SCEP server's URL, in the payload. Repeatable, best first: Apple's devices use the first.
+    #[arg(long = "url", value_name = "URL")]
+    pub(crate) urls: Vec<String>,
+    /// The CA's certificate, PEM: its root for Windows, which needs it; what GetCACert gives for Apple.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca_certificate: Option<PathBuf>,
+    /// Where Windows keeps the key.
+    #[arg(long, value_enum, default_value_t = KeyPlace::Software)]
+    pub(crate) windows_key: KeyPlace,
+}
+
+/// What `mint` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum Format {
+    /// The challenge alone.
+    Text,
+    /// Everything that a request must contain, as a JSON object.
+    Json,
+    /// Apple's configuration profile.
+    Mobileconfig,
+    /// SyncML for Windows.
+    Syncml,
+}
+
+/// Where Windows keeps a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum KeyPlace {
+    /// In the TPM, or not at all.
+    Tpm,
+    /// In the TPM where there is one.
+    TpmIfPresent,
+    /// In software.
+    Software,
 }
 
 /// Writes a completion script to standard output.

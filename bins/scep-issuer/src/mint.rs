@@ -1,10 +1,13 @@
 //! `mint` and `lint`.
 
-use crate::cli::MintOptions;
+use crate::cli::{Format, KeyPlace, MintOptions};
 use crate::config::Config;
 use crate::error::IssuerError;
-use scep_issuance::{Attributes, Minter, Profile};
-use scep_keys::AwsLc;
+use scep_issuance::payload::{
+    PayloadError, PayloadInput, WindowsKey, apple_mobileconfig, json, windows_syncml,
+};
+use scep_issuance::{Attributes, Minted, Minter, Profile};
+use scep_keys::{AwsLc, read_certificates};
 use scep_types::{DeviceId, Timestamp, UserId};
 use std::path::Path;
 
@@ -37,24 +40,45 @@ pub(crate) fn run(options: &MintOptions) -> Result<(), IssuerError> {
     for warning in profile.lint() {
         eprintln!("warning: {warning}");
     }
-    if options.json {
-        let claims = &minted.claims;
-        let object = serde_json::json!({
-            "challenge_id": claims.challenge_id.to_string(),
-            "tenant": claims.tenant.as_str(),
-            "gateway_group": claims.audience.as_str(),
-            "profile": claims.profile.as_str(),
-            "device": claims.device.as_str(),
-            "issued_at": claims.issued_at.to_string(),
-            "expires_at": claims.expires_at.to_string(),
-            "subject": claims.expectation.subject.to_string(),
-            "challenge": minted.text,
-        });
-        println!("{object}");
-    } else {
-        println!("{}", minted.text);
-    }
+    println!("{}", rendered(options, minted)?);
     Ok(())
+}
+
+/// The challenge in the form that was asked for.
+fn rendered(options: &MintOptions, minted: Minted) -> Result<String, IssuerError> {
+    if options.format == Format::Text {
+        return Ok(minted.text);
+    }
+    let input = PayloadInput::new(options.urls.clone(), minted)
+        .map_err(|error| IssuerError::config("--url", error))?
+        .with_windows_key(match options.windows_key {
+            KeyPlace::Tpm => WindowsKey::Tpm,
+            KeyPlace::TpmIfPresent => WindowsKey::TpmIfPresent,
+            KeyPlace::Software => WindowsKey::Software,
+        });
+    let input = match &options.ca_certificate {
+        Some(path) => match read_certificates(path)?.as_slice() {
+            [only] => input.with_ca_certificate(only.clone()),
+            several => {
+                let why = format!("{} has {} certificates, not one", path.display(), several.len());
+                return Err(IssuerError::config("--ca-certificate", why));
+            }
+        },
+        None => input,
+    };
+    let payload = match options.format {
+        Format::Text | Format::Json => return Ok(json(&input).to_string()),
+        Format::Mobileconfig => apple_mobileconfig(&input),
+        Format::Syncml => windows_syncml(&input),
+    };
+    payload.map(|text| text.trim_end().to_owned()).map_err(|error| {
+        let key = match error {
+            PayloadError::UrlMissing { .. } | PayloadError::UrlSemicolon { .. } => "--url",
+            PayloadError::CaMissing => "--ca-certificate",
+            _ => "--format",
+        };
+        IssuerError::config(key, error)
+    })
 }
 
 /// Prints what is questionable about a profile.
