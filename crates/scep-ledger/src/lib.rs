@@ -2,7 +2,10 @@
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(
     not(feature = "sqlite"),
-    allow(dead_code, reason = "only SQLite keeps revocations; with no store nobody makes the evidence")
+    allow(
+        dead_code,
+        reason = "only SQLite keeps revocations; with no store nobody makes the evidence"
+    )
 )]
 
 mod clock;

@@ -16,6 +16,9 @@ use tokio_postgres::{Client, NoTls, Row, Statement};
 /// Values of a statement.
 pub(super) type Values<'a> = &'a [&'a (dyn ToSql + Sync)];
 
+/// How long a connection may take until it can be used.
+const OPENING: Duration = Duration::from_secs(10);
+
 /// Set on every connection. A gateway that is stopped in the middle of a transaction must not hold up the others: the
 /// server ends its transaction before they have waited too long for the lock.
 const SET: &str = "SET idle_in_transaction_session_timeout = '5s'; SET lock_timeout = '10s'; SET TimeZone = 'UTC'";
@@ -172,7 +175,16 @@ impl Link {
         {
             return Err(down.error.clone());
         }
-        match Connection::open(&self.config, self.tls.as_ref()).await {
+        let opening = Connection::open(&self.config, self.tls.as_ref());
+        // The library's own limit ends with the transport; a server that accepts and says nothing must not hold us up.
+        let opened = tokio::time::timeout(OPENING, opening).await.unwrap_or_else(|_| {
+            let message = String::from("no answer in time");
+            Err(LedgerError::Engine {
+                action: "connect",
+                source: EngineError { code: None, message },
+            })
+        });
+        match opened {
             Ok(connection) => {
                 let connection = Arc::new(connection);
                 self.open = Some(Arc::clone(&connection));

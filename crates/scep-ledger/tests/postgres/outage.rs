@@ -27,6 +27,9 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("attack_52_connections_ended_at_any_moment_lose_and_double_nothing", |cluster| {
         run(attack_52_connections_ended_at_any_moment_lose_and_double_nothing(Arc::clone(cluster)));
     }),
+    ("a_server_that_accepts_and_says_nothing_is_given_up", |cluster| {
+        run(a_server_that_accepts_and_says_nothing_is_given_up(Arc::clone(cluster)));
+    }),
     ("a_server_that_is_away_is_an_error_and_not_a_hang", |_| {
         run(a_server_that_is_away_is_an_error_and_not_a_hang());
     }),
@@ -174,6 +177,14 @@ async fn a_server_that_is_away_is_an_error_and_not_a_hang() {
     tokio::task::block_in_place(|| cluster.kill().unwrap());
     // The last clone waits for what cannot be written, but not for ever.
     drop(ledger);
+}
+
+async fn a_server_that_accepts_and_says_nothing_is_given_up(cluster: Arc<Cluster>) {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let port = listener.local_addr().unwrap().port();
+    let mute = Database::new(&cluster).by(format!("host=127.0.0.1 port={port} user=nobody"));
+    let error = mute.try_open().await.unwrap_err();
+    assert!(matches!(error, LedgerError::Engine { action: "connect", .. }), "{error:?}");
 }
 
 /// What the gateways were told.
