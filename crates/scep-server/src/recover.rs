@@ -20,8 +20,12 @@ impl Gateway {
         let now = parts.ledger.effective_now(parts.clock.now()).await?.now;
         let mut settled: usize = 0;
         for open in parts.ledger.unsettled().await? {
-            self.settle(open, now).await?;
-            settled = settled.saturating_add(1);
+            match self.settle(open, now).await {
+                Ok(()) => settled = settled.saturating_add(1),
+                // Another gateway of the group was faster.
+                Err(LedgerError::AlreadySettled) => {}
+                Err(error) => return Err(error),
+            }
         }
         if settled > 0 {
             tracing::warn!(target: "scep", settled, "settled what a crash or a CA had left open");
