@@ -6,6 +6,8 @@ mod lint;
 mod mint;
 pub mod payload;
 mod profile;
+#[cfg(feature = "service")]
+pub mod service;
 mod template;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,9 @@ use thiserror::Error;
 
 /// The longest lifetime of a challenge that a gateway can be told to accept.
 const MAX_CHALLENGE_LIFETIME: Duration = scep_challenge::MAX_LIFETIME;
+const MAX_SCEP_URLS: usize = 8;
+/// Octets of one address.
+const MAX_SCEP_URL: usize = 1024;
 const DEFAULT_CHALLENGE_LIFETIME: &str = "60m";
 
 /// Why a profile was refused.
@@ -88,6 +91,8 @@ pub enum Field {
     RenewalThreshold,
     /// `challenge_lifetime`.
     ChallengeLifetime,
+    /// `scep_urls`.
+    ScepUrls,
 }
 
 impl core::fmt::Display for Field {
@@ -102,6 +107,7 @@ impl core::fmt::Display for Field {
             Self::Validity => "validity",
             Self::RenewalThreshold => "renewal_threshold",
             Self::ChallengeLifetime => "challenge_lifetime",
+            Self::ScepUrls => "scep_urls",
         })
     }
 }
@@ -183,6 +189,8 @@ struct RawProfile {
     approval: RawApproval,
     #[serde(default = "RawProfile::hour")]
     challenge_lifetime: String,
+    #[serde(default)]
+    scep_urls: Vec<String>,
 }
 
 impl RawProfile {
@@ -238,6 +246,7 @@ pub struct Profile {
     renewal_window: Option<Duration>,
     approval: ApprovalMode,
     challenge_lifetime: Duration,
+    scep_urls: Vec<String>,
 }
 
 impl Profile {
@@ -299,6 +308,7 @@ impl Profile {
                 RawApproval::Manual => ApprovalMode::Manual,
             },
             challenge_lifetime: challenge_lifetime(&raw.challenge_lifetime)?,
+            scep_urls: scep_urls(raw.scep_urls)?,
         };
         profile.refuse_user_variables()?;
         profile.check_claims()?;
@@ -392,6 +402,12 @@ impl Profile {
         self.challenge_lifetime
     }
 
+    /// Where devices enrol: the addresses of gateways, in the order in which they are to be tried.
+    #[must_use]
+    pub fn scep_urls(&self) -> &[String] {
+        &self.scep_urls
+    }
+
     /// How long a certificate lives.
     #[must_use]
     pub const fn validity(&self) -> Duration {
@@ -421,6 +437,26 @@ fn challenge_lifetime(text: &str) -> Result<Duration, ProfileError> {
         return Err(value_error(field, text, "not above zero and at most 24h"));
     }
     Ok(lifetime)
+}
+
+/// Addresses that a payload can carry: plain text, so that no device reads another address than the author did.
+fn scep_urls(urls: Vec<String>) -> Result<Vec<String>, ProfileError> {
+    let field = Field::ScepUrls;
+    if urls.len() > MAX_SCEP_URLS {
+        return Err(value_error(field, &urls.len().to_string(), "more than 8 addresses"));
+    }
+    for (at, url) in urls.iter().enumerate() {
+        let rest = url.strip_prefix("https://").or_else(|| url.strip_prefix("http://"));
+        let host = rest.and_then(|rest| rest.split(['/', '?', '#']).next()).unwrap_or_default();
+        let plain = url.bytes().all(|b| b.is_ascii_graphic() && !b"\"<>\\^`{|}".contains(&b));
+        if host.is_empty() || host.contains('@') || !plain || url.len() > MAX_SCEP_URL {
+            return Err(value_error(field, url, "no http or https address"));
+        }
+        if urls.iter().take(at).any(|other| other == url) {
+            return Err(value_error(field, url, "given twice"));
+        }
+    }
+    Ok(urls)
 }
 
 /// `20%` of the validity, or a length of time.

@@ -573,3 +573,32 @@ proptest! {
         prop_assert!(Profile::from_toml(&noise).is_err());
     }
 }
+
+#[test]
+fn scep_urls_are_addresses_and_each_is_there_once() {
+    let urls = |list: &str| changed(&format!("scep_urls = [{list}]"));
+    assert_eq!(Profile::from_toml(GOOD).unwrap().scep_urls(), [""; 0]);
+    let two = urls("'https://a.example.org/scep', 'http://10.0.0.1:8080'").unwrap();
+    assert_eq!(two.scep_urls(), ["https://a.example.org/scep", "http://10.0.0.1:8080"]);
+    let nine: Vec<String> = (0..9).map(|n| format!("'https://a/{n}'")).collect();
+    urls(&nine[..8].join(",")).unwrap();
+    for bad in [
+        "''",
+        "'ftp://a'",
+        "'https://'",
+        "'https:///scep'",
+        "'https://user@a/'",
+        "'https://a b'",
+        "'https://ä'",
+        "'https://a/<x>'",
+        "'https://a', 'https://a'",
+        &nine.join(","),
+        &format!("'https://{}'", "a".repeat(1017)),
+    ] {
+        let error = urls(bad).unwrap_err();
+        assert!(
+            matches!(error, ProfileError::Value { field: Field::ScepUrls, .. }),
+            "{bad}: {error}"
+        );
+    }
+}

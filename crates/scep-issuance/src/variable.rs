@@ -209,6 +209,11 @@ impl Attributes {
         Ok(attributes)
     }
 
+    /// Every variable that has a value, and the value.
+    pub fn iter(&self) -> impl Iterator<Item = (Variable, &str)> {
+        self.0.iter().map(|(variable, value)| (*variable, value.as_str()))
+    }
+
     /// The value of a variable.
     #[must_use]
     pub fn get(&self, variable: Variable) -> Option<&str> {

@@ -1,0 +1,356 @@
+//! Challenges: made for a device that may have one, and recorded without their text.
+
+use crate::mint::{MintError, Minter};
+use crate::profile::{CertificateFor, Profile};
+use crate::service::Service;
+use crate::service::assignments::number;
+use crate::service::document::BASE;
+use crate::service::objects::{DeviceState, List, id, rows, stored_values};
+use crate::service::once::{Done, Once};
+use crate::service::problem::{Kind, Problem};
+use crate::service::request::{Authorised, Body, ChallengesWrite, Id, Page, Paging, Read};
+use crate::variable::{About, Attributes, Variable};
+use axum::Json;
+use axum::extract::State;
+use axum::response::Response;
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use scep_challenge::{Purpose, SealError};
+use scep_types::{DeviceId, GatewayGroupId, ProfileId, SpkiDer, TenantId, Timestamp, UserId};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// What was issued.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Challenge {
+    id: String,
+    device: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    user: Option<String>,
+    profile: String,
+    group: String,
+    purpose: String,
+    #[schema(format = DateTime)]
+    issued_at: String,
+    #[schema(format = DateTime)]
+    expires_at: String,
+}
+
+/// A challenge as it leaves, once.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct NewChallenge {
+    #[serde(flatten)]
+    record: Challenge,
+    /// The text for the device: its challenge password.
+    challenge: String,
+    /// Where the device is to enrol.
+    scep_urls: Vec<String>,
+}
+
+/// For whom a challenge is wanted.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ChallengeRequest {
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
+    device: String,
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,64}$")]
+    profile: String,
+    /// For profiles of users.
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
+    user: Option<String>,
+    /// The gateway group; may be left out when there is one only.
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,64}$")]
+    group: Option<String>,
+}
+
+const COLUMNS: &str = "id, device, user, profile, gateway_group, purpose, issued_at, expires_at";
+
+impl Challenge {
+    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let at = |seconds: i64| Timestamp::from_seconds(seconds).to_string();
+        Ok(Self {
+            id: row.get(0)?,
+            device: row.get(1)?,
+            user: row.get(2)?,
+            profile: row.get(3)?,
+            group: row.get(4)?,
+            purpose: row.get(5)?,
+            issued_at: at(row.get(6)?),
+            expires_at: at(row.get(7)?),
+        })
+    }
+}
+
+/// The challenges that were issued, without their texts.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/challenges", tag = "challenges",
+    operation_id = "list_challenges", params(Paging),
+    responses((status = 200, body = List<Challenge>)))]
+pub(crate) async fn list(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    page: Page,
+) -> Result<Json<List<Challenge>>, Problem> {
+    let after = page.after.as_deref().map_or(Some(0), number);
+    let after = after.ok_or_else(|| Problem::field("after", "no cursor"))?;
+    let items = service
+        .store
+        .read(move |tx| {
+            let mut statement = tx.prepare_cached(&format!(
+                "SELECT {COLUMNS}, seq FROM challenge WHERE tenant = ?1 AND seq > ?2 \
+                 ORDER BY seq LIMIT ?3"
+            ))?;
+            let found = statement
+                .query_map((caller.tenant.as_str(), after, rows(page.limit)), |row| {
+                    Ok((Challenge::row(row)?, row.get::<_, i64>(8)?))
+                })?;
+            Ok::<_, Problem>(found.collect::<rusqlite::Result<Vec<_>>>()?)
+        })
+        .await?;
+    let List { items, next } = List::cut(items, page.limit, |(_, seq)| seq.to_string());
+    Ok(Json(List { items: items.into_iter().map(|(challenge, _)| challenge).collect(), next }))
+}
+
+/// One challenge that was issued, without its text.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/challenges/{id}", tag = "challenges",
+    operation_id = "read_challenge", responses((status = 200, body = Challenge)))]
+pub(crate) async fn read(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    id: Id,
+) -> Result<Json<Challenge>, Problem> {
+    service
+        .store
+        .read(move |tx| {
+            let found = tx
+                .prepare_cached(&format!(
+                    "SELECT {COLUMNS} FROM challenge WHERE tenant = ?1 AND id = ?2"
+                ))?
+                .query_row((caller.tenant.as_str(), id.0), Challenge::row)
+                .optional()?;
+            found.map(Json).ok_or_else(|| Problem::not_found("challenge"))
+        })
+        .await
+}
+
+/// Makes a challenge for a device that is enrolled and has the profile, itself or through the user.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/challenges", tag = "challenges",
+    operation_id = "create_challenge", request_body = ChallengeRequest,
+    responses((status = 201, body = NewChallenge)))]
+pub(crate) async fn create(
+    State(service): State<Service>,
+    caller: Authorised<ChallengesWrite>,
+    once: Once,
+    body: Body<ChallengeRequest>,
+) -> Result<Response, Problem> {
+    let wanted = Wanted {
+        tenant: caller.tenant.clone(),
+        device: id("device", body.value.device, DeviceId::new)?,
+        profile: id("profile", body.value.profile, ProfileId::new)?,
+        user: body.value.user.map(|text| id("user", text, UserId::new)).transpose()?,
+        group: body.value.group.map(|text| id("group", text, GatewayGroupId::new)).transpose()?,
+    };
+    let (minting, now) = (service.clone(), service.clock.now());
+    // Decided, made and recorded in one transaction: a device that is disabled first gets none.
+    service.once(&caller, once, body.request, move |tx| wanted.mint(tx, &minting, now)).await
+}
+
+struct Wanted {
+    tenant: TenantId,
+    device: DeviceId,
+    profile: ProfileId,
+    user: Option<UserId>,
+    group: Option<GatewayGroupId>,
+}
+
+impl Wanted {
+    fn mint(
+        &self,
+        tx: &Transaction<'_>,
+        service: &Service,
+        now: Timestamp,
+    ) -> Result<Done, Problem> {
+        let device = self.device(tx)?;
+        let profile = self.profile(tx)?;
+        let user = self.user(tx)?;
+        self.assigned(tx)?;
+        let attributes = attributes(profile.certificate_for(), &device, user.as_deref())?;
+        let (group, key) = self.group(tx)?;
+        let minter = Minter::new(self.tenant.clone(), group, Arc::clone(&service.signer), key)
+            .map_err(|error| Problem::new(Kind::CannotMint, error).at("group"))?;
+        let minted = minter
+            .mint(
+                &profile,
+                &self.device,
+                self.user.as_ref(),
+                &attributes,
+                now,
+                service.provider.as_ref(),
+            )
+            .map_err(refused)?;
+        let claims = &minted.claims;
+        let purpose = match claims.purpose {
+            Purpose::Enrol => "enrol",
+            Purpose::Renew => "renew",
+        };
+        let record = Challenge {
+            id: claims.challenge_id.to_string(),
+            device: claims.device.as_str().to_owned(),
+            user: claims.user.as_ref().map(|user| user.as_str().to_owned()),
+            profile: claims.profile.as_str().to_owned(),
+            group: claims.audience.as_str().to_owned(),
+            purpose: purpose.to_owned(),
+            issued_at: claims.issued_at.to_string(),
+            expires_at: claims.expires_at.to_string(),
+        };
+        tx.prepare_cached(
+            "INSERT INTO challenge (tenant, id, device, user, profile, gateway_group, purpose, \
+             issued_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+        )?
+        .execute(params![
+            self.tenant.as_str(),
+            record.id,
+            record.device,
+            record.user,
+            record.profile,
+            record.group,
+            record.purpose,
+            claims.issued_at.seconds(),
+            claims.expires_at.seconds(),
+        ])?;
+        let location = format!("{BASE}/tenants/{}/challenges/{}", self.tenant, record.id);
+        let scep_urls = profile.scep_urls().to_vec();
+        Done::created(location, &NewChallenge { record, challenge: minted.text, scep_urls })
+    }
+
+    /// The attributes of a device that may have a challenge.
+    fn device(&self, tx: &Transaction<'_>) -> Result<String, Problem> {
+        let sql = "SELECT state, attributes FROM device WHERE tenant = ?1 AND id = ?2";
+        let found: Option<(String, String)> = tx
+            .prepare_cached(sql)?
+            .query_row((self.tenant.as_str(), self.device.as_str()), |row| {
+                Ok((row.get(0)?, row.get(1)?))
+            })
+            .optional()?;
+        let no = |kind| Err(Problem::new(kind, format!("device {}", self.device)).at("device"));
+        match found {
+            None => no(Kind::UnknownDevice),
+            Some((state, attributes)) => match DeviceState::stored(&state) {
+                DeviceState::Enrolled => Ok(attributes),
+                DeviceState::Disabled => no(Kind::DeviceDisabled),
+                DeviceState::Wiped => no(Kind::DeviceWiped),
+            },
+        }
+    }
+
+    fn profile(&self, tx: &Transaction<'_>) -> Result<Profile, Problem> {
+        let toml: Option<String> = tx
+            .prepare_cached("SELECT toml FROM profile WHERE tenant = ?1 AND id = ?2")?
+            .query_row((self.tenant.as_str(), self.profile.as_str()), |row| row.get(0))
+            .optional()?;
+        let unknown = || {
+            Problem::new(Kind::UnknownProfile, format!("profile {}", self.profile)).at("profile")
+        };
+        Profile::from_toml(&toml.ok_or_else(unknown)?)
+            .map_err(|error| Problem::new(Kind::ProfileUnreadable, error).at("profile"))
+    }
+
+    fn user(&self, tx: &Transaction<'_>) -> Result<Option<String>, Problem> {
+        let Some(user) = &self.user else { return Ok(None) };
+        let found: Option<String> = tx
+            .prepare_cached("SELECT attributes FROM user WHERE tenant = ?1 AND id = ?2")?
+            .query_row((self.tenant.as_str(), user.as_str()), |row| row.get(0))
+            .optional()?;
+        let unknown = || Problem::new(Kind::UnknownUser, format!("user {user}")).at("user");
+        found.ok_or_else(unknown).map(Some)
+    }
+
+    fn assigned(&self, tx: &Transaction<'_>) -> Result<(), Problem> {
+        let sql = "SELECT 1 FROM assignment WHERE tenant = ?1 AND profile = ?2 \
+                   AND (device = ?3 OR user = ?4)";
+        let user = self.user.as_ref().map(UserId::as_str);
+        let assigned = tx.prepare_cached(sql)?.exists((
+            self.tenant.as_str(),
+            self.profile.as_str(),
+            self.device.as_str(),
+            user,
+        ))?;
+        if assigned {
+            return Ok(());
+        }
+        let detail = format!("profile {} and device {}", self.profile, self.device);
+        Err(Problem::new(Kind::NotAssigned, detail).at("profile"))
+    }
+
+    /// The group that is named, or the only one there is.
+    fn group(&self, tx: &Transaction<'_>) -> Result<(GatewayGroupId, SpkiDer), Problem> {
+        let sql = "SELECT id, public_key FROM gateway_group \
+                   WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) LIMIT 2";
+        let mut statement = tx.prepare_cached(sql)?;
+        let wanted = self.group.as_ref().map(GatewayGroupId::as_str);
+        let found: Vec<(String, Vec<u8>)> = statement
+            .query_map((self.tenant.as_str(), wanted), |row| Ok((row.get(0)?, row.get(1)?)))?
+            .collect::<rusqlite::Result<_>>()?;
+        let (kind, detail) = match (found.as_slice(), wanted) {
+            ([(id, key)], _) => {
+                let bad = |_| Problem::new(Kind::Internal, "a stored gateway group cannot be read");
+                let id =
+                    GatewayGroupId::new(id.as_str()).map_err(|error| bad(error.to_string()))?;
+                let key = SpkiDer::parse(key).map_err(|error| bad(error.to_string()))?;
+                return Ok((id, key));
+            }
+            ([], Some(id)) => (Kind::UnknownGroup, format!("gateway group {id}")),
+            ([], None) => (Kind::UnknownGroup, "there is none yet".to_owned()),
+            _ => (Kind::WhichGroup, "there are several".to_owned()),
+        };
+        Err(Problem::new(kind, detail).at("group"))
+    }
+}
+
+/// What is known of the device, and of the user of a certificate for users. What can be about either, the security
+/// identifier, is that of whom the certificate is for.
+fn attributes(
+    certificate_for: CertificateFor,
+    device: &str,
+    user: Option<&str>,
+) -> Result<Attributes, Problem> {
+    let mut attributes = Attributes::new();
+    let mut add = |json: &str, keep: &dyn Fn(About) -> bool| {
+        for (name, value) in stored_values(json) {
+            if let Some(variable) = Variable::from_name(&name).filter(|v| keep(v.about())) {
+                attributes
+                    .insert(variable, value)
+                    .map_err(|error| Problem::new(Kind::CannotMint, error))?;
+            }
+        }
+        Ok::<_, Problem>(())
+    };
+    match certificate_for {
+        CertificateFor::Device => add(device, &|about| about != About::User)?,
+        CertificateFor::User => {
+            add(device, &|about| about == About::Device)?;
+            add(user.unwrap_or("{}"), &|about| about != About::Device)?;
+        }
+    }
+    Ok(attributes)
+}
+
+/// Whose fault it is that no challenge was made.
+fn refused(error: MintError) -> Problem {
+    match &error {
+        MintError::UserMissing | MintError::UserNotExpected => {
+            Problem::new(Kind::CannotMint, error).at("user")
+        }
+        MintError::DeviceIdDiffers
+        | MintError::Name { .. }
+        | MintError::Sid(_)
+        | MintError::Attributes(_)
+        | MintError::Seal(SealError::Claims(_)) => {
+            Problem::new(Kind::CannotMint, error).at("profile")
+        }
+        MintError::Random(_) | MintError::Seal(_) => {
+            tracing::error!(%error, "a challenge could not be sealed");
+            Problem::new(Kind::Internal, "the log has the cause")
+        }
+    }
+}

@@ -1,0 +1,791 @@
+//! Tenants, profiles, users, devices and gateway groups.
+
+use crate::mint::Minter;
+use crate::profile::{CertificateFor, Profile};
+use crate::service::Service;
+use crate::service::document::BASE;
+use crate::service::once::{Done, Once};
+use crate::service::problem::{Kind, Problem};
+use crate::service::request::{Admin, Authorised, Body, Id, Page, Paging, Read};
+use crate::variable::{About, Attributes, Variable};
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::response::Response;
+use rusqlite::{OptionalExtension as _, Row, Transaction, params};
+use scep_types::{
+    DeviceId, GatewayGroupId, IdError, ProfileId, SpkiDer, TenantId, UserId, format_duration,
+};
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use utoipa::ToSchema;
+
+/// One page.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct List<T> {
+    pub(crate) items: Vec<T>,
+    /// Where the next page begins; absent on the last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    pub(crate) next: Option<String>,
+}
+
+impl<T> List<T> {
+    /// Of up to one more item than the page holds.
+    pub(crate) fn cut(mut items: Vec<T>, limit: usize, key: impl Fn(&T) -> String) -> Self {
+        let more = items.len() > limit;
+        items.truncate(limit);
+        let next = items.last().filter(|_| more).map(key);
+        Self { items, next }
+    }
+}
+
+/// How many rows to ask for, to see whether there is a further page.
+pub(crate) fn rows(limit: usize) -> i64 {
+    i64::try_from(limit).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// A page of a table whose key is text.
+async fn list<T: Send + 'static>(
+    service: &Service,
+    tenant: &TenantId,
+    page: Page,
+    check: fn(String) -> Result<(), IdError>,
+    sql: &'static str,
+    item: fn(&Row<'_>) -> rusqlite::Result<T>,
+    key: fn(&T) -> String,
+) -> Result<Json<List<T>>, Problem> {
+    if let Some(after) = &page.after {
+        check(after.clone()).map_err(|error| Problem::field("after", error))?;
+    }
+    let (tenant, after) = (tenant.clone(), page.after.unwrap_or_default());
+    let items: Vec<T> = service
+        .store
+        .read(move |tx| {
+            let mut statement = tx.prepare_cached(sql)?;
+            let found =
+                statement.query_map(params![tenant.as_str(), after, rows(page.limit)], item)?;
+            Ok::<_, Problem>(found.collect::<rusqlite::Result<_>>()?)
+        })
+        .await?;
+    Ok(Json(List::cut(items, page.limit, key)))
+}
+
+async fn one<T: Send + 'static>(
+    service: &Service,
+    tenant: &TenantId,
+    id: Id,
+    what: &'static str,
+    sql: &'static str,
+    item: fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<T, Problem> {
+    let tenant = tenant.clone();
+    service
+        .store
+        .read(move |tx| {
+            let found =
+                tx.prepare_cached(sql)?.query_row((tenant.as_str(), id.0), item).optional()?;
+            found.ok_or_else(|| Problem::not_found(what))
+        })
+        .await
+}
+
+async fn delete(
+    service: &Service,
+    tenant: &TenantId,
+    id: Id,
+    what: &'static str,
+    sql: &'static str,
+) -> Result<StatusCode, Problem> {
+    let tenant = tenant.clone();
+    service
+        .store
+        .write(move |tx| {
+            let gone = tx
+                .prepare_cached(sql)?
+                .execute((tenant.as_str(), id.0))
+                .map_err(|error| constraint(error, what))?;
+            match gone {
+                0 => Err(Problem::not_found(what)),
+                _ => Ok(StatusCode::NO_CONTENT),
+            }
+        })
+        .await
+}
+
+/// That a change met a row.
+fn changed(rows: usize, what: &str) -> Result<(), Problem> {
+    if rows == 0 { Err(Problem::not_found(what)) } else { Ok(()) }
+}
+
+/// A constraint that did not hold is the caller's conflict; anything else is ours.
+pub(crate) fn constraint(error: rusqlite::Error, what: &str) -> Problem {
+    use rusqlite::ffi;
+    let code = match &error {
+        rusqlite::Error::SqliteFailure(failure, _) => failure.extended_code,
+        _ => 0,
+    };
+    match code {
+        ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE => {
+            Problem::new(Kind::Exists, format!("the {what} is there already"))
+        }
+        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => {
+            Problem::new(Kind::InUse, format!("the {what} has assignments"))
+        }
+        _ => error.into(),
+    }
+}
+
+pub(crate) fn id<T>(
+    field: &str,
+    text: String,
+    new: impl FnOnce(String) -> Result<T, IdError>,
+) -> Result<T, Problem> {
+    new(text).map_err(|error| Problem::field(field, error))
+}
+
+fn place(tenant: &TenantId, kind: &str, id: &str) -> String {
+    format!("{BASE}/tenants/{tenant}/{kind}/{id}")
+}
+
+// Tenants.
+
+/// A customer of the issuer.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Tenant {
+    id: String,
+}
+
+/// The tenant of the token.
+#[utoipa::path(get, path = "/api/v1/tenants", tag = "tenants", params(Paging),
+    responses((status = 200, body = List<Tenant>)))]
+pub(crate) async fn list_tenants(
+    caller: Authorised<Read>,
+    page: Page,
+) -> Result<Json<List<Tenant>>, Problem> {
+    let id = caller.tenant.as_str();
+    let beyond = page.after.is_some_and(|after| after.as_str() >= id);
+    let items = if beyond { Vec::new() } else { vec![Tenant { id: id.to_owned() }] };
+    Ok(Json(List { items, next: None }))
+}
+
+/// One tenant.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}", tag = "tenants",
+    responses((status = 200, body = Tenant)))]
+pub(crate) async fn read_tenant(caller: Authorised<Read>) -> Json<Tenant> {
+    Json(Tenant { id: caller.tenant.as_str().to_owned() })
+}
+
+// Profiles.
+
+/// A certificate profile, and what is questionable about it.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ProfileView {
+    id: String,
+    /// As written.
+    toml: String,
+    /// Whom its certificates are for; absent, as everything below, when the stored text is none for this release.
+    #[serde(rename = "for", skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    certificate_for: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    validity: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    challenge_lifetime: Option<String>,
+    /// The variables that need a value.
+    variables: Vec<&'static str>,
+    scep_urls: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl ProfileView {
+    fn new(toml: String, profile: &Profile) -> Self {
+        Self {
+            id: profile.id().as_str().to_owned(),
+            toml,
+            certificate_for: Some(match profile.certificate_for() {
+                CertificateFor::Device => "device",
+                CertificateFor::User => "user",
+            }),
+            validity: Some(format_duration(profile.validity())),
+            challenge_lifetime: Some(format_duration(profile.challenge_lifetime())),
+            variables: profile.variables().into_iter().map(Variable::name).collect(),
+            scep_urls: profile.scep_urls().to_vec(),
+            warnings: profile.lint().iter().map(ToString::to_string).collect(),
+        }
+    }
+
+    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let (id, toml): (String, String) = (row.get(0)?, row.get(1)?);
+        Ok(match Profile::from_toml(&toml) {
+            Ok(profile) => Self::new(toml, &profile),
+            Err(error) => Self {
+                id,
+                toml,
+                certificate_for: None,
+                validity: None,
+                challenge_lifetime: None,
+                variables: Vec::new(),
+                scep_urls: Vec::new(),
+                warnings: vec![error.to_string()],
+            },
+        })
+    }
+}
+
+/// A profile to be checked.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ProfileText {
+    /// The profile's file; `profile.example.toml` explains every key.
+    toml: String,
+}
+
+/// The profiles.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/profiles", tag = "profiles", params(Paging),
+    responses((status = 200, body = List<ProfileView>)))]
+pub(crate) async fn list_profiles(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    page: Page,
+) -> Result<Json<List<ProfileView>>, Problem> {
+    list(
+        &service,
+        &caller.tenant,
+        page,
+        |text| ProfileId::new(text).map(drop),
+        "SELECT id, toml FROM profile WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+        ProfileView::row,
+        |profile| profile.id.clone(),
+    )
+    .await
+}
+
+/// Checks a profile and takes it up. Warnings do not refuse it.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/profiles", tag = "profiles",
+    request_body = ProfileText, responses((status = 201, body = ProfileView)))]
+pub(crate) async fn create_profile(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    once: Once,
+    body: Body<ProfileText>,
+) -> Result<Response, Problem> {
+    let toml = body.value.toml;
+    let profile = Profile::from_toml(&toml).map_err(|error| Problem::field("toml", error))?;
+    let tenant = caller.tenant.clone();
+    service
+        .once(&caller, once, body.request, move |tx| {
+            tx.prepare_cached("INSERT INTO profile (tenant, id, toml) VALUES (?1, ?2, ?3)")?
+                .execute((tenant.as_str(), profile.id().as_str(), &toml))
+                .map_err(|error| constraint(error, "profile"))?;
+            let location = place(&tenant, "profiles", profile.id().as_str());
+            Done::created(location, &ProfileView::new(toml, &profile))
+        })
+        .await
+}
+
+/// One profile.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/profiles/{id}", tag = "profiles",
+    responses((status = 200, body = ProfileView)))]
+pub(crate) async fn read_profile(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    id: Id,
+) -> Result<Json<ProfileView>, Problem> {
+    let sql = "SELECT id, toml FROM profile WHERE tenant = ?1 AND id = ?2";
+    one(&service, &caller.tenant, id, "profile", sql, ProfileView::row).await.map(Json)
+}
+
+/// Gives a profile another text. Its id stays.
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/profiles/{id}", tag = "profiles",
+    request_body = ProfileText, responses((status = 200, body = ProfileView)))]
+pub(crate) async fn replace_profile(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+    body: Body<ProfileText>,
+) -> Result<Json<ProfileView>, Problem> {
+    let toml = body.value.toml;
+    let profile = Profile::from_toml(&toml).map_err(|error| Problem::field("toml", error))?;
+    if profile.id().as_str() != id.0 {
+        return Err(Problem::field("toml", "its id is not the one in the path"));
+    }
+    let view = ProfileView::new(toml.clone(), &profile);
+    service
+        .store
+        .write(move |tx| {
+            let rows = tx
+                .prepare_cached("UPDATE profile SET toml = ?3 WHERE tenant = ?1 AND id = ?2")?
+                .execute((caller.tenant.as_str(), id.0, toml))?;
+            changed(rows, "profile")
+        })
+        .await?;
+    Ok(Json(view))
+}
+
+/// Removes a profile that is not assigned.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/profiles/{id}", tag = "profiles",
+    responses((status = 204)))]
+pub(crate) async fn delete_profile(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+) -> Result<StatusCode, Problem> {
+    let sql = "DELETE FROM profile WHERE tenant = ?1 AND id = ?2";
+    delete(&service, &caller.tenant, id, "profile", sql).await
+}
+
+// Attributes.
+
+/// Values of variables, by name.
+pub(crate) type Values = BTreeMap<String, String>;
+
+/// The attributes, where each may be about `about` or either.
+fn attributes(values: &Values, about: About) -> Result<Attributes, Problem> {
+    let mut attributes = Attributes::new();
+    for (name, value) in values {
+        let shown: String = name.chars().filter(|c| !c.is_control()).take(64).collect();
+        let field = format!("attributes.{shown}");
+        let variable = Variable::from_name(name)
+            .ok_or_else(|| Problem::field(&field, "no variable has this name"))?;
+        if variable.about() != about && variable.about() != About::Either {
+            return Err(Problem::field(&field, "the variable is not about this kind of object"));
+        }
+        attributes.insert(variable, value).map_err(|error| Problem::field(&field, error))?;
+    }
+    Ok(attributes)
+}
+
+fn attributes_json(attributes: &Attributes) -> Result<String, Problem> {
+    let values: BTreeMap<&str, &str> =
+        attributes.iter().map(|(variable, value)| (variable.name(), value)).collect();
+    serde_json::to_string(&values).map_err(|error| Problem::new(Kind::Internal, error))
+}
+
+/// As stored, which was checked before.
+pub(crate) fn stored_values(json: &str) -> Values {
+    serde_json::from_str(json).unwrap_or_default()
+}
+
+// Users.
+
+/// A user.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct User {
+    id: String,
+    attributes: Values,
+}
+
+impl User {
+    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let attributes: String = row.get(1)?;
+        Ok(Self { id: row.get(0)?, attributes: stored_values(&attributes) })
+    }
+
+    fn read(tx: &Transaction<'_>, tenant: &TenantId, id: &str) -> Result<Self, Problem> {
+        let sql = "SELECT id, attributes FROM user WHERE tenant = ?1 AND id = ?2";
+        Ok(tx.prepare_cached(sql)?.query_row((tenant.as_str(), id), Self::row)?)
+    }
+}
+
+/// A user to be taken up.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewUser {
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
+    id: String,
+    /// What is known of the user, by the names of the variables of profiles.
+    #[serde(default)]
+    attributes: Values,
+}
+
+/// What may change about a user.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct UserChange {
+    attributes: Values,
+}
+
+/// The users.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/users", tag = "users", params(Paging),
+    responses((status = 200, body = List<User>)))]
+pub(crate) async fn list_users(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    page: Page,
+) -> Result<Json<List<User>>, Problem> {
+    list(
+        &service,
+        &caller.tenant,
+        page,
+        |text| UserId::new(text).map(drop),
+        "SELECT id, attributes FROM user WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+        User::row,
+        |user| user.id.clone(),
+    )
+    .await
+}
+
+/// Takes up a user.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/users", tag = "users",
+    request_body = NewUser, responses((status = 201, body = User)))]
+pub(crate) async fn create_user(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    once: Once,
+    body: Body<NewUser>,
+) -> Result<Response, Problem> {
+    let user = id("id", body.value.id, UserId::new)?;
+    let json = attributes_json(&attributes(&body.value.attributes, About::User)?)?;
+    let tenant = caller.tenant.clone();
+    service
+        .once(&caller, once, body.request, move |tx| {
+            tx.prepare_cached("INSERT INTO user (tenant, id, attributes) VALUES (?1, ?2, ?3)")?
+                .execute((tenant.as_str(), user.as_str(), json))
+                .map_err(|error| constraint(error, "user"))?;
+            let location = place(&tenant, "users", user.as_str());
+            Done::created(location, &User::read(tx, &tenant, user.as_str())?)
+        })
+        .await
+}
+
+/// One user.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/users/{id}", tag = "users",
+    responses((status = 200, body = User)))]
+pub(crate) async fn read_user(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    id: Id,
+) -> Result<Json<User>, Problem> {
+    let sql = "SELECT id, attributes FROM user WHERE tenant = ?1 AND id = ?2";
+    one(&service, &caller.tenant, id, "user", sql, User::row).await.map(Json)
+}
+
+/// Gives a user other attributes.
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/users/{id}", tag = "users",
+    request_body = UserChange, responses((status = 200, body = User)))]
+pub(crate) async fn replace_user(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+    body: Body<UserChange>,
+) -> Result<Json<User>, Problem> {
+    let json = attributes_json(&attributes(&body.value.attributes, About::User)?)?;
+    service
+        .store
+        .write(move |tx| {
+            let rows = tx
+                .prepare_cached("UPDATE user SET attributes = ?3 WHERE tenant = ?1 AND id = ?2")?
+                .execute((caller.tenant.as_str(), &id.0, json))?;
+            changed(rows, "user")?;
+            User::read(tx, &caller.tenant, &id.0).map(Json)
+        })
+        .await
+}
+
+/// Removes a user and its assignments.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/users/{id}", tag = "users",
+    responses((status = 204)))]
+pub(crate) async fn delete_user(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+) -> Result<StatusCode, Problem> {
+    let sql = "DELETE FROM user WHERE tenant = ?1 AND id = ?2";
+    delete(&service, &caller.tenant, id, "user", sql).await
+}
+
+// Devices.
+
+/// Whether a device may have certificates.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "kebab-case")]
+pub(crate) enum DeviceState {
+    /// It may.
+    #[default]
+    Enrolled,
+    /// Not at present.
+    Disabled,
+    /// Its contents were erased.
+    Wiped,
+}
+
+impl DeviceState {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Enrolled => "enrolled",
+            Self::Disabled => "disabled",
+            Self::Wiped => "wiped",
+        }
+    }
+
+    /// What the database does not know otherwise is the strictest.
+    pub(crate) fn stored(text: &str) -> Self {
+        match text {
+            "enrolled" => Self::Enrolled,
+            "disabled" => Self::Disabled,
+            _ => Self::Wiped,
+        }
+    }
+}
+
+/// A device.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Device {
+    id: String,
+    state: DeviceState,
+    attributes: Values,
+}
+
+impl Device {
+    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        let (state, attributes): (String, String) = (row.get(1)?, row.get(2)?);
+        Ok(Self {
+            id: row.get(0)?,
+            state: DeviceState::stored(&state),
+            attributes: stored_values(&attributes),
+        })
+    }
+
+    fn read(tx: &Transaction<'_>, tenant: &TenantId, id: &str) -> Result<Self, Problem> {
+        let sql = "SELECT id, state, attributes FROM device WHERE tenant = ?1 AND id = ?2";
+        Ok(tx.prepare_cached(sql)?.query_row((tenant.as_str(), id), Self::row)?)
+    }
+}
+
+/// A device to be taken up.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewDevice {
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,128}$")]
+    id: String,
+    #[serde(default)]
+    state: DeviceState,
+    /// What is known of the device, by the names of the variables of profiles.
+    #[serde(default)]
+    attributes: Values,
+}
+
+/// What may change about a device.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct DeviceChange {
+    state: DeviceState,
+    attributes: Values,
+}
+
+/// The attributes of a device: `DeviceId` is its id and nothing else.
+fn device_attributes(values: &Values, device: &str) -> Result<String, Problem> {
+    let attributes = attributes(values, About::Device)?;
+    if attributes.get(Variable::DeviceId).is_some_and(|given| given != device) {
+        return Err(Problem::field("attributes.DeviceId", "not the device's id"));
+    }
+    attributes_json(&attributes)
+}
+
+/// The devices.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/devices", tag = "devices", params(Paging),
+    responses((status = 200, body = List<Device>)))]
+pub(crate) async fn list_devices(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    page: Page,
+) -> Result<Json<List<Device>>, Problem> {
+    list(
+        &service,
+        &caller.tenant,
+        page,
+        |text| DeviceId::new(text).map(drop),
+        "SELECT id, state, attributes FROM device WHERE tenant = ?1 AND id > ?2 \
+         ORDER BY id LIMIT ?3",
+        Device::row,
+        |device| device.id.clone(),
+    )
+    .await
+}
+
+/// Takes up a device.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/devices", tag = "devices",
+    request_body = NewDevice, responses((status = 201, body = Device)))]
+pub(crate) async fn create_device(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    once: Once,
+    body: Body<NewDevice>,
+) -> Result<Response, Problem> {
+    let device = id("id", body.value.id, DeviceId::new)?;
+    let json = device_attributes(&body.value.attributes, device.as_str())?;
+    let (tenant, state) = (caller.tenant.clone(), body.value.state);
+    service
+        .once(&caller, once, body.request, move |tx| {
+            let sql = "INSERT INTO device (tenant, id, state, attributes) VALUES (?1, ?2, ?3, ?4)";
+            tx.prepare_cached(sql)?
+                .execute((tenant.as_str(), device.as_str(), state.name(), json))
+                .map_err(|error| constraint(error, "device"))?;
+            let location = place(&tenant, "devices", device.as_str());
+            Done::created(location, &Device::read(tx, &tenant, device.as_str())?)
+        })
+        .await
+}
+
+/// One device.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/devices/{id}", tag = "devices",
+    responses((status = 200, body = Device)))]
+pub(crate) async fn read_device(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    id: Id,
+) -> Result<Json<Device>, Problem> {
+    let sql = "SELECT id, state, attributes FROM device WHERE tenant = ?1 AND id = ?2";
+    one(&service, &caller.tenant, id, "device", sql, Device::row).await.map(Json)
+}
+
+/// Gives a device another state and other attributes.
+#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/devices/{id}", tag = "devices",
+    request_body = DeviceChange, responses((status = 200, body = Device)))]
+pub(crate) async fn replace_device(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+    body: Body<DeviceChange>,
+) -> Result<Json<Device>, Problem> {
+    let json = device_attributes(&body.value.attributes, &id.0)?;
+    let state = body.value.state;
+    service
+        .store
+        .write(move |tx| {
+            let sql = "UPDATE device SET state = ?3, attributes = ?4 WHERE tenant = ?1 AND id = ?2";
+            let rows = tx.prepare_cached(sql)?.execute((
+                caller.tenant.as_str(),
+                &id.0,
+                state.name(),
+                json,
+            ))?;
+            changed(rows, "device")?;
+            Device::read(tx, &caller.tenant, &id.0).map(Json)
+        })
+        .await
+}
+
+/// Removes a device and its assignments.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/devices/{id}", tag = "devices",
+    responses((status = 204)))]
+pub(crate) async fn delete_device(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+) -> Result<StatusCode, Problem> {
+    let sql = "DELETE FROM device WHERE tenant = ?1 AND id = ?2";
+    delete(&service, &caller.tenant, id, "device", sql).await
+}
+
+// Gateway groups.
+
+/// A group of gateways that share a decryption key.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Group {
+    id: String,
+    /// The public key that challenges are encrypted to, PEM.
+    public_key: String,
+}
+
+fn public_pem(der: Vec<u8>) -> String {
+    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
+    pem::encode_config(&pem::Pem::new("PUBLIC KEY", der), config)
+}
+
+impl Group {
+    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+        Ok(Self { id: row.get(0)?, public_key: public_pem(row.get(1)?) })
+    }
+}
+
+/// A gateway group to be taken up.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct NewGroup {
+    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,64}$")]
+    id: String,
+    /// PEM, `PUBLIC KEY`: P-256, or RSA of 2,048 to 4,096 bits.
+    public_key: String,
+}
+
+/// The gateway groups.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/gateway-groups", tag = "gateway groups",
+    params(Paging), responses((status = 200, body = List<Group>)))]
+pub(crate) async fn list_groups(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    page: Page,
+) -> Result<Json<List<Group>>, Problem> {
+    list(
+        &service,
+        &caller.tenant,
+        page,
+        |text| GatewayGroupId::new(text).map(drop),
+        "SELECT id, public_key FROM gateway_group WHERE tenant = ?1 AND id > ?2 \
+         ORDER BY id LIMIT ?3",
+        Group::row,
+        |group| group.id.clone(),
+    )
+    .await
+}
+
+/// Takes up a gateway group.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/gateway-groups", tag = "gateway groups",
+    request_body = NewGroup, responses((status = 201, body = Group)))]
+pub(crate) async fn create_group(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    once: Once,
+    body: Body<NewGroup>,
+) -> Result<Response, Problem> {
+    let group = id("id", body.value.id, GatewayGroupId::new)?;
+    let field = "public_key";
+    let pem = pem::parse(&body.value.public_key)
+        .ok()
+        .filter(|pem| pem.tag() == "PUBLIC KEY")
+        .ok_or_else(|| Problem::field(field, "no PEM text of a PUBLIC KEY"))?;
+    let key = SpkiDer::parse(pem.contents()).map_err(|error| Problem::field(field, error))?;
+    let tenant = caller.tenant.clone();
+    Minter::new(tenant.clone(), group.clone(), Arc::clone(&service.signer), key.clone())
+        .map_err(|error| Problem::field(field, error))?;
+    service
+        .once(&caller, once, body.request, move |tx| {
+            let sql = "INSERT INTO gateway_group (tenant, id, public_key) VALUES (?1, ?2, ?3)";
+            tx.prepare_cached(sql)?
+                .execute((tenant.as_str(), group.as_str(), key.as_der()))
+                .map_err(|error| constraint(error, "gateway group"))?;
+            let public_key = public_pem(key.as_der().to_vec());
+            let view = Group { id: group.as_str().to_owned(), public_key };
+            Done::created(place(&tenant, "gateway-groups", group.as_str()), &view)
+        })
+        .await
+}
+
+/// One gateway group.
+#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/gateway-groups/{id}", tag = "gateway groups",
+    responses((status = 200, body = Group)))]
+pub(crate) async fn read_group(
+    State(service): State<Service>,
+    caller: Authorised<Read>,
+    id: Id,
+) -> Result<Json<Group>, Problem> {
+    let sql = "SELECT id, public_key FROM gateway_group WHERE tenant = ?1 AND id = ?2";
+    one(&service, &caller.tenant, id, "gateway group", sql, Group::row).await.map(Json)
+}
+
+/// Removes a gateway group: no challenges are made for it any more.
+#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/gateway-groups/{id}",
+    tag = "gateway groups", responses((status = 204)))]
+pub(crate) async fn delete_group(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+) -> Result<StatusCode, Problem> {
+    let sql = "DELETE FROM gateway_group WHERE tenant = ?1 AND id = ?2";
+    delete(&service, &caller.tenant, id, "gateway group", sql).await
+}

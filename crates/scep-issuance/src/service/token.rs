@@ -1,0 +1,145 @@
+//! API tokens: 256 random bits of which the database knows the hash.
+
+use crate::service::store::{Store, StoreError};
+use core::fmt;
+use core::str::FromStr;
+use rusqlite::{OptionalExtension as _, Transaction, params};
+use scep_types::{CryptoProvider, KeyError, Secret, TenantId, Timestamp};
+use sha2::{Digest as _, Sha256};
+use thiserror::Error;
+
+/// In front of every token, so that a scanner for leaked secrets can recognise one.
+const PREFIX: &str = "scepiss_";
+const RANDOM: usize = 32;
+
+/// What a token allows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Scope {
+    /// Everything in its tenant.
+    Admin,
+    /// Make challenges.
+    ChallengesWrite,
+    /// Read everything in its tenant. The texts of challenges are not there to be read.
+    Read,
+}
+
+impl Scope {
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::ChallengesWrite => "challenges:write",
+            Self::Read => "read",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+/// No scope has this name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("a scope is admin, challenges:write or read")]
+pub struct ScopeError;
+
+impl FromStr for Scope {
+    type Err = ScopeError;
+    fn from_str(text: &str) -> Result<Self, ScopeError> {
+        [Self::Admin, Self::ChallengesWrite, Self::Read]
+            .into_iter()
+            .find(|scope| scope.name() == text)
+            .ok_or(ScopeError)
+    }
+}
+
+/// Why no token was made.
+#[derive(Debug, Error)]
+pub enum TokenError {
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The source of randomness failed.
+    #[error("no random token: {0}")]
+    Random(#[from] KeyError),
+}
+
+/// What is known of a token that was presented.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Grant {
+    pub(crate) tenant: TenantId,
+    pub(crate) scopes: Vec<Scope>,
+}
+
+impl Grant {
+    pub(crate) fn allows(&self, scope: Scope) -> bool {
+        self.scopes.contains(&Scope::Admin) || self.scopes.contains(&scope)
+    }
+}
+
+pub(crate) fn hash(token: &str) -> [u8; 32] {
+    Sha256::digest(token.as_bytes()).into()
+}
+
+impl Store {
+    /// Makes a token, and its tenant when that is new. The token is in the answer and nowhere else.
+    ///
+    /// # Errors
+    /// When the database or the source of randomness fails.
+    pub async fn create_token(
+        &self,
+        tenant: &TenantId,
+        scopes: &[Scope],
+        expires_at: Timestamp,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Secret<String>, TokenError> {
+        let mut random = [0; RANDOM];
+        provider.random(&mut random)?;
+        let token = format!("{PREFIX}{}", hex::encode(random));
+        let (hash, tenant) = (hash(&token), tenant.clone());
+        let mut names: Vec<&str> = scopes.iter().map(|scope| scope.name()).collect();
+        names.sort_unstable();
+        names.dedup();
+        let scopes = names.join(" ");
+        self.write(move |tx| {
+            put_tenant(tx, &tenant)?;
+            tx.prepare_cached(
+                "INSERT INTO token (hash, tenant, scopes, expires_at) VALUES (?1, ?2, ?3, ?4)",
+            )?
+            .execute(params![hash, tenant.as_str(), scopes, expires_at.seconds()])?;
+            Ok::<_, StoreError>(())
+        })
+        .await?;
+        Ok(Secret::new(token))
+    }
+
+    /// What a token allows; nothing when it is unknown or expired.
+    pub(crate) async fn grant(
+        &self,
+        hash: [u8; 32],
+        now: Timestamp,
+    ) -> Result<Option<Grant>, StoreError> {
+        self.read(move |tx| {
+            let found: Option<(String, String)> = tx
+                .prepare_cached(
+                    "SELECT tenant, scopes FROM token WHERE hash = ?1 AND expires_at > ?2",
+                )?
+                .query_row(params![hash, now.seconds()], |row| Ok((row.get(0)?, row.get(1)?)))
+                .optional()?;
+            Ok(found.and_then(|(tenant, scopes)| {
+                let scopes = scopes.split(' ').filter_map(|name| name.parse().ok()).collect();
+                Some(Grant { tenant: TenantId::new(tenant).ok()?, scopes })
+            }))
+        })
+        .await
+    }
+}
+
+pub(crate) fn put_tenant(tx: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<()> {
+    tx.prepare_cached("INSERT INTO tenant (id) VALUES (?1) ON CONFLICT DO NOTHING")?
+        .execute([tenant.as_str()])
+        .map(drop)
+}
