@@ -36,6 +36,13 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         profile: PathBuf,
     },
+    /// Serve the admin API, until SIGTERM or SIGINT.
+    Serve(ServeOptions),
+    /// Tokens for the admin API.
+    Token {
+        #[command(subcommand)]
+        command: TokenCommand,
+    },
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -128,6 +135,35 @@ pub(crate) enum KeyPlace {
     TpmIfPresent,
     /// In software.
     Software,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    /// The configuration file, with a section [service].
+    #[arg(long, env = "SCEP_ISSUER_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum TokenCommand {
+    /// Make a token and print it, once: the database has its hash alone.
+    Create(TokenCreateOptions),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct TokenCreateOptions {
+    /// The configuration file, with a section [service].
+    #[arg(long, env = "SCEP_ISSUER_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// What it allows: admin, challenges:write or read. Repeatable.
+    #[arg(long, required = true, value_name = "SCOPE")]
+    pub(crate) scope: Vec<String>,
+    /// Its tenant, made when it is new; that of the configuration when left out.
+    #[arg(long, value_name = "ID")]
+    pub(crate) tenant: Option<String>,
+    /// How long it lives.
+    #[arg(long, default_value = "365d", value_name = "TIME")]
+    pub(crate) expires: String,
 }
 
 /// Writes a completion script to standard output.

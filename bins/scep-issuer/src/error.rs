@@ -1,5 +1,6 @@
 //! What can go wrong, and what to do about it.
 
+use scep_issuance::service::{GroupError, ListenError, StoreError, TlsError, TokenError};
 use scep_issuance::{AttributesError, MintError, MinterError, ProfileError};
 use scep_keys::{KeyFileError, PublicFileError};
 use std::io;
@@ -39,6 +40,27 @@ pub(crate) enum IssuerError {
     /// The challenge could not be made.
     #[error(transparent)]
     Mint(#[from] MintError),
+    /// There is no section `service`.
+    #[error("service: the configuration has no such section")]
+    NoService,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// No token was made.
+    #[error(transparent)]
+    Token(#[from] TokenError),
+    /// A gateway group of the configuration.
+    #[error("gateway_groups: {0}")]
+    Group(#[from] GroupError),
+    /// TLS cannot be offered.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+    /// The service cannot listen.
+    #[error(transparent)]
+    Listen(#[from] ListenError),
+    /// The system refuses threads or signals.
+    #[error("the runtime: {0}")]
+    Runtime(io::Error),
     /// No group of this id.
     #[error("there is no gateway group {id}")]
     NoSuchGroup { id: String },
@@ -65,7 +87,7 @@ impl IssuerError {
             Self::File { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("scep-issuer init --dir DIR --tenant ID makes a complete folder.")
             }
-            Self::Toml { .. } => {
+            Self::NoService | Self::Toml { .. } => {
                 Some("issuer.example.toml explains every key; unknown keys are refused.")
             }
             _ => None,

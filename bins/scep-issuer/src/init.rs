@@ -24,6 +24,7 @@ pub(crate) fn run(options: &InitOptions) -> Result<(), IssuerError> {
         tenant: tenant.as_str().to_owned(),
         signing_key: "issuer.key.pem".into(),
         gateway_groups: Vec::new(),
+        service: None,
     };
     let config = dir.join("issuer.toml");
     write_new_public(&config, &text(&raw)?)?;

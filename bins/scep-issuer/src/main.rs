@@ -5,9 +5,10 @@ mod config;
 mod error;
 mod init;
 mod mint;
+mod serve;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, TokenCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
@@ -16,6 +17,8 @@ fn main() -> ExitCode {
         Command::AddGateway(options) => init::add_gateway(&options),
         Command::Mint(options) => mint::run(&options),
         Command::Lint { profile } => mint::lint(&profile),
+        Command::Serve(options) => serve::run(&options),
+        Command::Token { command: TokenCommand::Create(options) } => serve::create_token(&options),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(())

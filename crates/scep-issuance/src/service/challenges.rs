@@ -1,6 +1,7 @@
 //! Challenges: made for a device that may have one, and recorded without their text.
 
-use crate::mint::{MintError, Minter};
+use crate::mint::{MintError, Minted, Minter};
+use crate::payload::{self, PayloadError, PayloadInput};
 use crate::profile::{CertificateFor, Profile};
 use crate::service::Service;
 use crate::service::assignments::number;
@@ -17,6 +18,7 @@ use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use scep_challenge::{Purpose, SealError};
 use scep_types::{DeviceId, GatewayGroupId, ProfileId, SpkiDer, TenantId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use utoipa::ToSchema;
 
@@ -46,6 +48,38 @@ pub(crate) struct NewChallenge {
     challenge: String,
     /// Where the device is to enrol.
     scep_urls: Vec<String>,
+    payloads: Payloads,
+}
+
+/// The challenge as device management takes it. Each holds the challenge.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct Payloads {
+    /// Everything that a request must contain, plainly.
+    json: serde_json::Value,
+    /// Apple's configuration profile.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    mobileconfig: Option<String>,
+    /// SyncML for Windows.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    syncml: Option<String>,
+    /// Why a form is absent.
+    absent: BTreeMap<String, String>,
+}
+
+impl Payloads {
+    fn new(urls: Vec<String>, minted: Minted) -> Result<Self, Problem> {
+        let input = PayloadInput::new(urls, minted)
+            .map_err(|error| Problem::new(Kind::CannotMint, error).at("profile"))?;
+        let mut absent = BTreeMap::new();
+        let mut or_why = |form: &str, made: Result<String, PayloadError>| {
+            made.map_err(|error| absent.insert(form.to_owned(), error.to_string())).ok()
+        };
+        let mobileconfig = or_why("mobileconfig", payload::apple_mobileconfig(&input));
+        let syncml = or_why("syncml", payload::windows_syncml(&input));
+        Ok(Self { json: payload::json(&input), mobileconfig, syncml, absent })
+    }
 }
 
 /// For whom a challenge is wanted.
@@ -220,7 +254,9 @@ impl Wanted {
         ])?;
         let location = format!("{BASE}/tenants/{}/challenges/{}", self.tenant, record.id);
         let scep_urls = profile.scep_urls().to_vec();
-        Done::created(location, &NewChallenge { record, challenge: minted.text, scep_urls })
+        let challenge = minted.text.clone();
+        let payloads = Payloads::new(scep_urls.clone(), minted)?;
+        Done::created(location, &NewChallenge { record, challenge, scep_urls, payloads })
     }
 
     /// The attributes of a device that may have a challenge.

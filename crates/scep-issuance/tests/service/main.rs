@@ -306,7 +306,14 @@ async fn a_challenge_opens_at_the_gateway_and_is_recorded_without_its_text() {
 
     let record = house.get(&format!("/challenges/{}", made["id"].as_str().unwrap())).await.is(200);
     let mut expected = made.clone();
-    for secret in ["challenge", "scep_urls"] {
+    let payloads = &made["payloads"];
+    assert_eq!(payloads["json"]["challenge"], made["challenge"]);
+    let apple = payloads["mobileconfig"].as_str().unwrap();
+    assert!(apple.contains("com.apple.security.scep") && apple.contains(text), "{apple}");
+    // Windows needs the CA's certificate, which the issuer does not have.
+    assert_eq!(payloads.get("syncml"), None);
+    assert!(payloads["absent"]["syncml"].as_str().unwrap().contains("CAThumbprint"));
+    for secret in ["challenge", "scep_urls", "payloads"] {
         expected.as_object_mut().unwrap().remove(secret).unwrap();
     }
     assert_eq!(record, expected);
