@@ -139,7 +139,7 @@ pub(crate) enum KeyPlace {
 
 #[derive(Debug, Args)]
 pub(crate) struct ServeOptions {
-    /// The configuration file, with a section [service].
+    /// The configuration file, with a section `[service]`.
     #[arg(long, env = "SCEP_ISSUER_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
 }
@@ -152,7 +152,7 @@ pub(crate) enum TokenCommand {
 
 #[derive(Debug, Args)]
 pub(crate) struct TokenCreateOptions {
-    /// The configuration file, with a section [service].
+    /// The configuration file, with a section `[service]`.
     #[arg(long, env = "SCEP_ISSUER_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// What it allows: admin, challenges:write or read. Repeatable.

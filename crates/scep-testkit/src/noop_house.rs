@@ -1,4 +1,4 @@
-//! A house in which every lock opens: [`House`](crate::House) on cryptography that does nothing.
+//! A house in which every lock opens: [`House`] on cryptography that does nothing.
 #![allow(
     clippy::expect_used,
     reason = "part of tests: what does not fit is a failed test, and its message says what"
