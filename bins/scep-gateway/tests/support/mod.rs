@@ -6,7 +6,7 @@ use scep_challenge::{
 };
 use scep_client::{Answer, ClientError, ClientSettings, Identity, ScepClient, Server, Trust};
 use scep_keys::{AwsLc, SoftwareKey, public_key_pem, read_certificates, read_public_key};
-use scep_ledger::{Ledger, LedgerSettings};
+use scep_ledger::{Ledger, LedgerError, LedgerSettings};
 use scep_pkcs10::CsrBuilder;
 use scep_server::SystemClock;
 use scep_testkit::keys;
@@ -121,7 +121,13 @@ impl Gateway {
     /// The ledger of a gateway that does not run.
     pub(crate) fn ledger(&self) -> Ledger {
         assert!(self.process.is_none(), "it runs still");
-        Ledger::open_sqlite(&self.ledger_file(), LedgerSettings::default()).unwrap()
+        // A process that another test is just starting holds a copy of every lock of this one until it has become
+        // itself: for that moment the ledger may still look used.
+        let open = || match Ledger::open_sqlite(&self.ledger_file(), LedgerSettings::default()) {
+            Err(LedgerError::InUse { .. }) => None,
+            other => Some(other.unwrap()),
+        };
+        wait_for("the ledger is free", open)
     }
 
     /// A client of the endpoint that takes any signer, and what it knows of the server.
