@@ -1,16 +1,17 @@
 //! Which device or user has which profile.
 
 use crate::service::Service;
+use crate::service::db::{Row, Tx, values};
 use crate::service::document::BASE;
 use crate::service::objects::{List, constraint, id, rows};
 use crate::service::once::{Done, Once};
-use crate::service::problem::Problem;
+use crate::service::problem::{Kind, Problem};
 use crate::service::request::{Admin, Authorised, Body, Id, Page, Paging, Read};
+use crate::service::store::StoreError;
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use rusqlite::{OptionalExtension as _, Row, Transaction};
 use scep_types::{DeviceId, ProfileId, TenantId, UserId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -29,7 +30,7 @@ pub(crate) struct Assignment {
 }
 
 impl Assignment {
-    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn row(row: &Row) -> Result<Self, StoreError> {
         let id: i64 = row.get(0)?;
         Ok(Self {
             id: id.to_string(),
@@ -58,13 +59,13 @@ pub(crate) struct NewAssignment {
 }
 
 fn exists(
-    tx: &Transaction<'_>,
+    tx: &Tx<'_>,
     field: &str,
     sql: &'static str,
     tenant: &TenantId,
     id: &str,
 ) -> Result<(), Problem> {
-    if tx.prepare_cached(sql)?.exists((tenant.as_str(), id))? {
+    if tx.exists(sql, values![tenant.as_str(), id])? {
         Ok(())
     } else {
         Err(Problem::field(field, "it is not in this tenant"))
@@ -85,13 +86,12 @@ pub(crate) async fn list(
     let items = service
         .store
         .read(move |tx| {
-            let mut statement = tx.prepare_cached(
-                "SELECT id, profile, device, user FROM assignment WHERE tenant = ?1 AND id > ?2 \
+            tx.query(
+                "SELECT id, profile, device, owner FROM assignment WHERE tenant = ?1 AND id > ?2 \
                  ORDER BY id LIMIT ?3",
-            )?;
-            let found = statement
-                .query_map((caller.tenant.as_str(), after, rows(page.limit)), Assignment::row)?;
-            Ok::<_, Problem>(found.collect::<rusqlite::Result<Vec<_>>>()?)
+                values![caller.tenant.as_str(), after, rows(page.limit)],
+                Assignment::row,
+            )
         })
         .await?;
     Ok(Json(List::cut(items, page.limit, |assignment| assignment.id.clone())))
@@ -126,20 +126,16 @@ pub(crate) async fn create(
                 exists(tx, "device", sql, &tenant, device)?;
             }
             if let Some(user) = user {
-                let sql = "SELECT 1 FROM user WHERE tenant = ?1 AND id = ?2";
+                let sql = "SELECT 1 FROM person WHERE tenant = ?1 AND id = ?2";
                 exists(tx, "user", sql, &tenant, user)?;
             }
-            let sql =
-                "INSERT INTO assignment (tenant, profile, device, user) VALUES (?1, ?2, ?3, ?4)";
-            tx.prepare_cached(sql)?
-                .execute((tenant.as_str(), profile.as_str(), device, user))
-                .map_err(|error| constraint(error, "assignment"))?;
-            let view = Assignment {
-                id: tx.last_insert_rowid().to_string(),
-                profile: profile.as_str().to_owned(),
-                device: device.map(str::to_owned),
-                user: user.map(str::to_owned),
-            };
+            let sql = "INSERT INTO assignment (tenant, profile, device, owner) \
+                       VALUES (?1, ?2, ?3, ?4) RETURNING id, profile, device, owner";
+            let values = values![tenant.as_str(), profile.as_str(), device, user];
+            let view = tx
+                .one(sql, values, Assignment::row)
+                .map_err(|error| constraint(error, "assignment"))?
+                .ok_or_else(|| Problem::new(Kind::Internal, "nothing was inserted"))?;
             Done::created(format!("{BASE}/tenants/{tenant}/assignments/{}", view.id), &view)
         })
         .await
@@ -157,13 +153,11 @@ pub(crate) async fn read(
     service
         .store
         .read(move |tx| {
-            let found = tx
-                .prepare_cached(
-                    "SELECT id, profile, device, user FROM assignment \
-                     WHERE tenant = ?1 AND id = ?2",
-                )?
-                .query_row((caller.tenant.as_str(), number), Assignment::row)
-                .optional()?;
+            let found = tx.one(
+                "SELECT id, profile, device, owner FROM assignment WHERE tenant = ?1 AND id = ?2",
+                values![caller.tenant.as_str(), number],
+                Assignment::row,
+            )?;
             found.map(Json).ok_or_else(|| Problem::not_found("assignment"))
         })
         .await
@@ -181,9 +175,8 @@ pub(crate) async fn delete(
     service
         .store
         .write(move |tx| {
-            let gone = tx
-                .prepare_cached("DELETE FROM assignment WHERE tenant = ?1 AND id = ?2")?
-                .execute((caller.tenant.as_str(), number))?;
+            let sql = "DELETE FROM assignment WHERE tenant = ?1 AND id = ?2";
+            let gone = tx.execute(sql, values![caller.tenant.as_str(), number])?;
             match gone {
                 0 => Err(Problem::not_found("assignment")),
                 _ => Ok(StatusCode::NO_CONTENT),

@@ -5,16 +5,17 @@ use crate::payload::{self, PayloadError, PayloadInput};
 use crate::profile::{CertificateFor, Profile};
 use crate::service::Service;
 use crate::service::assignments::number;
+use crate::service::db::{Row, Tx, values};
 use crate::service::document::BASE;
 use crate::service::objects::{DeviceState, List, id, rows, stored_values};
 use crate::service::once::{Done, Once};
 use crate::service::problem::{Kind, Problem};
 use crate::service::request::{Authorised, Body, ChallengesWrite, Id, Page, Paging, Read};
+use crate::service::store::StoreError;
 use crate::variable::{About, Attributes, Variable};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use scep_challenge::{Purpose, SealError};
 use scep_types::{DeviceId, GatewayGroupId, ProfileId, SpkiDer, TenantId, Timestamp, UserId};
 use serde::{Deserialize, Serialize};
@@ -98,10 +99,10 @@ pub(crate) struct ChallengeRequest {
     group: Option<String>,
 }
 
-const COLUMNS: &str = "id, device, user, profile, gateway_group, purpose, issued_at, expires_at";
+const COLUMNS: &str = "id, device, owner, profile, gateway_group, purpose, issued_at, expires_at";
 
 impl Challenge {
-    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn row(row: &Row) -> Result<Self, StoreError> {
         let at = |seconds: i64| Timestamp::from_seconds(seconds).to_string();
         Ok(Self {
             id: row.get(0)?,
@@ -130,15 +131,14 @@ pub(crate) async fn list(
     let items = service
         .store
         .read(move |tx| {
-            let mut statement = tx.prepare_cached(&format!(
-                "SELECT {COLUMNS}, seq FROM challenge WHERE tenant = ?1 AND seq > ?2 \
-                 ORDER BY seq LIMIT ?3"
-            ))?;
-            let found = statement
-                .query_map((caller.tenant.as_str(), after, rows(page.limit)), |row| {
-                    Ok((Challenge::row(row)?, row.get::<_, i64>(8)?))
-                })?;
-            Ok::<_, Problem>(found.collect::<rusqlite::Result<Vec<_>>>()?)
+            tx.query(
+                &format!(
+                    "SELECT {COLUMNS}, seq FROM challenge WHERE tenant = ?1 AND seq > ?2 \
+                     ORDER BY seq LIMIT ?3"
+                ),
+                values![caller.tenant.as_str(), after, rows(page.limit)],
+                |row| Ok::<_, StoreError>((Challenge::row(row)?, row.get::<i64>(8)?)),
+            )
         })
         .await?;
     let List { items, next } = List::cut(items, page.limit, |(_, seq)| seq.to_string());
@@ -156,12 +156,8 @@ pub(crate) async fn read(
     service
         .store
         .read(move |tx| {
-            let found = tx
-                .prepare_cached(&format!(
-                    "SELECT {COLUMNS} FROM challenge WHERE tenant = ?1 AND id = ?2"
-                ))?
-                .query_row((caller.tenant.as_str(), id.0), Challenge::row)
-                .optional()?;
+            let sql = format!("SELECT {COLUMNS} FROM challenge WHERE tenant = ?1 AND id = ?2");
+            let found = tx.one(&sql, values![caller.tenant.as_str(), &id.0], Challenge::row)?;
             found.map(Json).ok_or_else(|| Problem::not_found("challenge"))
         })
         .await
@@ -198,12 +194,7 @@ struct Wanted {
 }
 
 impl Wanted {
-    fn mint(
-        &self,
-        tx: &Transaction<'_>,
-        service: &Service,
-        now: Timestamp,
-    ) -> Result<Done, Problem> {
+    fn mint(&self, tx: &Tx<'_>, service: &Service, now: Timestamp) -> Result<Done, Problem> {
         let device = self.device(tx)?;
         let profile = self.profile(tx)?;
         let user = self.user(tx)?;
@@ -237,21 +228,21 @@ impl Wanted {
             issued_at: claims.issued_at.to_string(),
             expires_at: claims.expires_at.to_string(),
         };
-        tx.prepare_cached(
-            "INSERT INTO challenge (tenant, id, device, user, profile, gateway_group, purpose, \
+        tx.execute(
+            "INSERT INTO challenge (tenant, id, device, owner, profile, gateway_group, purpose, \
              issued_at, expires_at) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
-        )?
-        .execute(params![
-            self.tenant.as_str(),
-            record.id,
-            record.device,
-            record.user,
-            record.profile,
-            record.group,
-            record.purpose,
-            claims.issued_at.seconds(),
-            claims.expires_at.seconds(),
-        ])?;
+            values![
+                self.tenant.as_str(),
+                &record.id,
+                &record.device,
+                record.user.as_ref(),
+                &record.profile,
+                &record.group,
+                &record.purpose,
+                claims.issued_at.seconds(),
+                claims.expires_at.seconds(),
+            ],
+        )?;
         let location = format!("{BASE}/tenants/{}/challenges/{}", self.tenant, record.id);
         let scep_urls = profile.scep_urls().to_vec();
         let challenge = minted.text.clone();
@@ -260,14 +251,12 @@ impl Wanted {
     }
 
     /// The attributes of a device that may have a challenge.
-    fn device(&self, tx: &Transaction<'_>) -> Result<String, Problem> {
+    fn device(&self, tx: &Tx<'_>) -> Result<String, Problem> {
         let sql = "SELECT state, attributes FROM device WHERE tenant = ?1 AND id = ?2";
-        let found: Option<(String, String)> = tx
-            .prepare_cached(sql)?
-            .query_row((self.tenant.as_str(), self.device.as_str()), |row| {
-                Ok((row.get(0)?, row.get(1)?))
-            })
-            .optional()?;
+        let found: Option<(String, String)> =
+            tx.one(sql, values![self.tenant.as_str(), self.device.as_str()], |row| {
+                Ok::<_, StoreError>((row.get(0)?, row.get(1)?))
+            })?;
         let no = |kind| Err(Problem::new(kind, format!("device {}", self.device)).at("device"));
         match found {
             None => no(Kind::UnknownDevice),
@@ -279,11 +268,12 @@ impl Wanted {
         }
     }
 
-    fn profile(&self, tx: &Transaction<'_>) -> Result<Profile, Problem> {
-        let toml: Option<String> = tx
-            .prepare_cached("SELECT toml FROM profile WHERE tenant = ?1 AND id = ?2")?
-            .query_row((self.tenant.as_str(), self.profile.as_str()), |row| row.get(0))
-            .optional()?;
+    fn profile(&self, tx: &Tx<'_>) -> Result<Profile, Problem> {
+        let toml: Option<String> = tx.one(
+            "SELECT toml FROM profile WHERE tenant = ?1 AND id = ?2",
+            values![self.tenant.as_str(), self.profile.as_str()],
+            |row| row.get(0),
+        )?;
         let unknown = || {
             Problem::new(Kind::UnknownProfile, format!("profile {}", self.profile)).at("profile")
         };
@@ -291,26 +281,23 @@ impl Wanted {
             .map_err(|error| Problem::new(Kind::ProfileUnreadable, error).at("profile"))
     }
 
-    fn user(&self, tx: &Transaction<'_>) -> Result<Option<String>, Problem> {
+    fn user(&self, tx: &Tx<'_>) -> Result<Option<String>, Problem> {
         let Some(user) = &self.user else { return Ok(None) };
-        let found: Option<String> = tx
-            .prepare_cached("SELECT attributes FROM user WHERE tenant = ?1 AND id = ?2")?
-            .query_row((self.tenant.as_str(), user.as_str()), |row| row.get(0))
-            .optional()?;
+        let found: Option<String> = tx.one(
+            "SELECT attributes FROM person WHERE tenant = ?1 AND id = ?2",
+            values![self.tenant.as_str(), user.as_str()],
+            |row| row.get(0),
+        )?;
         let unknown = || Problem::new(Kind::UnknownUser, format!("user {user}")).at("user");
         found.ok_or_else(unknown).map(Some)
     }
 
-    fn assigned(&self, tx: &Transaction<'_>) -> Result<(), Problem> {
+    fn assigned(&self, tx: &Tx<'_>) -> Result<(), Problem> {
         let sql = "SELECT 1 FROM assignment WHERE tenant = ?1 AND profile = ?2 \
-                   AND (device = ?3 OR user = ?4)";
+                   AND (device = ?3 OR owner = ?4)";
         let user = self.user.as_ref().map(UserId::as_str);
-        let assigned = tx.prepare_cached(sql)?.exists((
-            self.tenant.as_str(),
-            self.profile.as_str(),
-            self.device.as_str(),
-            user,
-        ))?;
+        let (tenant, profile) = (self.tenant.as_str(), self.profile.as_str());
+        let assigned = tx.exists(sql, values![tenant, profile, self.device.as_str(), user])?;
         if assigned {
             return Ok(());
         }
@@ -319,14 +306,14 @@ impl Wanted {
     }
 
     /// The group that is named, or the only one there is.
-    fn group(&self, tx: &Transaction<'_>) -> Result<(GatewayGroupId, SpkiDer), Problem> {
+    fn group(&self, tx: &Tx<'_>) -> Result<(GatewayGroupId, SpkiDer), Problem> {
         let sql = "SELECT id, public_key FROM gateway_group \
                    WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) LIMIT 2";
-        let mut statement = tx.prepare_cached(sql)?;
         let wanted = self.group.as_ref().map(GatewayGroupId::as_str);
-        let found: Vec<(String, Vec<u8>)> = statement
-            .query_map((self.tenant.as_str(), wanted), |row| Ok((row.get(0)?, row.get(1)?)))?
-            .collect::<rusqlite::Result<_>>()?;
+        let found: Vec<(String, Vec<u8>)> =
+            tx.query(sql, values![self.tenant.as_str(), wanted], |row| {
+                Ok::<_, StoreError>((row.get(0)?, row.get(1)?))
+            })?;
         let (kind, detail) = match (found.as_slice(), wanted) {
             ([(id, key)], _) => {
                 let bad = |_| Problem::new(Kind::Internal, "a stored gateway group cannot be read");

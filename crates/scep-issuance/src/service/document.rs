@@ -1,7 +1,7 @@
 //! The routes and their OpenAPI document, made from the same list.
 
 use crate::service::problem::{Kind, Problem};
-use crate::service::{Service, assignments, challenges, objects};
+use crate::service::{Service, assignments, challenges, link, objects};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, header};
@@ -49,6 +49,7 @@ pub(crate) fn router(service: Service) -> Router {
     });
     let (router, _) = routes().split_for_parts();
     router
+        .merge(link::router())
         .route(&format!("{BASE}/openapi.json"), document)
         .fallback(|| async { Problem::new(Kind::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed, "") })

@@ -3,16 +3,17 @@
 use crate::mint::Minter;
 use crate::profile::{CertificateFor, Profile};
 use crate::service::Service;
+use crate::service::db::{Row, Tx, values};
 use crate::service::document::BASE;
 use crate::service::once::{Done, Once};
 use crate::service::problem::{Kind, Problem};
 use crate::service::request::{Admin, Authorised, Body, Id, Page, Paging, Read};
+use crate::service::store::StoreError;
 use crate::variable::{About, Attributes, Variable};
 use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
-use rusqlite::{OptionalExtension as _, Row, Transaction, params};
 use scep_types::{
     DeviceId, GatewayGroupId, IdError, ProfileId, SpkiDer, TenantId, UserId, format_duration,
 };
@@ -53,7 +54,7 @@ async fn list<T: Send + 'static>(
     page: Page,
     check: fn(String) -> Result<(), IdError>,
     sql: &'static str,
-    item: fn(&Row<'_>) -> rusqlite::Result<T>,
+    item: fn(&Row) -> Result<T, StoreError>,
     key: fn(&T) -> String,
 ) -> Result<Json<List<T>>, Problem> {
     if let Some(after) = &page.after {
@@ -62,12 +63,7 @@ async fn list<T: Send + 'static>(
     let (tenant, after) = (tenant.clone(), page.after.unwrap_or_default());
     let items: Vec<T> = service
         .store
-        .read(move |tx| {
-            let mut statement = tx.prepare_cached(sql)?;
-            let found =
-                statement.query_map(params![tenant.as_str(), after, rows(page.limit)], item)?;
-            Ok::<_, Problem>(found.collect::<rusqlite::Result<_>>()?)
-        })
+        .read(move |tx| tx.query(sql, values![tenant.as_str(), &after, rows(page.limit)], item))
         .await?;
     Ok(Json(List::cut(items, page.limit, key)))
 }
@@ -78,14 +74,13 @@ async fn one<T: Send + 'static>(
     id: Id,
     what: &'static str,
     sql: &'static str,
-    item: fn(&Row<'_>) -> rusqlite::Result<T>,
+    item: fn(&Row) -> Result<T, StoreError>,
 ) -> Result<T, Problem> {
     let tenant = tenant.clone();
     service
         .store
         .read(move |tx| {
-            let found =
-                tx.prepare_cached(sql)?.query_row((tenant.as_str(), id.0), item).optional()?;
+            let found = tx.one(sql, values![tenant.as_str(), &id.0], item)?;
             found.ok_or_else(|| Problem::not_found(what))
         })
         .await
@@ -103,8 +98,7 @@ async fn delete(
         .store
         .write(move |tx| {
             let gone = tx
-                .prepare_cached(sql)?
-                .execute((tenant.as_str(), id.0))
+                .execute(sql, values![tenant.as_str(), &id.0])
                 .map_err(|error| constraint(error, what))?;
             match gone {
                 0 => Err(Problem::not_found(what)),
@@ -120,20 +114,11 @@ fn changed(rows: usize, what: &str) -> Result<(), Problem> {
 }
 
 /// A constraint that did not hold is the caller's conflict; anything else is ours.
-pub(crate) fn constraint(error: rusqlite::Error, what: &str) -> Problem {
-    use rusqlite::ffi;
-    let code = match &error {
-        rusqlite::Error::SqliteFailure(failure, _) => failure.extended_code,
-        _ => 0,
-    };
-    match code {
-        ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE => {
-            Problem::new(Kind::Exists, format!("the {what} is there already"))
-        }
-        ffi::SQLITE_CONSTRAINT_FOREIGNKEY => {
-            Problem::new(Kind::InUse, format!("the {what} has assignments"))
-        }
-        _ => error.into(),
+pub(crate) fn constraint(error: StoreError, what: &str) -> Problem {
+    match error {
+        StoreError::Duplicate => Problem::new(Kind::Exists, format!("the {what} is there already")),
+        StoreError::Reference => Problem::new(Kind::InUse, format!("the {what} has assignments")),
+        error => error.into(),
     }
 }
 
@@ -218,7 +203,7 @@ impl ProfileView {
         }
     }
 
-    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn row(row: &Row) -> Result<Self, StoreError> {
         let (id, toml): (String, String) = (row.get(0)?, row.get(1)?);
         Ok(match Profile::from_toml(&toml) {
             Ok(profile) => Self::new(toml, &profile),
@@ -278,8 +263,8 @@ pub(crate) async fn create_profile(
     let tenant = caller.tenant.clone();
     service
         .once(&caller, once, body.request, move |tx| {
-            tx.prepare_cached("INSERT INTO profile (tenant, id, toml) VALUES (?1, ?2, ?3)")?
-                .execute((tenant.as_str(), profile.id().as_str(), &toml))
+            let sql = "INSERT INTO profile (tenant, id, toml) VALUES (?1, ?2, ?3)";
+            tx.execute(sql, values![tenant.as_str(), profile.id().as_str(), &toml])
                 .map_err(|error| constraint(error, "profile"))?;
             let location = place(&tenant, "profiles", profile.id().as_str());
             Done::created(location, &ProfileView::new(toml, &profile))
@@ -317,9 +302,8 @@ pub(crate) async fn replace_profile(
     service
         .store
         .write(move |tx| {
-            let rows = tx
-                .prepare_cached("UPDATE profile SET toml = ?3 WHERE tenant = ?1 AND id = ?2")?
-                .execute((caller.tenant.as_str(), id.0, toml))?;
+            let sql = "UPDATE profile SET toml = ?3 WHERE tenant = ?1 AND id = ?2";
+            let rows = tx.execute(sql, values![caller.tenant.as_str(), &id.0, &toml])?;
             changed(rows, "profile")
         })
         .await?;
@@ -380,14 +364,15 @@ pub(crate) struct User {
 }
 
 impl User {
-    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn row(row: &Row) -> Result<Self, StoreError> {
         let attributes: String = row.get(1)?;
         Ok(Self { id: row.get(0)?, attributes: stored_values(&attributes) })
     }
 
-    fn read(tx: &Transaction<'_>, tenant: &TenantId, id: &str) -> Result<Self, Problem> {
-        let sql = "SELECT id, attributes FROM user WHERE tenant = ?1 AND id = ?2";
-        Ok(tx.prepare_cached(sql)?.query_row((tenant.as_str(), id), Self::row)?)
+    fn read(tx: &Tx<'_>, tenant: &TenantId, id: &str) -> Result<Self, Problem> {
+        let sql = "SELECT id, attributes FROM person WHERE tenant = ?1 AND id = ?2";
+        let found = tx.one(sql, values![tenant.as_str(), id], Self::row)?;
+        found.ok_or_else(|| Problem::not_found("object"))
     }
 }
 
@@ -422,7 +407,7 @@ pub(crate) async fn list_users(
         &caller.tenant,
         page,
         |text| UserId::new(text).map(drop),
-        "SELECT id, attributes FROM user WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
+        "SELECT id, attributes FROM person WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
         User::row,
         |user| user.id.clone(),
     )
@@ -443,8 +428,8 @@ pub(crate) async fn create_user(
     let tenant = caller.tenant.clone();
     service
         .once(&caller, once, body.request, move |tx| {
-            tx.prepare_cached("INSERT INTO user (tenant, id, attributes) VALUES (?1, ?2, ?3)")?
-                .execute((tenant.as_str(), user.as_str(), json))
+            let sql = "INSERT INTO person (tenant, id, attributes) VALUES (?1, ?2, ?3)";
+            tx.execute(sql, values![tenant.as_str(), user.as_str(), &json])
                 .map_err(|error| constraint(error, "user"))?;
             let location = place(&tenant, "users", user.as_str());
             Done::created(location, &User::read(tx, &tenant, user.as_str())?)
@@ -460,7 +445,7 @@ pub(crate) async fn read_user(
     caller: Authorised<Read>,
     id: Id,
 ) -> Result<Json<User>, Problem> {
-    let sql = "SELECT id, attributes FROM user WHERE tenant = ?1 AND id = ?2";
+    let sql = "SELECT id, attributes FROM person WHERE tenant = ?1 AND id = ?2";
     one(&service, &caller.tenant, id, "user", sql, User::row).await.map(Json)
 }
 
@@ -477,9 +462,8 @@ pub(crate) async fn replace_user(
     service
         .store
         .write(move |tx| {
-            let rows = tx
-                .prepare_cached("UPDATE user SET attributes = ?3 WHERE tenant = ?1 AND id = ?2")?
-                .execute((caller.tenant.as_str(), &id.0, json))?;
+            let sql = "UPDATE person SET attributes = ?3 WHERE tenant = ?1 AND id = ?2";
+            let rows = tx.execute(sql, values![caller.tenant.as_str(), &id.0, &json])?;
             changed(rows, "user")?;
             User::read(tx, &caller.tenant, &id.0).map(Json)
         })
@@ -494,7 +478,7 @@ pub(crate) async fn delete_user(
     caller: Authorised<Admin>,
     id: Id,
 ) -> Result<StatusCode, Problem> {
-    let sql = "DELETE FROM user WHERE tenant = ?1 AND id = ?2";
+    let sql = "DELETE FROM person WHERE tenant = ?1 AND id = ?2";
     delete(&service, &caller.tenant, id, "user", sql).await
 }
 
@@ -541,7 +525,7 @@ pub(crate) struct Device {
 }
 
 impl Device {
-    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn row(row: &Row) -> Result<Self, StoreError> {
         let (state, attributes): (String, String) = (row.get(1)?, row.get(2)?);
         Ok(Self {
             id: row.get(0)?,
@@ -550,9 +534,10 @@ impl Device {
         })
     }
 
-    fn read(tx: &Transaction<'_>, tenant: &TenantId, id: &str) -> Result<Self, Problem> {
+    fn read(tx: &Tx<'_>, tenant: &TenantId, id: &str) -> Result<Self, Problem> {
         let sql = "SELECT id, state, attributes FROM device WHERE tenant = ?1 AND id = ?2";
-        Ok(tx.prepare_cached(sql)?.query_row((tenant.as_str(), id), Self::row)?)
+        let found = tx.one(sql, values![tenant.as_str(), id], Self::row)?;
+        found.ok_or_else(|| Problem::not_found("object"))
     }
 }
 
@@ -622,8 +607,7 @@ pub(crate) async fn create_device(
     service
         .once(&caller, once, body.request, move |tx| {
             let sql = "INSERT INTO device (tenant, id, state, attributes) VALUES (?1, ?2, ?3, ?4)";
-            tx.prepare_cached(sql)?
-                .execute((tenant.as_str(), device.as_str(), state.name(), json))
+            tx.execute(sql, values![tenant.as_str(), device.as_str(), state.name(), &json])
                 .map_err(|error| constraint(error, "device"))?;
             let location = place(&tenant, "devices", device.as_str());
             Done::created(location, &Device::read(tx, &tenant, device.as_str())?)
@@ -658,12 +642,8 @@ pub(crate) async fn replace_device(
         .store
         .write(move |tx| {
             let sql = "UPDATE device SET state = ?3, attributes = ?4 WHERE tenant = ?1 AND id = ?2";
-            let rows = tx.prepare_cached(sql)?.execute((
-                caller.tenant.as_str(),
-                &id.0,
-                state.name(),
-                json,
-            ))?;
+            let values = values![caller.tenant.as_str(), &id.0, state.name(), &json];
+            let rows = tx.execute(sql, values)?;
             changed(rows, "device")?;
             Device::read(tx, &caller.tenant, &id.0).map(Json)
         })
@@ -698,7 +678,7 @@ fn public_pem(der: Vec<u8>) -> String {
 }
 
 impl Group {
-    fn row(row: &Row<'_>) -> rusqlite::Result<Self> {
+    fn row(row: &Row) -> Result<Self, StoreError> {
         Ok(Self { id: row.get(0)?, public_key: public_pem(row.get(1)?) })
     }
 }
@@ -756,8 +736,7 @@ pub(crate) async fn create_group(
     service
         .once(&caller, once, body.request, move |tx| {
             let sql = "INSERT INTO gateway_group (tenant, id, public_key) VALUES (?1, ?2, ?3)";
-            tx.prepare_cached(sql)?
-                .execute((tenant.as_str(), group.as_str(), key.as_der()))
+            tx.execute(sql, values![tenant.as_str(), group.as_str(), key.as_der()])
                 .map_err(|error| constraint(error, "gateway group"))?;
             let public_key = public_pem(key.as_der().to_vec());
             let view = Group { id: group.as_str().to_owned(), public_key };

@@ -5,8 +5,10 @@
 //! kept: a refusal is decided anew.
 
 use crate::service::Service;
+use crate::service::db::{Tx, values};
 use crate::service::problem::{Kind, Problem};
 use crate::service::request::{Authorised, Needs};
+use crate::service::store::StoreError;
 use aes_gcm::aead::{Aead as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Key};
 use axum::extract::FromRequestParts;
@@ -14,7 +16,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use core::time::Duration;
-use rusqlite::{OptionalExtension as _, Transaction, params};
 use scep_types::{Secret, Timestamp};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
@@ -104,16 +105,15 @@ impl Keys {
 
     fn find(
         &self,
-        tx: &Transaction<'_>,
+        tx: &Tx<'_>,
         request: &[u8; 32],
         now: Timestamp,
     ) -> Result<Option<Done>, Problem> {
-        let found: Option<([u8; 32], Vec<u8>)> = tx
-            .prepare_cached(
-                "SELECT request, answer FROM idempotency WHERE id = ?1 AND expires_at > ?2",
-            )?
-            .query_row(params![self.id, now.seconds()], |row| Ok((row.get(0)?, row.get(1)?)))
-            .optional()?;
+        let found: Option<([u8; 32], Vec<u8>)> = tx.one(
+            "SELECT request, answer FROM idempotency WHERE id = ?1 AND expires_at > ?2",
+            values![&self.id, now.seconds()],
+            |row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?)),
+        )?;
         let Some((first, answer)) = found else { return Ok(None) };
         if first != *request {
             let why = "it was used for another method, path or body";
@@ -129,7 +129,7 @@ impl Keys {
 
     fn keep(
         &self,
-        tx: &Transaction<'_>,
+        tx: &Tx<'_>,
         request: &[u8; 32],
         nonce: [u8; NONCE],
         done: &Done,
@@ -141,12 +141,11 @@ impl Keys {
             .encrypt(&nonce.into(), plain.expose().as_bytes())
             .map_err(|_| Problem::new(Kind::Internal, "the answer cannot be kept"))?;
         let answer = [nonce.as_slice(), &sealed].concat();
-        tx.prepare_cached("DELETE FROM idempotency WHERE expires_at <= ?1")?
-            .execute([now.seconds()])?;
-        tx.prepare_cached(
+        tx.execute("DELETE FROM idempotency WHERE expires_at <= ?1", values![now.seconds()])?;
+        tx.execute(
             "INSERT INTO idempotency (id, request, answer, expires_at) VALUES (?1, ?2, ?3, ?4)",
-        )?
-        .execute(params![self.id, request, answer, now.plus(KEPT).seconds()])?;
+            values![&self.id, request, &answer, now.plus(KEPT).seconds()],
+        )?;
         Ok(())
     }
 }
@@ -158,7 +157,7 @@ impl Service {
         caller: &Authorised<S>,
         once: Once,
         request: [u8; 32],
-        work: impl FnOnce(&Transaction<'_>) -> Result<Done, Problem> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<Done, Problem> + Send + 'static,
     ) -> Result<Response, Problem> {
         let keys = once.0.map(|key| Keys::new(&caller.root, &key));
         let now = self.clock.now();

@@ -1,7 +1,8 @@
 //! The database: one SQLite file, one thread that writes and one that reads.
 
+use crate::service::db::Tx;
 use core::fmt;
-use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
+use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use thiserror::Error;
@@ -13,7 +14,12 @@ const QUEUE: usize = 512;
 const STATEMENTS: usize = 128;
 
 /// Each migration brings the schema from its index to the next version; `user_version` counts them.
-const MIGRATIONS: &[&str] = &[include_str!("schema.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("schema/001_objects.sql"),
+    include_str!("schema/002_connectors.sql"),
+    include_str!("schema/003_check_in.sql"),
+    include_str!("schema/004_reports.sql"),
+];
 
 /// Setting, value to set, value read back.
 const SETTINGS: &[(&str, &str, &str)] = &[
@@ -36,6 +42,18 @@ pub enum StoreError {
         code: Option<i32>,
         /// As it says.
         message: String,
+    },
+    /// There is one already.
+    #[error("database: there is one already")]
+    Duplicate,
+    /// A row that is referred to is missing, or a row to be removed is referred to.
+    #[error("database: a reference does not hold")]
+    Reference,
+    /// A column does not hold what it must.
+    #[error("database: column {column} of an answer cannot be read")]
+    Column {
+        /// Which, counted from 0.
+        column: usize,
     },
     /// A setting on which durability depends is not in force.
     #[error("database: {name} is {got}, not {expected}")]
@@ -80,7 +98,13 @@ impl From<rusqlite::Error> for StoreError {
             rusqlite::Error::SqliteFailure(failure, _) => Some(failure.extended_code),
             _ => None,
         };
-        Self::Engine { code, message: error.to_string() }
+        match code {
+            Some(ffi::SQLITE_CONSTRAINT_PRIMARYKEY | ffi::SQLITE_CONSTRAINT_UNIQUE) => {
+                Self::Duplicate
+            }
+            Some(ffi::SQLITE_CONSTRAINT_FOREIGNKEY) => Self::Reference,
+            _ => Self::Engine { code, message: error.to_string() },
+        }
     }
 }
 
@@ -106,7 +130,7 @@ impl Worker {
     async fn run<T, E>(
         &self,
         behaviour: TransactionBehavior,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -114,7 +138,7 @@ impl Worker {
     {
         let (answer, answered) = oneshot::channel();
         let job: Job = Box::new(move |conn| {
-            let done = transact(conn, behaviour, work);
+            let done = transact(conn, behaviour, |tx| work(&Tx::sqlite(tx)));
             // Whoever asked may be gone; what is done is done.
             let _ = answer.send(done);
         });
@@ -171,7 +195,7 @@ impl Store {
     /// Runs the work in a transaction of its own and answers once that is durable.
     pub(crate) async fn write<T, E>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,
@@ -183,7 +207,7 @@ impl Store {
     /// Runs the work on one state of the database.
     pub(crate) async fn read<T, E>(
         &self,
-        work: impl FnOnce(&Transaction<'_>) -> Result<T, E> + Send + 'static,
+        work: impl FnOnce(&Tx<'_>) -> Result<T, E> + Send + 'static,
     ) -> Result<T, E>
     where
         T: Send + 'static,

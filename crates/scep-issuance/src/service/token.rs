@@ -1,9 +1,9 @@
 //! API tokens: 256 random bits of which the database knows the hash.
 
+use crate::service::db::{Tx, values};
 use crate::service::store::{Store, StoreError};
 use core::fmt;
 use core::str::FromStr;
-use rusqlite::{OptionalExtension as _, Transaction, params};
 use scep_types::{CryptoProvider, KeyError, Secret, TenantId, Timestamp};
 use sha2::{Digest as _, Sha256};
 use thiserror::Error;
@@ -106,10 +106,10 @@ impl Store {
         let scopes = names.join(" ");
         self.write(move |tx| {
             put_tenant(tx, &tenant)?;
-            tx.prepare_cached(
+            tx.execute(
                 "INSERT INTO token (hash, tenant, scopes, expires_at) VALUES (?1, ?2, ?3, ?4)",
-            )?
-            .execute(params![hash, tenant.as_str(), scopes, expires_at.seconds()])?;
+                values![&hash, tenant.as_str(), &scopes, expires_at.seconds()],
+            )?;
             Ok::<_, StoreError>(())
         })
         .await?;
@@ -123,13 +123,12 @@ impl Store {
         now: Timestamp,
     ) -> Result<Option<Grant>, StoreError> {
         self.read(move |tx| {
-            let found: Option<(String, String)> = tx
-                .prepare_cached(
-                    "SELECT tenant, scopes FROM token WHERE hash = ?1 AND expires_at > ?2",
-                )?
-                .query_row(params![hash, now.seconds()], |row| Ok((row.get(0)?, row.get(1)?)))
-                .optional()?;
-            Ok(found.and_then(|(tenant, scopes)| {
+            let found: Option<(String, String)> = tx.one(
+                "SELECT tenant, scopes FROM token WHERE hash = ?1 AND expires_at > ?2",
+                values![&hash, now.seconds()],
+                |row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?)),
+            )?;
+            Ok::<_, StoreError>(found.and_then(|(tenant, scopes)| {
                 let scopes = scopes.split(' ').filter_map(|name| name.parse().ok()).collect();
                 Some(Grant { tenant: TenantId::new(tenant).ok()?, scopes })
             }))
@@ -138,8 +137,7 @@ impl Store {
     }
 }
 
-pub(crate) fn put_tenant(tx: &Transaction<'_>, tenant: &TenantId) -> rusqlite::Result<()> {
-    tx.prepare_cached("INSERT INTO tenant (id) VALUES (?1) ON CONFLICT DO NOTHING")?
-        .execute([tenant.as_str()])
-        .map(drop)
+pub(crate) fn put_tenant(tx: &Tx<'_>, tenant: &TenantId) -> Result<(), StoreError> {
+    let sql = "INSERT INTO tenant (id) VALUES (?1) ON CONFLICT DO NOTHING";
+    tx.execute(sql, values![tenant.as_str()]).map(drop)
 }

@@ -1,4 +1,4 @@
--- The issuer's database. Instants are seconds since 1970. Every id is unique within its tenant alone.
+-- The issuer's database, in SQLite's words. Names avoid what PostgreSQL reserves. Instants are seconds since 1970. Every id is unique within its tenant alone.
 
 CREATE TABLE tenant (
   id TEXT NOT NULL PRIMARY KEY
@@ -11,7 +11,7 @@ CREATE TABLE profile (
   PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
-CREATE TABLE user (
+CREATE TABLE person (
   tenant     TEXT NOT NULL REFERENCES tenant (id),
   id         TEXT NOT NULL,
   attributes TEXT NOT NULL, -- a JSON object of texts
@@ -32,16 +32,16 @@ CREATE TABLE assignment (
   tenant  TEXT NOT NULL REFERENCES tenant (id),
   profile TEXT NOT NULL,
   device  TEXT,
-  user    TEXT,
-  CHECK ((device IS NULL) <> (user IS NULL)),
+  owner   TEXT, -- the user
+  CHECK ((device IS NULL) <> (owner IS NULL)),
   FOREIGN KEY (tenant, profile) REFERENCES profile (tenant, id),
   FOREIGN KEY (tenant, device) REFERENCES device (tenant, id) ON DELETE CASCADE,
-  FOREIGN KEY (tenant, user) REFERENCES user (tenant, id) ON DELETE CASCADE
+  FOREIGN KEY (tenant, owner) REFERENCES person (tenant, id) ON DELETE CASCADE
 ) STRICT;
 CREATE UNIQUE INDEX assignment_device ON assignment (tenant, profile, device) WHERE device IS NOT NULL;
-CREATE UNIQUE INDEX assignment_user ON assignment (tenant, profile, user) WHERE user IS NOT NULL;
+CREATE UNIQUE INDEX assignment_user ON assignment (tenant, profile, owner) WHERE owner IS NOT NULL;
 CREATE INDEX assignment_of_device ON assignment (tenant, device);
-CREATE INDEX assignment_of_user ON assignment (tenant, user);
+CREATE INDEX assignment_of_user ON assignment (tenant, owner);
 CREATE INDEX assignment_page ON assignment (tenant, id);
 
 CREATE TABLE gateway_group (
@@ -57,7 +57,7 @@ CREATE TABLE challenge (
   tenant        TEXT NOT NULL REFERENCES tenant (id),
   id            TEXT NOT NULL UNIQUE,
   device        TEXT NOT NULL,
-  user          TEXT,
+  owner         TEXT, -- the user
   profile       TEXT NOT NULL,
   gateway_group TEXT NOT NULL,
   purpose       TEXT NOT NULL CHECK (purpose IN ('enrol', 'renew')),

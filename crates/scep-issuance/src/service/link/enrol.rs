@@ -1,0 +1,11 @@
+//! A gateway becomes known.
+
+use crate::service::Service;
+use crate::service::link::answer::Refusal;
+use axum::extract::State;
+use axum::response::Response;
+
+pub(crate) async fn enrol(State(service): State<Service>) -> Result<Response, Refusal> {
+    let _ = service;
+    todo!()
+}

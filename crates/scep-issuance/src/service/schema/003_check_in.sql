@@ -1,0 +1,1 @@
+-- Check-ins: what changed, who knows it, denials, keys.
