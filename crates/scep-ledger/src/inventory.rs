@@ -157,6 +157,10 @@ pub struct Counters {
     pub unsettled: u64,
     /// Events that the issuer has not acknowledged, at this moment.
     pub outbox: u64,
+    /// Of the certificates issued, those whose event the issuer has acknowledged.
+    pub reported: u64,
+    /// The number of the last event, acknowledged or not; 0: there was none.
+    pub last_event: u64,
 }
 
 #[cfg(test)]

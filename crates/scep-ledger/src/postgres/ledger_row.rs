@@ -32,7 +32,8 @@ pub(super) async fn counters(conn: &Connection) -> Result<Counters, LedgerError>
         .read(
             "SELECT issued, delivered, refused, failed, withheld, \
              (SELECT count(*) FROM enrolment WHERE state <= 2 AND state <= 1), \
-             (SELECT count(*) FROM outbox) FROM ledger",
+             (SELECT count(*) FROM outbox), \
+             issued - (SELECT count(*) FROM outbox WHERE kind = 'issued'), last_event FROM ledger",
             &[],
         )
         .await?;
@@ -45,5 +46,7 @@ pub(super) async fn counters(conn: &Connection) -> Result<Counters, LedgerError>
         withheld: number(row, 4, "ledger.withheld")?,
         unsettled: number(row, 5, "enrolment.state")?,
         outbox: number(row, 6, "outbox.sequence")?,
+        reported: number(row, 7, "ledger.issued")?,
+        last_event: number(row, 8, "ledger.last_event")?,
     })
 }

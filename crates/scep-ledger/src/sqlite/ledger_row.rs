@@ -32,7 +32,9 @@ pub(super) fn counters(conn: &Connection) -> Result<Counters, LedgerError> {
         conn,
         "SELECT issued, delivered, refused, failed, withheld, \
          (SELECT count(*) FROM enrolment WHERE state <= 2 AND state <= 1), \
-         (SELECT count(*) FROM outbox) FROM ledger",
+         (SELECT count(*) FROM outbox), \
+         issued - (SELECT count(*) FROM outbox WHERE kind = 'issued'), \
+         coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0) FROM ledger",
         [],
         |row| {
             Ok(Counters {
@@ -43,6 +45,8 @@ pub(super) fn counters(conn: &Connection) -> Result<Counters, LedgerError> {
                 withheld: number(row, 4, "ledger.withheld")?,
                 unsettled: number(row, 5, "enrolment.state")?,
                 outbox: number(row, 6, "outbox.sequence")?,
+                reported: number(row, 7, "ledger.issued")?,
+                last_event: number(row, 8, "sqlite_sequence.seq")?,
             })
         },
     )?

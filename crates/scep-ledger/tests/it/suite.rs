@@ -890,6 +890,8 @@ pub(crate) async fn the_counters_count(backend: &impl Backend) {
         withheld: 1,
         unsettled: 1,
         outbox: 5,
+        reported: 0,
+        last_event: 5,
     };
     assert_eq!(counters, expected);
 }
