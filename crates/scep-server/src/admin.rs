@@ -3,10 +3,15 @@
 use crate::delivery::ReceiptBody;
 use crate::gateway::Gateway;
 use crate::http::{plain, respond};
+use crate::metrics::Shown;
+use crate::standing::{Expiry, LinkStatus};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
+use scep_ledger::{Counters, LedgerError};
+use scep_types::Reason;
+use serde::Serialize;
 use tokio::net::TcpListener;
 
 impl Gateway {
@@ -40,21 +45,121 @@ impl Gateway {
         if request.method() != Method::GET {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
         }
+        let path = request.uri().path();
+        if !matches!(path, "/healthz" | "/metrics") {
+            return plain(StatusCode::NOT_FOUND, "/healthz or /metrics\n");
+        }
         let counters = self.inner.parts.ledger.counters().await;
-        match (request.uri().path(), counters) {
-            ("/healthz", Ok(_)) => plain(StatusCode::OK, "ok\n"),
-            ("/metrics", Ok(counters)) => match self.inner.metrics.render(&counters) {
-                Ok(text) => respond(
-                    StatusCode::OK,
-                    "application/openmetrics-text; version=1.0.0; charset=utf-8",
-                    text.into_bytes(),
-                ),
-                Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics\n"),
-            },
-            ("/healthz" | "/metrics", Err(error)) => {
-                plain(StatusCode::SERVICE_UNAVAILABLE, &format!("ledger: {error}\n"))
+        let now = self.inner.parts.clock.now();
+        let link = self.inner.standing.link().map(|link| {
+            let status = link.status();
+            (link.silent_seconds(status.last_heard, now), status)
+        });
+        let expiries = self.inner.standing.expiries.at(now);
+        if path == "/healthz" {
+            return self.health(counters, link, &expiries);
+        }
+        let counters = match counters {
+            Ok(counters) => counters,
+            Err(error) => {
+                return plain(StatusCode::SERVICE_UNAVAILABLE, &format!("ledger: {error}\n"));
             }
-            _ => plain(StatusCode::NOT_FOUND, "/healthz or /metrics\n"),
+        };
+        let shown = Shown {
+            ledger: &counters,
+            unavailable: self.availability().reason(),
+            silent_seconds: link.map(|(seconds, _)| seconds),
+            expiries: &expiries,
+        };
+        match self.inner.metrics.render(&shown) {
+            Ok(text) => respond(
+                StatusCode::OK,
+                "application/openmetrics-text; version=1.0.0; charset=utf-8",
+                text.into_bytes(),
+            ),
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "metrics\n"),
+        }
+    }
+
+    /// 200 when requests are served, and 503 with the reason when not: a balancer takes the gateway out. What else is
+    /// wrong is in the document and leaves the status alone.
+    fn health(
+        &self,
+        counters: Result<Counters, LedgerError>,
+        link: Option<(u64, LinkStatus)>,
+        expiries: &[Expiry],
+    ) -> Response<ReceiptBody> {
+        let (outbox, ledger) = match counters {
+            Ok(counters) => (Some(counters.outbox), None),
+            Err(error) => (None, Some(error.to_string())),
+        };
+        let availability = self.availability();
+        let reason = availability
+            .reason()
+            .map(|reason| (reason, availability.detail().to_owned()))
+            .or_else(|| ledger.map(|error| (Reason::LedgerUnavailable, error)));
+        let (reason, detail) = reason.unzip();
+        let health = Health {
+            serving: reason.is_none(),
+            reason: reason.map(Reason::code),
+            detail,
+            outbox,
+            link: link.map(|(silent_seconds, status)| LinkHealth {
+                last_heard: status.last_heard.map(|at| at.to_string()),
+                silent_seconds,
+                trouble: status.trouble,
+            }),
+            certificates: expiries.iter().map(CertificateHealth::of).collect(),
+        };
+        let status = if health.serving { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE };
+        match serde_json::to_vec(&health) {
+            Ok(mut text) => {
+                text.push(b'\n');
+                respond(status, "application/json", text)
+            }
+            Err(_) => plain(StatusCode::INTERNAL_SERVER_ERROR, "health\n"),
+        }
+    }
+}
+
+/// The document at `/healthz`.
+#[derive(Debug, Serialize)]
+struct Health {
+    /// Whether enrolments are served.
+    serving: bool,
+    /// Why not: a reason's code.
+    reason: Option<&'static str>,
+    detail: Option<String>,
+    /// Events that the issuer has not acknowledged; null: the ledger could not be read.
+    outbox: Option<u64>,
+    /// Null: this gateway has no link to an issuer.
+    link: Option<LinkHealth>,
+    certificates: Vec<CertificateHealth>,
+}
+
+#[derive(Debug, Serialize)]
+struct LinkHealth {
+    last_heard: Option<String>,
+    /// Since the issuer was heard; before the first time, since the start.
+    silent_seconds: u64,
+    trouble: Option<String>,
+}
+
+#[derive(Debug, Serialize)]
+struct CertificateHealth {
+    name: String,
+    not_after: String,
+    days_left: i64,
+    alarm_days: Option<i64>,
+}
+
+impl CertificateHealth {
+    fn of(expiry: &Expiry) -> Self {
+        Self {
+            name: expiry.name.clone(),
+            not_after: expiry.not_after.to_string(),
+            days_left: expiry.days_left,
+            alarm_days: expiry.alarm_days,
         }
     }
 }

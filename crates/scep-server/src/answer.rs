@@ -75,6 +75,8 @@ pub const fn answer(reason: Reason) -> Answer {
         | Reason::CertificateDiffers
         | Reason::LedgerUnavailable
         | Reason::ClockBehind
+        | Reason::IssuerOffline
+        | Reason::LedgerNotBound
         | Reason::KeyUnavailable
         | Reason::InternalError => (BadRequest, "not now; try again later"),
     };

@@ -12,8 +12,8 @@ use scep_ca::IssueError;
 use scep_challenge::VerifiedClaims;
 use scep_ledger::{Admission, AdmitError, Denied, IssuePermit, Recall, Releasable, Unsettled};
 use scep_message::{
-    FailureContext, MessageType, PkiMessage, ReplyChain, ReplyContext, Request, SignedRequest,
-    salvage,
+    FailureContext, MessageType, PkiMessage, RaIdentity, ReplyChain, ReplyContext, Request,
+    SignedRequest, salvage,
 };
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Conforming, InertContent, RetryKey, decide};
@@ -21,6 +21,7 @@ use scep_types::{
     CertificateDer, CertificateFingerprint, CryptoProvider, DeviceId, Fault, Reason,
     ReleasedCertificate, SpkiHash, TenantId, Timestamp, TransactionId,
 };
+use std::sync::Arc;
 
 /// What a PKIOperation is answered with.
 #[derive(Debug)]
@@ -74,7 +75,9 @@ impl Gateway {
             trace.detail = Some("the queue for private-key work is full".into());
             return PkiAnswer::Overloaded;
         };
-        let intake = match self.intake(&place, endpoint, message, trace).await {
+        // One RA from beginning to end, should it be replaced meanwhile.
+        let ra = self.inner.ra.get();
+        let intake = match self.intake(&place, endpoint, &ra, message, trace).await {
             Ok(intake) => intake,
             Err(refusal) => Intake { context: Context::Nobody, proven: Err(refusal) },
         };
@@ -94,7 +97,7 @@ impl Gateway {
                 (**whose).clone().note(trace);
             }
         }
-        self.seal(&place, endpoint, intake.context, granted, trace).await
+        self.seal(&place, endpoint, ra, intake.context, granted, trace).await
     }
 
     /// Parses, verifies, decrypts, parses the request in it and has it proven, in one piece of blocking work.
@@ -102,10 +105,12 @@ impl Gateway {
         &self,
         place: &Place,
         endpoint: &Endpoint,
+        ra: &Arc<RaIdentity>,
         message: Vec<u8>,
         trace: &mut Trace,
     ) -> Result<Intake, Refusal> {
         let inner = self.inner.clone();
+        let (ra, ours) = (Arc::clone(ra), self.our_keys(ra));
         let (legacy, rules) = (endpoint.legacy, endpoint.csr);
         let mut seen = trace.clone();
         let (intake, seen) = place
@@ -133,11 +138,11 @@ impl Gateway {
                 }
                 let signer = signed.signer().clone();
                 let transaction = signed.transaction_id().clone();
-                let (request, context) = signed.decrypt(&parts.ra, provider);
+                let (request, context) = signed.decrypt(&ra, provider);
                 let proven = request.map_err(Refusal::from).and_then(|request| {
                     seen.stage = Stage::Decrypted;
                     let der = enrolment(request)?;
-                    let csr = proven_csr(&der, &rules, &parts.our_keys, provider)?;
+                    let csr = proven_csr(&der, &rules, &ours, provider)?;
                     seen.stage = Stage::Proven;
                     seen.request = Some(csr.info_hash());
                     Ok(Proven { csr, signer, transaction })
@@ -175,6 +180,7 @@ impl Gateway {
                 }
                 Recall::Nothing => {}
             }
+            self.may_issue()?;
             let (back, claims) = self.open(place, csr, now).await?;
             csr = back;
             let claims = claims?;
@@ -191,6 +197,15 @@ impl Gateway {
                 Err(Refusal { reason: Reason::RequestInProgress, .. }) => wait.pause().await?,
                 Err(refusal) => return Err(refusal),
             }
+        }
+    }
+
+    /// Refuses what is new while the gateway must not issue.
+    fn may_issue(&self) -> Result<(), Refusal> {
+        let availability = self.availability();
+        match availability.reason() {
+            None => Ok(()),
+            Some(reason) => Err(Refusal::new(reason, availability.detail())),
         }
     }
 
@@ -243,15 +258,14 @@ impl Gateway {
         csr: Csr,
         now: Timestamp,
     ) -> Result<(Csr, Result<VerifiedClaims, Refusal>), Refusal> {
-        let inner = self.inner.clone();
+        let (inner, opener) = (self.inner.clone(), self.inner.opener.get());
         let opened = place
             .run(move || {
-                let parts = &inner.parts;
                 let text = csr.challenge_password().map(|text| text.expose().as_str());
                 let claims = match text {
                     None => Err(Refusal::from(Reason::ChallengePasswordMissing)),
                     Some(text) => {
-                        parts.opener.open(text, now, &*parts.provider).map_err(|error| Refusal {
+                        opener.open(text, now, &*inner.parts.provider).map_err(|error| Refusal {
                             whose: error.claims().map(|claims| Box::new(Whose::of(claims))),
                             ..Refusal::new(error.reason(), error)
                         })
@@ -278,7 +292,7 @@ impl Gateway {
         self.check_signer(endpoint, csr, signer, &claims.tenant, &claims.device, now)
             .await
             .map_err(|refusal| Refusal { whose: Some(Box::new(whose.clone())), ..refusal })?;
-        let denials = self.denials();
+        let denials = self.inner.denials.get();
         let inert = InertContent::Discard;
         let denial = match decide(csr, challenge, &parts.site_rules, &denials, inert, now) {
             Ok(approval) => return Ok(approval),
@@ -434,6 +448,7 @@ impl Gateway {
         &self,
         place: &Place,
         endpoint: &Endpoint,
+        ra: Arc<RaIdentity>,
         context: Context,
         granted: Result<Granted, Refusal>,
         trace: &mut Trace,
@@ -452,7 +467,7 @@ impl Gateway {
         let sealed = place
             .run(move || {
                 let parts = &inner.parts;
-                let (ra, provider) = (&parts.ra, &*parts.provider);
+                let (ra, provider) = (&*ra, &*parts.provider);
                 let fail = |context: FailureContext, (fail_info, text): (_, String)| {
                     context.failure(ra, fail_info, &text, provider)
                 };

@@ -1,17 +1,17 @@
 //! The gateway's parts, assembled once; after start nothing asks "is this set?".
 
 use crate::pool::Pool;
+use crate::slot::Slot;
 use crate::trace::Observer;
 use core::time::Duration;
 use scep_ca::CertificateAuthority;
 use scep_challenge::Opener;
-
 use scep_ledger::Ledger;
 use scep_message::{LegacyAlgorithms, Limits, RaIdentity};
 use scep_pkcs10::Rules as CsrRules;
 use scep_policy::{Denials, SiteRules};
 use scep_types::{CertificateDer, Clock, CryptoProvider, SpkiHash};
-use std::sync::{Arc, RwLock};
+use std::sync::Arc;
 
 /// Whose key must have signed the message around a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -139,19 +139,20 @@ pub struct Parts {
     pub provider: Arc<dyn CryptoProvider>,
     /// The time.
     pub clock: Arc<dyn Clock>,
-    /// Opens challenges.
+    /// Opens challenges. [`Gateway::set_opener`] replaces it.
     pub opener: Opener,
     /// What the site allows at most.
     pub site_rules: SiteRules,
-    /// What the issuer has disabled.
+    /// What the issuer has disabled. [`Gateway::set_denials`] replaces it.
     pub denials: Denials,
     /// Durable memory.
     pub ledger: Ledger,
     /// Issues.
     pub ca: Arc<dyn CertificateAuthority>,
-    /// What devices encrypt to, and what signs answers.
+    /// What devices encrypt to, and what signs answers. [`Gateway::set_ra`] replaces it.
     pub ra: RaIdentity,
-    /// Keys of the system, which no device may have certified.
+    /// Keys of the system, which no device may have certified. The RA's need not be among them.
+    /// [`Gateway::set_our_keys`] replaces them.
     pub our_keys: Vec<SpkiHash>,
     /// Where and how it is served. The longest matching path wins.
     pub endpoints: Vec<Endpoint>,
@@ -171,8 +172,12 @@ pub struct Gateway {
 
 #[derive(Debug)]
 pub(crate) struct Inner {
-    pub(crate) parts: Parts,
-    pub(crate) denials: RwLock<Arc<Denials>>,
+    pub(crate) parts: Fixed,
+    pub(crate) opener: Slot<Opener>,
+    pub(crate) denials: Slot<Denials>,
+    pub(crate) ra: Slot<RaIdentity>,
+    our_keys: Slot<Vec<SpkiHash>>,
+    pub(crate) standing: crate::standing::Standing,
     pub(crate) pool: Pool,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) retries: crate::retries::Retries,
@@ -180,15 +185,32 @@ pub(crate) struct Inner {
     pub(crate) tracker: tokio_util::task::TaskTracker,
 }
 
+/// The parts that stay what they are for as long as the gateway runs; see [`Parts`].
+#[derive(Debug)]
+pub(crate) struct Fixed {
+    pub(crate) provider: Arc<dyn CryptoProvider>,
+    pub(crate) clock: Arc<dyn Clock>,
+    pub(crate) site_rules: SiteRules,
+    pub(crate) ledger: Ledger,
+    pub(crate) ca: Arc<dyn CertificateAuthority>,
+    pub(crate) endpoints: Vec<Endpoint>,
+    pub(crate) crl: crate::revoke::CrlSettings,
+    pub(crate) limits: ServerLimits,
+    pub(crate) observer: Option<Arc<dyn Observer>>,
+}
+
 impl Gateway {
     /// Assembles a gateway.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let Parts { provider, clock, opener, site_rules, denials, ledger, ca, ra, .. } = parts;
+        let Parts { our_keys, endpoints, crl, limits, observer, .. } = parts;
+        let parts =
+            Fixed { provider, clock, site_rules, ledger, ca, endpoints, crl, limits, observer };
         let threads = match parts.limits.threads {
             0 => std::thread::available_parallelism().map_or(2, core::num::NonZero::get),
             n => n,
         };
-        let denials = RwLock::new(Arc::new(parts.denials.clone()));
         Self {
             inner: Arc::new(Inner {
                 pool: Pool::new(threads, parts.limits.queue),
@@ -199,7 +221,11 @@ impl Gateway {
                 ),
                 crl: crate::revoke::Shelf::default(),
                 tracker: tokio_util::task::TaskTracker::new(),
-                denials,
+                opener: Slot::new(opener),
+                denials: Slot::new(denials),
+                ra: Slot::new(ra),
+                our_keys: Slot::new(our_keys),
+                standing: crate::standing::Standing::default(),
                 parts,
             }),
         }
@@ -213,19 +239,37 @@ impl Gateway {
 
     /// Replaces what is disabled, from the next request on.
     pub fn set_denials(&self, denials: Denials) {
-        let mut slot =
-            self.inner.denials.write().unwrap_or_else(std::sync::PoisonError::into_inner);
-        *slot = Arc::new(denials);
+        self.inner.denials.set(denials);
     }
 
-    pub(crate) fn denials(&self) -> Arc<Denials> {
-        let slot = self.inner.denials.read().unwrap_or_else(std::sync::PoisonError::into_inner);
-        Arc::clone(&slot)
+    /// Replaces whose challenges are opened, and with which keys, from the next request on. Who replaces a decryption
+    /// key keeps the previous one in the opener for as long as challenges to it may be under way.
+    pub fn set_opener(&self, opener: Opener) {
+        self.inner.opener.set(opener);
+    }
+
+    /// Replaces the RA, from the next request on. GetCACert shows the first of its recipients first, and none of the
+    /// others; what is enveloped to the others is still opened, so the previous one belongs among them for as long as
+    /// a device may hold an earlier GetCACert. Answers are signed by the new one.
+    pub fn set_ra(&self, ra: RaIdentity) {
+        self.inner.ra.set(ra);
+    }
+
+    /// Replaces the keys that no device may have certified, from the next request on. The RA's need not be among them.
+    pub fn set_our_keys(&self, keys: Vec<SpkiHash>) {
+        self.inner.our_keys.set(keys);
+    }
+
+    /// The keys that no device may have certified.
+    pub(crate) fn our_keys(&self, ra: &RaIdentity) -> Vec<SpkiHash> {
+        let of_ra = ra.recipients.iter().map(|recipient| &recipient.certificate);
+        let of_ra = of_ra.chain([&ra.signing_certificate]).map(|one| one.spki().hash());
+        self.inner.our_keys.get().iter().copied().chain(of_ra).collect()
     }
 
     /// The certificates that GetCACert returns on this endpoint.
     pub(crate) fn ca_certificates(&self, endpoint: &Endpoint) -> Vec<CertificateDer> {
-        let ra = &self.inner.parts.ra;
+        let ra = self.inner.ra.get();
         let mut certificates = Vec::new();
         // The one to encrypt to comes first: clients that take the first find the right one.
         if let Some(recipient) = ra.recipients.first() {

@@ -13,6 +13,8 @@ mod recover;
 mod refusal;
 mod retries;
 mod revoke;
+mod slot;
+mod standing;
 mod trace;
 
 pub use answer::{Answer, answer};
@@ -21,4 +23,5 @@ pub use gateway::{
     CaCertForm, Endpoint, Gateway, Parts, ReplyCertificates, ServerLimits, SignerRule,
 };
 pub use revoke::{CrlSettings, RevocationError, Revocations};
+pub use standing::{Availability, EXPIRY_ALARM_DAYS, Expiry, LinkStatus};
 pub use trace::{Observer, Outcome, Stage, Trace};

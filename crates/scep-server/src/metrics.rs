@@ -1,5 +1,6 @@
 //! Counters in Prometheus' text format. Labels are closed sets: no device, no name, no transaction.
 
+use crate::standing::{Availability, Expiry};
 use crate::trace::Trace;
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -7,6 +8,8 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 use scep_ledger::Counters;
+use scep_types::Reason;
+use std::sync::{Mutex, PoisonError};
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
 struct RequestLabels {
@@ -20,9 +23,25 @@ struct ReasonLabels {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct CertificateLabels {
+    certificate: String,
+}
+
+/// What is not counted here but asked for when the metrics are fetched.
+#[derive(Debug)]
+pub(crate) struct Shown<'a> {
+    pub(crate) ledger: &'a Counters,
+    pub(crate) unavailable: Option<Reason>,
+    pub(crate) silent_seconds: Option<u64>,
+    pub(crate) expiries: &'a [Expiry],
+}
+
 #[derive(Debug)]
 pub(crate) struct Metrics {
     registry: Registry,
+    /// Held while what is absent at times is put in and read out again.
+    rendering: Mutex<()>,
     requests: Family<RequestLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
     pub(crate) overloaded: Counter,
@@ -32,6 +51,10 @@ pub(crate) struct Metrics {
     delivered: Gauge,
     unsettled: Gauge,
     outbox: Gauge,
+    unavailable: Family<ReasonLabels, Gauge>,
+    issuer_silent: Gauge,
+    days_left: Family<CertificateLabels, Gauge>,
+    alarm_days: Family<CertificateLabels, Gauge>,
 }
 
 impl Metrics {
@@ -59,8 +82,31 @@ impl Metrics {
         let delivered = gauge("ledger_delivered", "Certificates whose answer was flushed");
         let unsettled = gauge("ledger_unsettled", "Intents without an outcome");
         let outbox = gauge("ledger_outbox", "Events not yet reported");
+        let issuer_silent = gauge(
+            "issuer_silent_seconds",
+            "Seconds since the issuer was heard; before the first time, since the start; -1 without a link",
+        );
+        let unavailable = Family::default();
+        registry.register(
+            "unavailable",
+            "1 while enrolments are refused for this reason",
+            unavailable.clone(),
+        );
+        let days_left = Family::default();
+        registry.register(
+            "certificate_days_left",
+            "Whole days until a certificate of the system expires; below zero it has expired",
+            days_left.clone(),
+        );
+        let alarm_days = Family::default();
+        registry.register(
+            "certificate_alarm_days",
+            "The threshold that the days left are below, 0 when expired; absent without alarm",
+            alarm_days.clone(),
+        );
         Self {
             registry,
+            rendering: Mutex::new(()),
             requests,
             refused,
             overloaded,
@@ -70,6 +116,10 @@ impl Metrics {
             delivered,
             unsettled,
             outbox,
+            unavailable,
+            issuer_silent,
+            days_left,
+            alarm_days,
         }
     }
 
@@ -90,12 +140,33 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn render(&self, ledger: &Counters) -> Result<String, core::fmt::Error> {
+    pub(crate) fn render(&self, shown: &Shown<'_>) -> Result<String, core::fmt::Error> {
         let set = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let _alone = self.rendering.lock().unwrap_or_else(PoisonError::into_inner);
+        let ledger = shown.ledger;
         set(&self.issued, ledger.issued);
         set(&self.delivered, ledger.delivered);
         set(&self.unsettled, ledger.unsettled);
         set(&self.outbox, ledger.outbox);
+        for reason in Availability::REASONS {
+            let gauge =
+                self.unavailable.get_or_create_owned(&ReasonLabels { reason: reason.code() });
+            gauge.set(i64::from(shown.unavailable == Some(reason)));
+        }
+        match shown.silent_seconds {
+            Some(seconds) => set(&self.issuer_silent, seconds),
+            None => self.issuer_silent.set(-1),
+        };
+        // What is no longer listed is no longer shown.
+        self.days_left.clear();
+        self.alarm_days.clear();
+        for expiry in shown.expiries {
+            let labels = CertificateLabels { certificate: expiry.name.clone() };
+            self.days_left.get_or_create_owned(&labels).set(expiry.days_left);
+            if let Some(days) = expiry.alarm_days {
+                self.alarm_days.get_or_create_owned(&labels).set(days);
+            }
+        }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
         Ok(text)

@@ -149,6 +149,10 @@ reasons! {
     LedgerUnavailable => OurDependency,
     /// The clock is too far behind what the ledger has seen.
     ClockBehind => OurConfiguration,
+    /// The issuer was not heard for longer than the operator allows.
+    IssuerOffline => OurDependency,
+    /// The issuer has bound the gateway group to another ledger.
+    LedgerNotBound => OurConfiguration,
     /// A private key or token failed.
     KeyUnavailable => OurDependency,
     /// The answer could not be made. A bug, or a failing token.

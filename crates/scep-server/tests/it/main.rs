@@ -15,5 +15,7 @@ mod enrolment;
 mod http;
 mod quirks;
 mod recovery;
+mod replacement;
 mod revocation;
+mod standing;
 mod support;

@@ -117,7 +117,11 @@ impl Running {
 
     /// Sends bytes, reads to the end.
     pub(crate) async fn raw(&self, request: &[u8]) -> Http {
-        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        Self::raw_at(self.address, request).await
+    }
+
+    async fn raw_at(address: SocketAddr, request: &[u8]) -> Http {
+        let mut stream = TcpStream::connect(address).await.unwrap();
         stream.write_all(request).await.unwrap();
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).await.unwrap();
@@ -130,6 +134,17 @@ impl Running {
     pub(crate) async fn get(&self, target: &str) -> Http {
         let request = format!("GET {target} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
         self.raw(request.as_bytes()).await
+    }
+
+    /// Fetches from the listener of `/healthz` and `/metrics`, which is served for this one question.
+    pub(crate) async fn admin(&self, path: &str) -> Http {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        tokio::select! {
+            () = self.gateway.run_admin(listener, core::future::pending()) => unreachable!(),
+            answer = Self::raw_at(address, request.as_bytes()) => answer,
+        }
     }
 
     pub(crate) async fn post(&self, target: &str, headers: &str, body: &[u8]) -> Http {
