@@ -17,7 +17,9 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use scep_challenge::{Purpose, SealError};
-use scep_types::{DeviceId, GatewayGroupId, ProfileId, SpkiDer, TenantId, Timestamp, UserId};
+use scep_types::{
+    CertificateDer, DeviceId, GatewayGroupId, ProfileId, SpkiDer, TenantId, Timestamp, UserId,
+};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -70,9 +72,12 @@ pub(crate) struct Payloads {
 }
 
 impl Payloads {
-    fn new(urls: Vec<String>, minted: Minted) -> Result<Self, Problem> {
-        let input = PayloadInput::new(urls, minted)
+    fn new(urls: Vec<String>, minted: Minted, ca: Option<CertificateDer>) -> Result<Self, Problem> {
+        let mut input = PayloadInput::new(urls, minted)
             .map_err(|error| Problem::new(Kind::CannotMint, error).at("profile"))?;
+        if let Some(ca) = ca {
+            input = input.with_ca_certificate(ca);
+        }
         let mut absent = BTreeMap::new();
         let mut or_why = |form: &str, made: Result<String, PayloadError>| {
             made.map_err(|error| absent.insert(form.to_owned(), error.to_string())).ok()
@@ -200,7 +205,7 @@ impl Wanted {
         let user = self.user(tx)?;
         self.assigned(tx)?;
         let attributes = attributes(profile.certificate_for(), &device, user.as_deref())?;
-        let (group, key) = self.group(tx)?;
+        let (group, key, ca) = self.group(tx)?;
         let minter = Minter::new(self.tenant.clone(), group, Arc::clone(&service.signer), key)
             .map_err(|error| Problem::new(Kind::CannotMint, error).at("group"))?;
         let minted = minter
@@ -246,7 +251,7 @@ impl Wanted {
         let location = format!("{BASE}/tenants/{}/challenges/{}", self.tenant, record.id);
         let scep_urls = profile.scep_urls().to_vec();
         let challenge = minted.text.clone();
-        let payloads = Payloads::new(scep_urls.clone(), minted)?;
+        let payloads = Payloads::new(scep_urls.clone(), minted, ca)?;
         Done::created(location, &NewChallenge { record, challenge, scep_urls, payloads })
     }
 
@@ -305,22 +310,27 @@ impl Wanted {
         Err(Problem::new(Kind::NotAssigned, detail).at("profile"))
     }
 
-    /// The group that is named, or the only one there is.
-    fn group(&self, tx: &Tx<'_>) -> Result<(GatewayGroupId, SpkiDer), Problem> {
-        let sql = "SELECT id, public_key FROM gateway_group \
+    /// The group that is named, or the only one there is: its id, its key, its CA.
+    fn group(
+        &self,
+        tx: &Tx<'_>,
+    ) -> Result<(GatewayGroupId, SpkiDer, Option<CertificateDer>), Problem> {
+        let sql = "SELECT id, public_key, ca_certificate FROM gateway_group \
                    WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) LIMIT 2";
         let wanted = self.group.as_ref().map(GatewayGroupId::as_str);
-        let found: Vec<(String, Vec<u8>)> =
+        let found: Vec<(String, Vec<u8>, Option<Vec<u8>>)> =
             tx.query(sql, values![self.tenant.as_str(), wanted], |row| {
-                Ok::<_, StoreError>((row.get(0)?, row.get(1)?))
+                Ok::<_, StoreError>((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
         let (kind, detail) = match (found.as_slice(), wanted) {
-            ([(id, key)], _) => {
+            ([(id, key, ca)], _) => {
                 let bad = |_| Problem::new(Kind::Internal, "a stored gateway group cannot be read");
                 let id =
                     GatewayGroupId::new(id.as_str()).map_err(|error| bad(error.to_string()))?;
                 let key = SpkiDer::parse(key).map_err(|error| bad(error.to_string()))?;
-                return Ok((id, key));
+                // A certificate that cannot be read costs one form of the payload, not the challenge.
+                let ca = ca.as_deref().and_then(|der| CertificateDer::parse(der).ok());
+                return Ok((id, key, ca));
             }
             ([], Some(id)) => (Kind::UnknownGroup, format!("gateway group {id}")),
             ([], None) => (Kind::UnknownGroup, "there is none yet".to_owned()),

@@ -1,7 +1,7 @@
 //! The routes and their OpenAPI document, made from the same list.
 
 use crate::service::problem::{Kind, Problem};
-use crate::service::{Service, assignments, challenges, link, objects};
+use crate::service::{Service, assignments, challenges, health, link, objects};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, header};
@@ -35,7 +35,7 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(objects::list_devices, objects::create_device))
         .routes(routes!(objects::read_device, objects::replace_device, objects::delete_device))
         .routes(routes!(objects::list_groups, objects::create_group))
-        .routes(routes!(objects::read_group, objects::delete_group))
+        .routes(routes!(objects::read_group, objects::replace_group, objects::delete_group))
         .routes(routes!(assignments::list, assignments::create))
         .routes(routes!(assignments::read, assignments::delete))
         .routes(routes!(challenges::list, challenges::create))
@@ -51,6 +51,7 @@ pub(crate) fn router(service: Service) -> Router {
     router
         .merge(link::router())
         .route(&format!("{BASE}/openapi.json"), document)
+        .route("/healthz", axum::routing::get(health::health))
         .fallback(|| async { Problem::new(Kind::NotFound, "no such path") })
         .method_not_allowed_fallback(|| async { Problem::new(Kind::MethodNotAllowed, "") })
         .layer(axum::middleware::from_fn(log))

@@ -9,6 +9,7 @@
 //! - `link`: the endpoints for connectors
 //! - `changes`, `denials`, `orders`: what connectors are told
 //! - `document`: the OpenAPI document
+//! - `health`: whether it can answer
 //! - `problem`: errors
 //! - `listen`: connections
 
@@ -18,6 +19,7 @@ mod changes;
 mod db;
 mod denials;
 mod document;
+mod health;
 mod link;
 mod listen;
 mod objects;

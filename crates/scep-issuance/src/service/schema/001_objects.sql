@@ -47,7 +47,8 @@ CREATE INDEX assignment_page ON assignment (tenant, id);
 CREATE TABLE gateway_group (
   tenant     TEXT NOT NULL REFERENCES tenant (id),
   id         TEXT NOT NULL,
-  public_key BLOB NOT NULL, -- DER SubjectPublicKeyInfo
+  public_key BLOB, -- DER SubjectPublicKeyInfo; NULL until a gateway has proven one
+  ca_certificate BLOB, -- DER, of the CA behind the group's gateways, by which devices know it
   PRIMARY KEY (tenant, id)
 ) STRICT, WITHOUT ROWID;
 
