@@ -9,6 +9,9 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+#[allow(dead_code, unused_macros, unused_imports, reason = "this target needs a part of it")]
+#[path = "service/harness.rs"]
+mod harness;
 #[allow(dead_code, reason = "this target needs a part of it")]
 #[path = "service/house.rs"]
 mod house;

@@ -1,5 +1,6 @@
 //! An issuer in this process, on a port of its own, with tokens for its two tenants.
 
+use crate::harness::{Backend, backend};
 use reqwest::{Client, Method};
 use scep_issuance::service::{Scope, Service, Store};
 use scep_keys::AwsLc;
@@ -7,7 +8,7 @@ use scep_testkit::clock::FixedClock;
 use scep_testkit::keys::TestKey;
 use scep_types::{GatewayGroupId, TenantId, Timestamp};
 use serde_json::Value;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 use tempfile::TempDir;
@@ -57,6 +58,7 @@ impl Answer {
 
 pub(crate) struct House {
     pub(crate) dir: TempDir,
+    pub(crate) database: Database,
     pub(crate) clock: Arc<FixedClock>,
     pub(crate) base: String,
     pub(crate) admin: String,
@@ -83,17 +85,33 @@ pub(crate) fn group() -> GatewayGroupId {
     GatewayGroupId::new("main").unwrap()
 }
 
-fn service(database: &std::path::Path, clock: &Arc<FixedClock>) -> Service {
-    let store = Store::open(database).unwrap();
-    let clock = Arc::<FixedClock>::clone(clock);
-    Service::new(store, TestKey::P256A.signer(), Arc::new(AwsLc), clock)
+/// Where an issuer keeps what it knows.
+#[derive(Clone, Debug)]
+pub(crate) enum Database {
+    Sqlite(PathBuf),
+}
+
+impl Database {
+    /// A new one of the present test's kind.
+    fn new(dir: &Path) -> Self {
+        match backend() {
+            Backend::Sqlite => Self::Sqlite(dir.join("issuer.db")),
+        }
+    }
+
+    pub(crate) async fn open(&self) -> Store {
+        match self {
+            Self::Sqlite(path) => Store::open(path).unwrap(),
+        }
+    }
 }
 
 impl House {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(FixedClock::default());
-        let store = Store::open(&dir.path().join("issuer.db")).unwrap();
+        let database = Database::new(dir.path());
+        let store = database.open().await;
         let token = async |tenant: &str, scope| {
             let tenant = TenantId::new(tenant).unwrap();
             let end = FixedClock::DAY.plus(Duration::from_secs(30 * 86_400));
@@ -107,6 +125,7 @@ impl House {
         let client = Client::builder().no_proxy().build().unwrap();
         let mut house = Self {
             dir,
+            database,
             clock,
             base: String::new(),
             admin,
@@ -121,12 +140,26 @@ impl House {
         house
     }
 
-    pub(crate) fn database(&self) -> PathBuf {
-        self.dir.path().join("issuer.db")
+    /// The issuer's database, opened once more.
+    pub(crate) async fn store(&self) -> Store {
+        self.database.open().await
+    }
+
+    /// Everything that the database keeps, with whatever is in between.
+    pub(crate) async fn at_rest(&self) -> Vec<u8> {
+        match &self.database {
+            Database::Sqlite(path) => {
+                // The log and its index are beside it.
+                let beside = std::fs::read_dir(path.parent().unwrap()).unwrap();
+                beside.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+            }
+        }
     }
 
     async fn start(&mut self) {
-        let service = service(&self.database(), &self.clock);
+        let clock = Arc::<FixedClock>::clone(&self.clock);
+        let store = self.store().await;
+        let service = Service::new(store, TestKey::P256A.signer(), Arc::new(AwsLc), clock);
         service.put_tenant(&tenant()).await.unwrap();
         service.put_group(&tenant(), &group(), &TestKey::RsaA.public_key()).await.unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -137,7 +170,7 @@ impl House {
         self.task = Some(tokio::spawn(serving));
     }
 
-    /// Ends gracefully and starts again on the same file.
+    /// Ends gracefully and starts again on the same database.
     pub(crate) async fn restart(&mut self) {
         self.stop.cancel();
         self.task.take().unwrap().await.unwrap();

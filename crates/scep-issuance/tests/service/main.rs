@@ -1,4 +1,4 @@
-//! The issuer's admin API over real HTTP, in this process.
+//! The issuer's admin API over real HTTP, in this process, on each database. How to add a test: see `harness`.
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -7,21 +7,33 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod harness;
 mod house;
 
+use harness::{Tests, tests};
 use house::{House, PROFILE, below, group, tenant};
 use scep_challenge::{Opener, OpeningKey, PinnedSigner};
-use scep_issuance::service::{ListenError, MAX_BODY, Service, Store, Tls};
+use scep_issuance::service::{ListenError, MAX_BODY, Service, Tls};
 use scep_keys::AwsLc;
 use scep_testkit::clock::FixedClock;
 use scep_testkit::device::TestExtension;
 use scep_testkit::keys::TestKey;
 use scep_types::Timestamp;
 use serde_json::{Value, json};
+use sha1::{Digest as _, Sha1};
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
+
+/// One line for each module.
+fn every_test() -> Vec<Tests> {
+    vec![TESTS]
+}
+
+fn main() {
+    harness::run(&every_test()).exit();
+}
 
 /// Every route of the document, with its method.
 fn routes() -> Vec<(String, String)> {
@@ -36,7 +48,6 @@ fn routes() -> Vec<(String, String)> {
     routes
 }
 
-#[tokio::test]
 async fn every_route_demands_a_token_its_tenant_and_its_scope() {
     let house = House::new().await;
     for (method, path) in routes() {
@@ -64,7 +75,6 @@ async fn every_route_demands_a_token_its_tenant_and_its_scope() {
     assert_eq!(seen["items"], json!([{ "id": "fabrikam" }]));
 }
 
-#[tokio::test]
 async fn what_one_tenant_has_another_does_not_see() {
     let house = House::new().await;
     house.furnish().await;
@@ -91,7 +101,6 @@ async fn what_one_tenant_has_another_does_not_see() {
     answer.is_problem(409, "unknown-device");
 }
 
-#[tokio::test]
 async fn each_kind_of_object_is_made_read_changed_and_removed() {
     let house = House::new().await;
     house.furnish().await;
@@ -153,7 +162,6 @@ async fn each_kind_of_object_is_made_read_changed_and_removed() {
     house.delete("/users/ada").await.is(204);
 }
 
-#[tokio::test]
 async fn bad_input_is_refused_and_the_field_named() {
     let house = House::new().await;
     house.furnish().await;
@@ -272,7 +280,6 @@ async fn bad_input_is_refused_and_the_field_named() {
     raw(&sized(MAX_BODY), &[]).await.is(201);
 }
 
-#[tokio::test]
 async fn a_challenge_opens_at_the_gateway_and_is_recorded_without_its_text() {
     let house = House::new().await;
     house.furnish().await;
@@ -320,7 +327,36 @@ async fn a_challenge_opens_at_the_gateway_and_is_recorded_without_its_text() {
     assert_eq!(house.get("/challenges").await.is(200)["items"], json!([expected]));
 }
 
-#[tokio::test]
+async fn windows_has_its_payload_once_the_group_has_its_ca() {
+    let house = House::new().await;
+    house.furnish().await;
+    let wanted = json!({ "device": "laptop-1", "profile": "wifi" });
+    let ca = scep_testkit::house::device_certificate(&scep_testkit::keys::rsa2048(0));
+    let change = json!({ "ca_certificate": scep_keys::certificates_pem(&[ca.clone()]) });
+    let changed = house.send("PUT", "/gateway-groups/main", &change).await.is(200);
+    assert_eq!(changed["ca_certificate"], change["ca_certificate"]);
+    assert_eq!(house.get("/gateway-groups/main").await.is(200), changed);
+    assert_eq!(house.get("/gateway-groups").await.is(200)["items"], json!([changed]));
+    let made = house.post("/challenges", &wanted).await.is(201);
+    let syncml = made["payloads"]["syncml"].as_str().unwrap();
+    let thumbprint: String =
+        Sha1::digest(ca.as_der()).iter().map(|octet| format!("{octet:02X}")).collect();
+    assert!(syncml.contains(&thumbprint), "{syncml}");
+    assert_eq!(made["payloads"]["absent"], json!({}));
+
+    for bad in ["", "-----BEGIN CERTIFICATE-----\nAA==\n-----END CERTIFICATE-----\n"] {
+        let change = json!({ "ca_certificate": bad });
+        let answer = house.send("PUT", "/gateway-groups/main", &change).await;
+        answer.is_problem(422, "bad-field");
+        assert_eq!(answer.json()["field"], "ca_certificate");
+    }
+    house.send("PUT", "/gateway-groups/else", &change).await.is_problem(404, "not-found");
+    let none = json!({ "ca_certificate": null });
+    house.send("PUT", "/gateway-groups/main", &none).await.is(200);
+    let made = house.post("/challenges", &wanted).await.is(201);
+    assert!(made["payloads"]["absent"]["syncml"].as_str().unwrap().contains("CAThumbprint"));
+}
+
 async fn devices_that_may_not_have_a_challenge_get_none() {
     let house = House::new().await;
     house.furnish().await;
@@ -363,7 +399,6 @@ async fn devices_that_may_not_have_a_challenge_get_none() {
     assert_eq!(house.get("/challenges").await.is(200)["items"].as_array().unwrap().len(), 3);
 }
 
-#[tokio::test]
 async fn a_user_brings_the_profile_and_the_names() {
     let house = House::new().await;
     house.furnish().await;
@@ -383,7 +418,6 @@ async fn a_user_brings_the_profile_and_the_names() {
     house.post("/challenges", &wanted).await.is_problem(409, "not-assigned");
 }
 
-#[tokio::test]
 async fn a_repeated_post_has_one_effect_and_one_answer() {
     let house = House::new().await;
     house.furnish().await;
@@ -437,7 +471,6 @@ async fn a_repeated_post_has_one_effect_and_one_answer() {
     assert_ne!(later["id"], first.json()["id"]);
 }
 
-#[tokio::test]
 async fn pages_have_everything_once() {
     let house = House::new().await;
     house.furnish().await;
@@ -469,17 +502,13 @@ async fn pages_have_everything_once() {
     }
 }
 
-#[tokio::test]
 async fn neither_tokens_nor_challenges_are_in_the_database() {
     let house = House::new().await;
     house.furnish().await;
     let wanted = json!({ "device": "laptop-1", "profile": "wifi" }).to_string();
     let (path, key) = (below("/challenges"), [("Idempotency-Key", "secret-key-1")]);
     let made = house.call(Some(&house.write), "POST", &path, Some(&wanted), &key).await.is(201);
-    let mut bytes = Vec::new();
-    for entry in std::fs::read_dir(house.dir.path()).unwrap() {
-        bytes.extend(std::fs::read(entry.unwrap().path()).unwrap());
-    }
+    let bytes = house.at_rest().await;
     let there = |text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
     // That the search finds what is there.
     assert!(there("laptop-1") && there(made["id"].as_str().unwrap()));
@@ -492,7 +521,6 @@ async fn neither_tokens_nor_challenges_are_in_the_database() {
     assert!(!there("secret-key-1"));
 }
 
-#[tokio::test]
 async fn a_restart_keeps_everything() {
     let mut house = House::new().await;
     house.furnish().await;
@@ -512,7 +540,6 @@ async fn a_restart_keeps_everything() {
     assert_eq!(again.text, first.text);
 }
 
-#[tokio::test]
 async fn a_token_ends() {
     let house = House::new().await;
     house.get("").await.is(200);
@@ -522,7 +549,6 @@ async fn a_token_ends() {
     house.get("").await.is_problem(401, "unauthenticated");
 }
 
-#[tokio::test]
 async fn the_document_is_served_and_says_what_holds_everywhere() {
     let house = House::new().await;
     let served = house.call(None, "GET", "/api/v1/openapi.json", None, &[]).await;
@@ -542,23 +568,21 @@ async fn the_document_is_served_and_says_what_holds_everywhere() {
     assert_eq!(names, ["tenant", "Idempotency-Key"]);
 }
 
-fn service(house: &House) -> Service {
-    let store = Store::open(&house.database()).unwrap();
+async fn service(house: &House) -> Service {
+    let store = house.store().await;
     Service::new(store, TestKey::P256A.signer(), Arc::new(AwsLc), Arc::new(FixedClock::default()))
 }
 
-#[tokio::test]
 async fn plain_http_is_for_loopback_alone() {
     let house = House::new().await;
     let listener = TcpListener::bind("0.0.0.0:0").await.unwrap();
     // Told to stop already, so that it returns either way.
     let stop = CancellationToken::new();
     stop.cancel();
-    let error = service(&house).serve(listener, None, stop).await.unwrap_err();
+    let error = service(&house).await.serve(listener, None, stop).await.unwrap_err();
     assert!(matches!(error, ListenError::PlainBeyondLoopback(_)), "{error}");
 }
 
-#[tokio::test]
 async fn tls_serves_the_same_and_refuses_plain_text() {
     let house = House::new().await;
     let (key, other) = (TestKey::P256B.key(), TestKey::P256C);
@@ -584,7 +608,7 @@ async fn tls_serves_the_same_and_refuses_plain_text() {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let serving = tokio::spawn(service(&house).serve(listener, Some(tls), stop.clone()));
+    let serving = tokio::spawn(service(&house).await.serve(listener, Some(tls), stop.clone()));
     let client = reqwest::Client::builder()
         .no_proxy()
         .tls_danger_accept_invalid_certs(true)
@@ -597,3 +621,22 @@ async fn tls_serves_the_same_and_refuses_plain_text() {
     stop.cancel();
     serving.await.unwrap().unwrap();
 }
+
+tests![
+    every_route_demands_a_token_its_tenant_and_its_scope,
+    what_one_tenant_has_another_does_not_see,
+    each_kind_of_object_is_made_read_changed_and_removed,
+    bad_input_is_refused_and_the_field_named,
+    a_challenge_opens_at_the_gateway_and_is_recorded_without_its_text,
+    windows_has_its_payload_once_the_group_has_its_ca,
+    devices_that_may_not_have_a_challenge_get_none,
+    a_user_brings_the_profile_and_the_names,
+    a_repeated_post_has_one_effect_and_one_answer,
+    pages_have_everything_once,
+    neither_tokens_nor_challenges_are_in_the_database,
+    a_restart_keeps_everything,
+    a_token_ends,
+    the_document_is_served_and_says_what_holds_everywhere,
+    plain_http_is_for_loopback_alone,
+    tls_serves_the_same_and_refuses_plain_text,
+];
