@@ -3,6 +3,8 @@
 //! - `caller`: which connector has sent a request, by its TLS certificate
 //! - `answer`: successes and problems as the protocol has them
 //! - `enrol`, `renew`: a connector's identity and keys
+//! - `possession`: that it has the key that challenges are encrypted to
+//! - `keys`: which keys may be used, and which one challenges of a group are encrypted to
 //! - `check_in`: what a connector is told
 //! - `reports`, `revocations`: what it tells
 
@@ -10,6 +12,8 @@ mod answer;
 mod caller;
 mod check_in;
 mod enrol;
+pub(crate) mod keys;
+pub(crate) mod possession;
 mod renew;
 mod reports;
 mod revocations;
