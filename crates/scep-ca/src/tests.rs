@@ -366,6 +366,26 @@ fn a_certificate_that_would_outlive_its_ca_is_refused_and_not_shortened() {
 }
 
 #[test]
+fn a_tls_server_has_its_names_and_serves_only() {
+    let (ca, server) = (ca(), key(KeyAlgorithm::P256));
+    let names = [GeneralName::dns("issuer.example.org").unwrap()];
+    let issue = |names: &[GeneralName]| {
+        ca.issue_tls_server(server.public_key(), &name("CN=issuer.example.org"), names, DAY, NOW)
+    };
+    let certificate = issue(&names).unwrap();
+    let usage = ExtendedKeyUsages::purpose("serverAuth").unwrap();
+    let usage = ExtendedKeyUsages::new(vec![usage]).unwrap().to_der();
+    assert_eq!(certificate.extension(&oid::EXTENDED_KEY_USAGE), Some(&usage[..]));
+    let signing = KeyUsages::DIGITAL_SIGNATURE.to_der();
+    assert_eq!(certificate.extension(&oid::KEY_USAGE), Some(&signing[..]));
+    assert_eq!(certificate.extension(&oid::BASIC_CONSTRAINTS), Some(&[0x30, 0][..]));
+    let listed = GeneralName::list_to_der(&names);
+    assert_eq!(certificate.extension(&oid::SUBJECT_ALT_NAME), Some(&listed[..]));
+    ca.check_issued(&certificate).unwrap();
+    assert_eq!(issue(&[]), Err(CaError::NamesMissing));
+}
+
+#[test]
 fn infrastructure_certificates_have_the_usages_of_their_purpose() {
     let ca = ca();
     let signing = KeyUsages::DIGITAL_SIGNATURE;
