@@ -120,6 +120,12 @@ pub enum LedgerError {
     /// The store keeps no revocations.
     #[error("this ledger's store keeps no revocations")]
     NoRevocations,
+    /// Another gateway has recorded a CRL since the entries of this one were read: this one may lack some.
+    #[error("CRL {last} was recorded meanwhile")]
+    CrlOvertaken {
+        /// The last CRL's number.
+        last: u64,
+    },
     /// A CRL must have a higher number than the one before.
     #[error("CRL number {got} is not above the last one, {last}")]
     CrlNumber {
@@ -159,6 +165,7 @@ impl LedgerError {
             Self::Mismatch
             | Self::AlreadySettled
             | Self::NoSuchCertificate
+            | Self::CrlOvertaken { .. }
             | Self::CrlNumber { .. } => Fault::OurBug,
         }
     }

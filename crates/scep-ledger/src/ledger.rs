@@ -576,20 +576,23 @@ impl Ledger {
     }
 
     /// Keeps a CRL before anybody sees it; the revocations that it lists are fulfilled, and reported, in the same
-    /// commit. Gives how many.
+    /// commit. Gives how many. `after` is the last CRL's number as [`Ledger::revocation_work`] gave it before
+    /// [`Ledger::crl_entries`] was asked: of two gateways that make a CRL at once, one is refused, so that no CRL lacks
+    /// what an earlier one lists.
     ///
     /// # Errors
-    /// [`LedgerError::CrlNumber`] when the number is not above the last one's; otherwise when it cannot be made
+    /// [`LedgerError::CrlOvertaken`] when another was recorded since; [`LedgerError::CrlNumber`] when the number is not above the last one's; otherwise when it cannot be made
     /// durable: it must then not be shown to anybody.
     pub async fn record_crl(
         &self,
         issuer: NameHash,
+        after: Option<u64>,
         number: u64,
         crl: &CrlDer,
         now: Timestamp,
     ) -> Result<u64, LedgerError> {
         self.clock.see(now);
-        self.revocations()?.record_crl(issuer, number, crl.clone(), now).await
+        self.revocations()?.record_crl(issuer, (after, number), crl.clone(), now).await
     }
 
     /// Disables a device, a user or a profile.

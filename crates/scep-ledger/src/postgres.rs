@@ -4,7 +4,7 @@
 //! - `connection`: what must be in force on a connection; `schema`: the tables.
 //! - `unit`: a transaction that writes; why all gateways take turns.
 //! - `writer`: the thread that commits jobs in groups and settles commits whose answer was lost; `reader`: the rest.
-//! - `enrolment`, `certificate`, `mismatch`, `denial`, `outbox`, `ledger_row`: what is done to which table.
+//! - `enrolment`, `certificate`, `revocation`, `mismatch`, `denial`, `outbox`, `ledger_row`: what is done to which table.
 
 mod certificate;
 mod config;
@@ -15,6 +15,7 @@ mod ledger_row;
 mod mismatch;
 mod outbox;
 mod reader;
+mod revocation;
 mod row;
 mod schema;
 mod tls;
@@ -27,6 +28,10 @@ use crate::clock::HighWater;
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
 use crate::ledger::Ledger;
 use crate::report::{Acknowledged, OutboxEvent};
+use crate::revocation::{
+    CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState, RevocationStore,
+    RevocationWork,
+};
 use crate::store::{Admitted, Intent, Mismatch, OpenIntent, Remembered, Settlement, Store};
 use crate::{LedgerError, LedgerSettings};
 use async_trait::async_trait;
@@ -34,7 +39,10 @@ use connection::Link;
 use enrolment::Settled;
 use reader::Reader;
 use scep_policy::Denials;
-use scep_types::{CertificateFingerprint, ChallengeId, CsrInfoHash, LedgerId, TenantId, Timestamp};
+use scep_types::{
+    CertificateFingerprint, ChallengeId, CrlDer, CsrInfoHash, LedgerId, NameHash, SerialNumber,
+    TenantId, Timestamp,
+};
 use std::sync::Arc;
 use tls::Tls;
 use tokio::sync::{mpsc, oneshot};
@@ -44,6 +52,7 @@ use writer::{Work, Writer};
 /// What the thread has found when it is ready.
 struct Opened {
     id: LedgerId,
+    instance: Instance,
     clock: Arc<HighWater>,
     quick: Reader,
     pages: Reader,
@@ -78,8 +87,10 @@ pub(crate) async fn open(
         what: format!("its thread cannot be started: {}", error.kind()),
     })?;
     let writer = Writer::new(jobs, thread);
-    let Opened { id, clock, quick, pages } = opened.await.map_err(|_| LedgerError::Closed)??;
-    let store = PostgresStore { quick, pages, writer, settings, clock: Arc::clone(&clock) };
+    let Opened { id, instance, clock, quick, pages } =
+        opened.await.map_err(|_| LedgerError::Closed)??;
+    let store =
+        PostgresStore { quick, pages, writer, instance, settings, clock: Arc::clone(&clock) };
     Ok(Ledger::new(Arc::new(store), id, settings, clock))
 }
 
@@ -103,7 +114,7 @@ async fn start(config: PostgresConfig) -> Result<(Work, Opened), LedgerError> {
     let runtime = tokio::runtime::Handle::current();
     let quick = Reader::new(runtime.clone(), link());
     let pages = Reader::new(runtime, link());
-    Ok((work, Opened { id, clock, quick, pages }))
+    Ok((work, Opened { id, instance, clock, quick, pages }))
 }
 
 #[derive(Debug)]
@@ -113,6 +124,7 @@ struct PostgresStore {
     /// For what may take longer.
     pages: Reader,
     writer: Writer,
+    instance: Instance,
     settings: LedgerSettings,
     clock: Arc<HighWater>,
 }
@@ -253,5 +265,108 @@ impl Store for PostgresStore {
     async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError> {
         let window = self.settings.retry_window;
         self.writer.run(async move |unit| enrolment::prune(unit, window, now).await).await
+    }
+
+    fn revocations(&self) -> Option<&dyn RevocationStore> {
+        Some(self)
+    }
+}
+
+/// How many entries of a CRL are read at once.
+const CRL_PAGE: usize = 4_096;
+
+#[async_trait]
+impl RevocationStore for PostgresStore {
+    async fn queue_revocation(
+        &self,
+        order: RevocationOrder,
+        now: Timestamp,
+    ) -> Result<QueueOutcome, LedgerError> {
+        self.writer.run(async move |unit| revocation::queue(unit, &order, now).await).await
+    }
+
+    async fn revocation(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<RevocationState>, LedgerError> {
+        self.pages
+            .ask(move |conn| {
+                let serial = serial.clone();
+                Box::pin(async move { revocation::read(&conn, issuer, &serial).await })
+            })
+            .await
+    }
+
+    async fn revocation_work(&self, issuer: NameHash) -> Result<RevocationWork, LedgerError> {
+        let instance = self.instance;
+        self.pages
+            .ask(move |conn| {
+                Box::pin(async move { revocation::work(&conn, issuer, instance).await })
+            })
+            .await
+    }
+
+    async fn next_revocations(
+        &self,
+        issuer: NameHash,
+        limit: u32,
+        now: Timestamp,
+    ) -> Result<Vec<RevocationJob>, LedgerError> {
+        let brake = self.settings.revocations;
+        self.writer
+            .run(async move |unit| revocation::next(unit, issuer, limit, brake, now).await)
+            .await
+    }
+
+    async fn revocation_done(&self, row: i64, at: Timestamp) -> Result<(), LedgerError> {
+        self.writer.run(async move |unit| revocation::done(unit, row, at).await).await
+    }
+
+    async fn revocation_failed(
+        &self,
+        row: i64,
+        why: String,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.writer.run(async move |unit| revocation::failed(unit, row, &why, now).await).await
+    }
+
+    async fn confirm_revocations(
+        &self,
+        operator: String,
+        now: Timestamp,
+    ) -> Result<u64, LedgerError> {
+        self.writer.run(async move |unit| revocation::confirm(unit, &operator, now).await).await
+    }
+
+    async fn crl_entries(
+        &self,
+        issuer: NameHash,
+        after: i64,
+    ) -> Result<(Vec<CrlEntry>, Option<i64>), LedgerError> {
+        self.pages
+            .ask(move |conn| {
+                Box::pin(async move { revocation::entries(&conn, issuer, after, CRL_PAGE).await })
+            })
+            .await
+    }
+
+    async fn last_crl(&self, issuer: NameHash) -> Result<Option<Vec<u8>>, LedgerError> {
+        self.pages
+            .ask(move |conn| Box::pin(async move { revocation::last_crl(&conn, issuer).await }))
+            .await
+    }
+
+    async fn record_crl(
+        &self,
+        issuer: NameHash,
+        numbers: (Option<u64>, u64),
+        crl: CrlDer,
+        now: Timestamp,
+    ) -> Result<u64, LedgerError> {
+        self.writer
+            .run(async move |unit| revocation::record_crl(unit, issuer, numbers, &crl, now).await)
+            .await
     }
 }

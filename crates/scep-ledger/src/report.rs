@@ -4,8 +4,8 @@ use crate::inventory::{Delivery, RevocationReason};
 use crate::store::Intent;
 use core::fmt;
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, DistinguishedName, ProfileId,
-    Reason, StringRules, TenantId, Timestamp,
+    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, DistinguishedName, NameHash,
+    ProfileId, Reason, StringRules, TenantId, Timestamp,
 };
 use serde_json::{Map, Value};
 
@@ -190,6 +190,8 @@ impl Body {
         self.text("thumbprint_sha256", certificate.fingerprint())
             .text("serial", serial)
             .text("issuer", issuer)
+            // Orders to revoke name the certificate's issuer so.
+            .text("issuer_sha256", NameHash::of(certificate.issuer_der()))
             .text("not_before", certificate.not_before())
             .text("not_after", certificate.not_after())
     }

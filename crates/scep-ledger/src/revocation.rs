@@ -121,6 +121,21 @@ pub(crate) fn brake_holds(facts: &BrakeFacts, brake: crate::RevocationBrake) -> 
     facts.engaged || facts.counted > share.max(u64::from(brake.at_least))
 }
 
+/// Whether a CRL may take the last one's place, judged inside the transaction.
+///
+/// One that was made from what was there before the last one may lack what the last one lists, whatever its number.
+pub(crate) fn check_crl_number(
+    last: Option<u64>,
+    after: Option<u64>,
+    number: u64,
+) -> Result<(), LedgerError> {
+    match last {
+        Some(last) if after != Some(last) => Err(LedgerError::CrlOvertaken { last }),
+        Some(last) if number <= last => Err(LedgerError::CrlNumber { got: number, last }),
+        _ => Ok(()),
+    }
+}
+
 /// What a store that keeps revocations must do. Each method is one atomic transaction; those that write answer after
 /// their commit is durable. Apart from [`crate::store::Store`], so that a store can come without it.
 #[async_trait]
@@ -176,12 +191,12 @@ pub(crate) trait RevocationStore: Send + Sync {
     ) -> Result<(Vec<CrlEntry>, Option<i64>), LedgerError>;
     /// The last CRL.
     async fn last_crl(&self, issuer: NameHash) -> Result<Option<Vec<u8>>, LedgerError>;
-    /// Keeps the CRL, and makes every `Revoked` that it lists `OnCrl`, reported; gives how many. A number that is not
-    /// above the last one's is [`LedgerError::CrlNumber`].
+    /// Keeps the CRL, and makes every `Revoked` that it lists `OnCrl`, reported; gives how many. Only what
+    /// [`check_crl_number`] lets pass: the last CRL's number that was seen before the entries were read, and this one's.
     async fn record_crl(
         &self,
         issuer: NameHash,
-        number: u64,
+        numbers: (Option<u64>, u64),
         crl: CrlDer,
         now: Timestamp,
     ) -> Result<u64, LedgerError>;

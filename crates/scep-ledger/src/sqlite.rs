@@ -317,12 +317,12 @@ impl RevocationStore for SqliteStore {
     async fn record_crl(
         &self,
         issuer: NameHash,
-        number: u64,
+        numbers: (Option<u64>, u64),
         crl: CrlDer,
         now: Timestamp,
     ) -> Result<u64, LedgerError> {
         self.writer
-            .run(move |conn, _| revocation::record_crl(conn, issuer, number, &crl, now), |_| ())
+            .run(move |conn, _| revocation::record_crl(conn, issuer, numbers, &crl, now), |_| ())
             .await
     }
 }

@@ -57,7 +57,7 @@ impl Gateway {
         });
         let expiries = self.inner.standing.expiries.at(now);
         if path == "/healthz" {
-            return self.health(counters, link, &expiries);
+            return self.health(counters, self.revocation_health().await, link, &expiries);
         }
         let counters = match counters {
             Ok(counters) => counters,
@@ -81,11 +81,28 @@ impl Gateway {
         }
     }
 
+    fn denied(&self) -> usize {
+        let denials = self.inner.denials.get();
+        let count = denials.devices.len().saturating_add(denials.users.len());
+        count.saturating_add(denials.profiles.len())
+    }
+
+    async fn revocation_health(&self) -> Option<RevocationHealth> {
+        let issuer = self.issuer().filter(|_| self.revokes())?;
+        let work = self.ledger().revocation_work(issuer).await.ok()?;
+        Some(RevocationHealth {
+            waiting: work.waiting,
+            held: work.held,
+            unpublished: work.unpublished,
+        })
+    }
+
     /// 200 when requests are served, and 503 with the reason when not: a balancer takes the gateway out. What else is
     /// wrong is in the document and leaves the status alone.
     fn health(
         &self,
         counters: Result<Counters, LedgerError>,
+        revocations: Option<RevocationHealth>,
         link: Option<(u64, LinkStatus)>,
         expiries: &[Expiry],
     ) -> Response<ReceiptBody> {
@@ -103,7 +120,10 @@ impl Gateway {
             serving: reason.is_none(),
             reason: reason.map(Reason::code),
             detail,
+            ledger: self.ledger().id().to_string(),
             outbox,
+            denials: self.denied(),
+            revocations,
             link: link.map(|(silent_seconds, status)| LinkHealth {
                 last_heard: status.last_heard.map(|at| at.to_string()),
                 silent_seconds,
@@ -130,11 +150,27 @@ struct Health {
     /// Why not: a reason's code.
     reason: Option<&'static str>,
     detail: Option<String>,
+    /// The ledger's id.
+    ledger: String,
     /// Events that the issuer has not acknowledged; null: the ledger could not be read.
     outbox: Option<u64>,
+    /// Devices, users and profiles that are disabled.
+    denials: usize,
+    /// Null: the CA does not revoke, or the ledger could not be read.
+    revocations: Option<RevocationHealth>,
     /// Null: this gateway has no link to an issuer.
     link: Option<LinkHealth>,
     certificates: Vec<CertificateHealth>,
+}
+
+#[derive(Debug, Serialize)]
+struct RevocationHealth {
+    /// Ordered, and not done yet.
+    waiting: u64,
+    /// Held by the brake until an operator confirms.
+    held: u64,
+    /// Revoked, and on no CRL yet.
+    unpublished: u64,
 }
 
 #[derive(Debug, Serialize)]

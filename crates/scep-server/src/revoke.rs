@@ -58,13 +58,15 @@ pub struct Revocations {
     pub published: u64,
     /// Orders that the brake holds.
     pub held: u64,
-    /// Revocations that no CRL shows yet.
+    /// Revocations that no CRL shows yet, as far as is known.
     pub unpublished: u64,
 }
 
 /// The CRL that is being served.
 #[derive(Debug)]
 pub(crate) struct Served {
+    /// As the ledger counts.
+    number: u64,
     pub(crate) der: Bytes,
     pub(crate) etag: String,
 }
@@ -77,11 +79,11 @@ impl Shelf {
         self.0.read().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn put(&self, crl: &CrlDer) {
+    fn put(&self, number: u64, crl: &CrlDer) {
         // A CRL's number is used once; its time tells those of a CA without numbers apart.
         let etag =
             format!("\"{}-{}\"", crl.number().unwrap_or_default(), crl.this_update().seconds());
-        let served = Served { der: Bytes::copy_from_slice(crl.as_der()), etag };
+        let served = Served { number, der: Bytes::copy_from_slice(crl.as_der()), etag };
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(served));
     }
 }
@@ -92,7 +94,7 @@ impl Gateway {
         self.inner.parts.ca.capabilities().revoke == CanRevoke::Yes
     }
 
-    fn issuer(&self) -> Option<NameHash> {
+    pub(crate) fn issuer(&self) -> Option<NameHash> {
         let ca = self.inner.parts.ca.chain().first()?;
         Some(NameHash::of(ca.subject_der()))
     }
@@ -113,6 +115,7 @@ impl Gateway {
         let mut unreachable = None;
         loop {
             let work = parts.ledger.revocation_work(issuer).await?;
+            self.show_last_crl(issuer, work.last_crl).await?;
             if work.waiting == 0 || unreachable.is_some() {
                 break;
             }
@@ -133,8 +136,10 @@ impl Gateway {
         let half = parts.crl.validity / 2;
         let due = work.last_crl.is_none_or(|(_, at)| now.since(at) >= half);
         if due || work.unpublished > 0 {
-            done.published = self.publish(issuer, work.last_crl.map(|(n, _)| n), now).await?;
-            done.unpublished = done.unpublished.saturating_sub(done.published);
+            let published = self.publish(issuer, work.last_crl.map(|(n, _)| n), now).await?;
+            done.published = published.unwrap_or(0);
+            done.unpublished =
+                published.map_or(0, |published| done.unpublished.saturating_sub(published));
         }
         unreachable.map_or(Ok(done), |error| Err(error.into()))
     }
@@ -163,13 +168,14 @@ impl Gateway {
         Ok(())
     }
 
-    /// Makes, records and shows a CRL.
+    /// Makes, records and shows a CRL. `None`: another gateway of the group was faster, and the next round sees what its
+    /// CRL lacks.
     async fn publish(
         &self,
         issuer: NameHash,
         last: Option<u64>,
         now: Timestamp,
-    ) -> Result<u64, RevocationError> {
+    ) -> Result<Option<u64>, RevocationError> {
         let parts = &self.inner.parts;
         let entries = parts.ledger.crl_entries(issuer).await?;
         // Never below the time: a ledger restored from a backup has forgotten numbers that were used.
@@ -185,17 +191,29 @@ impl Gateway {
         })
         .await
         .map_err(|_| RevocationError::Lost)??;
-        let published = parts.ledger.record_crl(issuer, number, &crl, now).await?;
-        self.inner.crl.put(&crl);
-        tracing::info!(target: "scep", number, published, "new CRL");
-        Ok(published)
+        match parts.ledger.record_crl(issuer, last, number, &crl, now).await {
+            Ok(published) => {
+                self.inner.crl.put(number, &crl);
+                tracing::info!(target: "scep", number, published, "new CRL");
+                Ok(Some(published))
+            }
+            Err(LedgerError::CrlOvertaken { .. }) => Ok(None),
+            Err(error) => Err(error.into()),
+        }
     }
 
-    /// Shows the last CRL of an earlier run until there is a new one.
-    async fn show_last_crl(&self) -> Result<(), LedgerError> {
-        let Some(issuer) = self.issuer() else { return Ok(()) };
+    /// Shows the last CRL on record, if it is not shown already: of an earlier run, or of another gateway of the group.
+    async fn show_last_crl(
+        &self,
+        issuer: NameHash,
+        last: Option<(u64, Timestamp)>,
+    ) -> Result<(), LedgerError> {
+        let Some((number, _)) = last else { return Ok(()) };
+        if self.inner.crl.get().is_some_and(|shown| shown.number == number) {
+            return Ok(());
+        }
         if let Some(crl) = self.inner.parts.ledger.last_crl(issuer).await? {
-            self.inner.crl.put(&crl);
+            self.inner.crl.put(number, &crl);
         }
         Ok(())
     }
@@ -206,9 +224,6 @@ impl Gateway {
         tokio::spawn(async move {
             if !gateway.revokes() {
                 return;
-            }
-            if let Err(error) = gateway.show_last_crl().await {
-                tracing::error!(target: "scep", %error, "the last CRL");
             }
             let mut held = 0;
             while !stop.is_cancelled() {

@@ -2,9 +2,9 @@
 
 use super::certificate::{self, standing_code};
 use super::connection::Connection;
-use super::mismatch;
 use super::row::{get, id, number, octets, optional_id, time};
 use super::unit::{LedgerRow, Unit};
+use super::{mismatch, revocation};
 use crate::inventory::Standing;
 use crate::report::{self, Draft, Found};
 use crate::settings::MAX_SKEW;
@@ -256,6 +256,7 @@ async fn put(
         Standing::Issued => State::Issued,
         Standing::Withheld => State::Withheld,
     };
+    let (issuer, serial) = revocation::name(der);
     let changed = unit
         .count(
             "WITH made AS (INSERT INTO certificate (standing, tenant, device, profile, user_id, \
@@ -263,7 +264,9 @@ async fn put(
              SELECT $3::bigint, $4, $5, $6, $7, $8::bytea, $9, $10::bytea, $11::bytea, $12::bytea, $13::bytea, $14::bigint, $15::bigint \
              WHERE EXISTS (SELECT 1 FROM enrolment WHERE id = $1 AND state <= 1) RETURNING id), \
              settled AS (UPDATE enrolment SET state = $2, settled_at = $15, \
-             certificate = (SELECT id FROM made) WHERE id = $1 AND state <= 1 RETURNING id) \
+             certificate = (SELECT id FROM made) WHERE id = $1 AND state <= 1 RETURNING id), \
+             named AS (INSERT INTO certificate_name (issuer, serial, certificate) \
+             SELECT $16::bytea, $17::bytea, id FROM made) \
              SELECT count(*) FROM settled",
             &[
                 &row,
@@ -281,6 +284,8 @@ async fn put(
                 &der.as_der(),
                 &der.not_after().seconds(),
                 &now.seconds(),
+                &issuer.as_slice(),
+                &serial,
             ],
         )
         .await?;
@@ -296,12 +301,15 @@ async fn late(
     der: &CertificateDer,
     now: Timestamp,
 ) -> Result<Settled, LedgerError> {
+    let (issuer, serial) = revocation::name(der);
     let rows = unit
         .query(
-            "INSERT INTO certificate (standing, tenant, device, profile, user_id, challenge, \
-             transaction_id, signer, fingerprint, spki_hash, der, not_after, issued_at) \
+            "WITH made AS (INSERT INTO certificate (standing, tenant, device, profile, user_id, \
+             challenge, transaction_id, signer, fingerprint, spki_hash, der, not_after, issued_at) \
              VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
-             ON CONFLICT (fingerprint) DO NOTHING RETURNING id",
+             ON CONFLICT (fingerprint) DO NOTHING RETURNING id), \
+             named AS (INSERT INTO certificate_name (issuer, serial, certificate) \
+             SELECT $14, $15, id FROM made) SELECT id FROM made",
             &[
                 &standing_code(Standing::Withheld),
                 &intent.tenant.as_str(),
@@ -316,6 +324,8 @@ async fn late(
                 &der.as_der(),
                 &der.not_after().seconds(),
                 &now.seconds(),
+                &issuer.as_slice(),
+                &serial,
             ],
         )
         .await?;

@@ -1,11 +1,13 @@
 //! The tables, and how an older ledger becomes a newer one.
 
 use super::connection::{Connection, engine};
+use super::revocation;
 use super::row::get;
 use crate::LedgerError;
+use scep_types::CertificateDer;
 
 /// One step per schema version, each run once and in order. A released step is never edited.
-const MIGRATIONS: &[&str] = &[V1];
+const MIGRATIONS: &[&str] = &[V1, V2];
 
 /// The newest schema known here.
 pub(super) fn known() -> i64 {
@@ -150,6 +152,95 @@ CREATE TABLE audit (
 );
 ";
 
+const V2: &str = "
+-- Certificates by issuer (SHA-256 of the Name) and serial number. A CA that gives a number twice is no reason to lose one.
+CREATE TABLE certificate_name (
+    issuer BYTEA NOT NULL CHECK (length(issuer) = 32),
+    serial BYTEA NOT NULL,
+    certificate BIGINT NOT NULL REFERENCES certificate (id),
+    PRIMARY KEY (issuer, serial, certificate)
+);
+
+-- For the brake on mass revocation.
+CREATE INDEX certificate_live ON certificate (not_after) WHERE standing = 0 AND revoked_at IS NULL;
+
+-- Orders to revoke: 0 queued, 1 sent, 2 revoked, 3 on a CRL, 4 failed.
+CREATE TABLE revocation (
+    id BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    issuer BYTEA NOT NULL CHECK (length(issuer) = 32),
+    serial BYTEA NOT NULL,
+    certificate BIGINT NOT NULL REFERENCES certificate (id),
+    not_after BIGINT NOT NULL,
+    state BIGINT NOT NULL CHECK (state BETWEEN 0 AND 4),
+    -- The gateway that asks the CA.
+    owner BYTEA CHECK (length(owner) = 16),
+    reason BIGINT NOT NULL,
+    -- Whether the brake counts and holds it.
+    counted BOOLEAN NOT NULL,
+    attempts BIGINT NOT NULL DEFAULT 0,
+    queued_at BIGINT NOT NULL,
+    sent_at BIGINT,
+    revoked_at BIGINT,
+    crl_number BIGINT,
+    failure TEXT,
+    UNIQUE (issuer, serial),
+    CHECK ((state = 1) = (owner IS NOT NULL)),
+    CHECK ((state IN (2, 3)) = (revoked_at IS NOT NULL)),
+    CHECK ((state = 4) = (failure IS NOT NULL))
+);
+CREATE INDEX revocation_open ON revocation (issuer, state) WHERE state <= 2;
+CREATE INDEX revocation_counted ON revocation (sent_at) WHERE counted;
+
+-- At most one row: since when the brake on mass revocation holds.
+CREATE TABLE revocation_brake (
+    id BIGINT PRIMARY KEY CHECK (id = 1),
+    engaged_at BIGINT NOT NULL
+);
+
+-- The last CRL of each issuer.
+CREATE TABLE crl (
+    issuer BYTEA PRIMARY KEY CHECK (length(issuer) = 32),
+    number BIGINT NOT NULL,
+    this_update BIGINT NOT NULL,
+    der BYTEA NOT NULL
+);
+";
+
+/// How many certificates are named at once.
+const PAGE: i64 = 1_000;
+
+/// Makes the certificates of an older ledger findable by issuer and serial number.
+async fn name_certificates(conn: &Connection) -> Result<(), LedgerError> {
+    let mut after = 0_i64;
+    loop {
+        let rows = conn
+            .read(
+                "SELECT id, der FROM certificate WHERE id > $1 ORDER BY id LIMIT $2",
+                &[&after, &PAGE],
+            )
+            .await?;
+        let Some(last) = rows.last() else { return Ok(()) };
+        after = get(last, 0, "certificate.id")?;
+        let (mut issuers, mut serials, mut ids) = (Vec::new(), Vec::new(), Vec::new());
+        for row in &rows {
+            // A damaged row is found by whoever reads it; it is no reason to refuse all others.
+            let der: &[u8] = get(row, 1, "certificate.der")?;
+            if let Ok(certificate) = CertificateDer::parse(der) {
+                let (issuer, serial) = revocation::name(&certificate);
+                issuers.push(issuer.to_vec());
+                serials.push(serial.to_vec());
+                ids.push(get::<i64>(row, 0, "certificate.id")?);
+            }
+        }
+        conn.read(
+            "INSERT INTO certificate_name (issuer, serial, certificate) \
+             SELECT * FROM unnest($1::bytea[], $2::bytea[], $3::bigint[])",
+            &[&issuers, &serials, &ids],
+        )
+        .await?;
+    }
+}
+
 /// Brings the schema up to date in one transaction, under a lock that keeps two gateways from doing it at once; makes
 /// the ledger's row when it is new.
 pub(super) async fn migrate(conn: &Connection, schema: &str) -> Result<(), LedgerError> {
@@ -163,6 +254,10 @@ pub(super) async fn migrate(conn: &Connection, schema: &str) -> Result<(), Ledge
     }
     if found < known() {
         let mut script = String::new();
+        if found > 0 {
+            // Gateways that run already stay out until the end, and find then that they are too old.
+            conn.read("SELECT ledger_id FROM ledger FOR UPDATE", &[]).await?;
+        }
         if found == 0 {
             script = format!(
                 "CREATE SCHEMA IF NOT EXISTS \"{schema}\"; \
@@ -174,6 +269,9 @@ pub(super) async fn migrate(conn: &Connection, schema: &str) -> Result<(), Ledge
             script.push_str(&format!("INSERT INTO schema_version VALUES ({version});"));
         }
         conn.client.batch_execute(&script).await.map_err(&failed)?;
+        if found == 1 {
+            name_certificates(conn).await?;
+        }
     }
     let mut id = [0; 16];
     getrandom::fill(&mut id).map_err(|_| LedgerError::Randomness)?;

@@ -376,14 +376,12 @@ pub(super) fn last_crl(
 pub(super) fn record_crl(
     conn: &Connection,
     issuer: NameHash,
-    crl_number: u64,
+    (after, crl_number): (Option<u64>, u64),
     crl: &CrlDer,
     now: Timestamp,
 ) -> Result<u64, LedgerError> {
     let last = work(conn, issuer)?.last_crl.map(|(number, _)| number);
-    if let Some(last) = last.filter(|last| crl_number <= *last) {
-        return Err(LedgerError::CrlNumber { got: crl_number, last });
-    }
+    crate::revocation::check_crl_number(last, after, crl_number)?;
     change(
         conn,
         "INSERT INTO crl (issuer, number, this_update, der) VALUES (?1, ?2, ?3, ?4) \

@@ -12,11 +12,28 @@ use scep_types::{
     CertificateDer, ChallengeId, CrlDer, KeyAlgorithm, NameHash, Reason, SerialNumber, Timestamp,
 };
 
-fn issuer(certificate: &CertificateDer) -> NameHash {
+/// Hands a store and the names of all functions to a macro.
+macro_rules! every_revocation {
+    ($module:ident::$then:ident, $backend:expr) => {
+        $module::$then! {
+            $backend;
+            attack_54_only_what_this_ledger_issued_is_revoked
+            attack_54_a_revocation_is_acknowledged_when_the_crl_shows_it
+            attack_55_mass_revocation_waits_for_an_operator
+            what_the_ca_refuses_is_reported_and_may_be_ordered_again
+            the_revocation_brake_forgets_after_an_hour
+            an_expired_certificate_leaves_the_crl_after_one_more
+            a_serial_number_is_looked_up_as_it_is
+        }
+    };
+}
+pub(crate) use every_revocation;
+
+pub(crate) fn issuer(certificate: &CertificateDer) -> NameHash {
     NameHash::of(certificate.issuer_der())
 }
 
-fn order(certificate: &CertificateDer) -> RevocationOrder {
+pub(crate) fn order(certificate: &CertificateDer) -> RevocationOrder {
     RevocationOrder {
         issuer: issuer(certificate),
         serial: certificate.serial().unwrap(),
@@ -30,7 +47,7 @@ fn by_operator(certificate: &CertificateDer) -> RevocationOrder {
 }
 
 /// A CRL as far as the ledger looks at it.
-fn crl(this_update: Timestamp, entries: &[CrlEntry]) -> CrlDer {
+pub(crate) fn crl(this_update: Timestamp, entries: &[CrlEntry]) -> CrlDer {
     let list: Vec<u8> = entries
         .iter()
         .flat_map(|entry| {
@@ -48,7 +65,10 @@ async fn enrolled(ledger: &Ledger, n: u8) -> CertificateDer {
     enrolment(n, &format!("device-{n}"), usize::from(n)).enrol(ledger, NOW).await
 }
 
-async fn state(ledger: &Ledger, certificate: &CertificateDer) -> Option<RevocationState> {
+pub(crate) async fn state(
+    ledger: &Ledger,
+    certificate: &CertificateDer,
+) -> Option<RevocationState> {
     ledger.revocation(issuer(certificate), &certificate.serial().unwrap()).await.unwrap()
 }
 
@@ -124,13 +144,16 @@ pub(crate) async fn attack_54_a_revocation_is_acknowledged_when_the_crl_shows_it
     };
     assert_eq!(entries, [wanted]);
     // A CRL that does not list it fulfils nothing.
-    assert_eq!(ledger.record_crl(issuer, 1, &crl(after(3), &[]), after(3)).await, Ok(0));
+    assert_eq!(ledger.record_crl(issuer, None, 1, &crl(after(3), &[]), after(3)).await, Ok(0));
     assert_eq!(state(&ledger, &certificate).await, Some(RevocationState::Revoked));
     let list = crl(after(4), &entries);
     let lower = LedgerError::CrlNumber { got: 1, last: 1 };
-    assert_eq!(ledger.record_crl(issuer, 1, &list, after(4)).await, Err(lower));
-    assert_eq!(ledger.record_crl(issuer, 2, &list, after(4)).await, Ok(1));
-    assert_eq!(ledger.record_crl(issuer, 3, &list, after(5)).await, Ok(0));
+    assert_eq!(ledger.record_crl(issuer, Some(1), 1, &list, after(4)).await, Err(lower));
+    // Made from what was there before the last one, whatever its number.
+    let overtaken = LedgerError::CrlOvertaken { last: 1 };
+    assert_eq!(ledger.record_crl(issuer, None, 9, &list, after(4)).await, Err(overtaken));
+    assert_eq!(ledger.record_crl(issuer, Some(1), 2, &list, after(4)).await, Ok(1));
+    assert_eq!(ledger.record_crl(issuer, Some(2), 3, &list, after(5)).await, Ok(0));
 
     drop(ledger);
     let ledger = backend.open();
@@ -254,7 +277,8 @@ pub(crate) async fn an_expired_certificate_leaves_the_crl_after_one_more(backend
     ] {
         let entries = ledger.crl_entries(issuer).await.unwrap();
         assert_eq!(entries.len(), listed, "CRL {number}");
-        ledger.record_crl(issuer, number, &crl(at, &entries), at).await.unwrap();
+        let last = (number > 1).then(|| number - 1);
+        ledger.record_crl(issuer, last, number, &crl(at, &entries), at).await.unwrap();
     }
     assert_eq!(state(&ledger, &certificate).await, Some(RevocationState::OnCrl));
 }

@@ -30,26 +30,18 @@ impl Backend for Sqlite {
 
 suite::ledger_suite!(Sqlite::new());
 
-/// Runs every function about revocations as a test against the store.
-macro_rules! revocation_suite {
-    ($($name:ident)*) => {
+macro_rules! revocations {
+    ($backend:expr; $($name:ident)*) => {
         $(
             #[tokio::test(flavor = "multi_thread")]
             async fn $name() {
-                crate::revocation::$name(&Sqlite::new()).await;
+                crate::revocation::$name(&$backend).await;
             }
         )*
     };
 }
-revocation_suite! {
-    attack_54_only_what_this_ledger_issued_is_revoked
-    attack_54_a_revocation_is_acknowledged_when_the_crl_shows_it
-    attack_55_mass_revocation_waits_for_an_operator
-    what_the_ca_refuses_is_reported_and_may_be_ordered_again
-    the_revocation_brake_forgets_after_an_hour
-    an_expired_certificate_leaves_the_crl_after_one_more
-    a_serial_number_is_looked_up_as_it_is
-}
+use revocations;
+crate::revocation::every_revocation! { self::revocations, Sqlite::new() }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked() {

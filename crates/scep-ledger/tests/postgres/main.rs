@@ -11,6 +11,8 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+#[path = "../it/revocation.rs"]
+mod revocation;
 #[path = "../it/suite.rs"]
 #[allow(unused_macros, unused_imports, reason = "the other harness makes its tests by them")]
 mod suite;
@@ -44,6 +46,16 @@ macro_rules! trials {
 }
 use trials;
 
+macro_rules! revocations {
+    ($backend:expr; $($name:ident)*) => {
+        vec![$((
+            stringify!($name),
+            (|cluster| run(async { revocation::$name(&$backend(cluster)).await })) as Test,
+        )),*]
+    };
+}
+use revocations;
+
 /// For what comes about sooner or later.
 struct Deadline(tokio::time::Instant);
 
@@ -65,6 +77,9 @@ fn main() {
     let arguments = Arguments::from_args();
     let mut tests: Vec<(&str, Test)> =
         suite::every_function! { self::trials, database::Database::new };
+    let revocations: Vec<(&str, Test)> =
+        revocation::every_revocation! { self::revocations, database::Database::new };
+    tests.extend(revocations);
     tests.extend(database::TESTS);
     tests.extend(group::TESTS);
     tests.extend(outage::TESTS);
