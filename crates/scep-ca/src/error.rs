@@ -101,6 +101,9 @@ pub enum CaError {
     /// A URL for CRLs, the issuer's certificate or OCSP that cannot be written into certificates.
     #[error("a URL for certificates: {0}")]
     Url(#[source] NameError),
+    /// A name of a TLS server that cannot be written into a certificate.
+    #[error("the server's name: {0}")]
+    ServerName(#[source] NameError),
 
     /// A CA or infrastructure certificate without a subject.
     #[error("the certificate would have no subject")]
@@ -185,6 +188,7 @@ impl CaError {
             | Self::ChainTooLong { .. }
             | Self::NeverValid { .. }
             | Self::Url(_)
+            | Self::ServerName(_)
             | Self::SubjectMissing
             | Self::NamesMissing
             | Self::EmptyValidity

@@ -14,9 +14,10 @@ use scep_ledger::IssuePermit;
 use scep_policy::CertificateContents;
 use scep_types::{
     CertificateDer, CrlDer, CryptoProvider, DistinguishedName, ExtendedKeyUsages, GeneralName,
-    KeyAlgorithm, KeyUsages, ObjectIdentifier, SerialNumber, SignatureScheme, Signer, SpkiDer,
-    Timestamp,
+    KeyAlgorithm, KeyUsages, NameError, ObjectIdentifier, SerialNumber, SignatureScheme, Signer,
+    SpkiDer, Timestamp,
 };
+use std::net::IpAddr;
 use std::sync::Arc;
 
 /// How far the certificates of CAs and of the infrastructure start in the past, for peers whose clock is slow.
@@ -55,7 +56,7 @@ pub struct LocalCaSettings {
 
 /// What an infrastructure certificate is for. Closed: a purpose that is not here cannot be certified without an
 /// approval.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum InfrastructurePurpose {
     /// Signs SCEP replies: digitalSignature.
     RaSigning,
@@ -66,23 +67,50 @@ pub enum InfrastructurePurpose {
     /// enrol for anybody wherever a Windows domain trusts the CA; serverAuth without a DNS name is worth nothing.
     /// RSA.
     RaCombined,
+    /// Authenticates a gateway to the issuer: digitalSignature, clientAuth. P-256 or RSA.
+    Connector,
+    /// A TLS server under these names, one at least: digitalSignature, serverAuth, subjectAltName. A name is a whole
+    /// host's; there are no wildcards.
+    TlsServer {
+        /// DNS names.
+        dns_names: Vec<String>,
+        /// IP addresses.
+        addresses: Vec<IpAddr>,
+    },
 }
 
 impl InfrastructurePurpose {
-    const fn usages(self) -> KeyUsages {
+    const fn usages(&self) -> KeyUsages {
         match self {
-            Self::RaSigning => KeyUsages::DIGITAL_SIGNATURE,
+            Self::RaSigning | Self::Connector | Self::TlsServer { .. } => {
+                KeyUsages::DIGITAL_SIGNATURE
+            }
             Self::RaEncryption => KeyUsages::KEY_ENCIPHERMENT,
             Self::RaCombined => KeyUsages::DIGITAL_SIGNATURE.union(KeyUsages::KEY_ENCIPHERMENT),
         }
     }
 
-    fn extended_usages(self) -> Option<ExtendedKeyUsages> {
-        match self {
-            Self::RaSigning | Self::RaEncryption => None,
-            Self::RaCombined => ExtendedKeyUsages::purpose("serverAuth")
-                .and_then(|purpose| ExtendedKeyUsages::new(vec![purpose])),
+    fn extended_usages(&self) -> Option<ExtendedKeyUsages> {
+        let usage = match self {
+            Self::RaSigning | Self::RaEncryption => return None,
+            Self::RaCombined | Self::TlsServer { .. } => "serverAuth",
+            Self::Connector => "clientAuth",
+        };
+        ExtendedKeyUsages::purpose(usage).and_then(|purpose| ExtendedKeyUsages::new(vec![purpose]))
+    }
+
+    fn alternative_names(&self) -> Result<Vec<GeneralName>, CaError> {
+        let Self::TlsServer { dns_names, addresses } = self else { return Ok(Vec::new()) };
+        let mut names = Vec::new();
+        for text in dns_names {
+            if text.contains('*') {
+                let (attribute, why) = ("DNS".to_owned(), "a wildcard");
+                return Err(CaError::ServerName(NameError::Value { attribute, why }));
+            }
+            names.push(GeneralName::dns(text).map_err(CaError::ServerName)?);
         }
+        names.extend(addresses.iter().copied().map(GeneralName::ip));
+        if names.is_empty() { Err(CaError::NamesMissing) } else { Ok(names) }
     }
 }
 
@@ -264,7 +292,8 @@ impl LocalCa {
     /// before `now` and ends `validity` after it.
     ///
     /// # Errors
-    /// When the purpose needs an RSA key and this is none, the certificate would outlive the CA, or as for
+    /// When the purpose needs an RSA key and this is none, the key is none of the purpose's kinds, a server has no
+    /// name or one that cannot be written, the certificate would outlive the CA, or as for
     /// [`LocalCa::self_signed_root`].
     pub fn issue_infrastructure(
         &self,
@@ -280,12 +309,17 @@ impl LocalCa {
         if usages.contains(KeyUsages::KEY_ENCIPHERMENT) && !rsa {
             return Err(CaError::KeyCannotEncipher { got });
         }
+        if purpose == InfrastructurePurpose::Connector && got == KeyAlgorithm::P384 {
+            return Err(CaError::KeyNotAllowed { got });
+        }
+        let names = purpose.alternative_names()?;
         let mut extensions = Extensions::default();
         extensions.basic_constraints(Role::EndEntity);
         extensions.key_usage(usages);
         if let Some(usages) = purpose.extended_usages() {
             extensions.extended_key_usages(&usages);
         }
+        extensions.subject_alt_names(&names, Criticality::Ignorable);
         extensions.subject_key_id(key);
         self.issue_own(key, subject, validity, now, extensions)
     }

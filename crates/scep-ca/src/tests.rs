@@ -392,14 +392,26 @@ fn infrastructure_certificates_have_the_usages_of_their_purpose() {
     let enciphering = KeyUsages::KEY_ENCIPHERMENT;
     let server = ExtendedKeyUsages::purpose("serverAuth").unwrap();
     let server = ExtendedKeyUsages::new(vec![server]).unwrap().to_der();
+    let client = ExtendedKeyUsages::purpose("clientAuth").unwrap();
+    let client = ExtendedKeyUsages::new(vec![client]).unwrap().to_der();
+    let host = InfrastructurePurpose::TlsServer {
+        dns_names: vec!["issuer.example.org".into()],
+        addresses: vec!["192.0.2.7".parse().unwrap(), "2001:db8::7".parse().unwrap()],
+    };
     let rsa = key(KeyAlgorithm::Rsa(2048));
     for (purpose, usages, extended) in [
         (InfrastructurePurpose::RaSigning, signing, None),
         (InfrastructurePurpose::RaEncryption, enciphering, None),
         (InfrastructurePurpose::RaCombined, signing.union(enciphering), Some(&server[..])),
+        (InfrastructurePurpose::Connector, signing, Some(&client[..])),
+        (host.clone(), signing, Some(&server[..])),
     ] {
-        let certificate =
-            ca.issue_infrastructure(purpose, rsa.public_key(), &name("CN=RA"), DAY, NOW).unwrap();
+        let issue = |purpose| {
+            ca.issue_infrastructure(purpose, rsa.public_key(), &name("CN=RA"), DAY, NOW).unwrap()
+        };
+        let certificate = issue(purpose.clone());
+        let names = certificate.extension(&oid::SUBJECT_ALT_NAME);
+        assert_eq!(names.is_some(), purpose == host, "{purpose:?}");
         assert_eq!(certificate.extension(&oid::KEY_USAGE), Some(&usages.to_der()[..]));
         assert_eq!(certificate.extension(&oid::EXTENDED_KEY_USAGE), extended, "{purpose:?}");
         assert_eq!(certificate.extension(&oid::BASIC_CONSTRAINTS), Some(&[0x30, 0][..]));
@@ -411,19 +423,51 @@ fn infrastructure_certificates_have_the_usages_of_their_purpose() {
     let issue = |purpose, subject: &str, validity| {
         ca.issue_infrastructure(purpose, ec.public_key(), &name(subject), validity, NOW)
     };
-    assert!(issue(InfrastructurePurpose::RaSigning, "CN=RA", DAY).is_ok());
+    for purpose in [InfrastructurePurpose::RaSigning, InfrastructurePurpose::Connector, host] {
+        assert!(issue(purpose.clone(), "CN=RA", DAY).is_ok(), "{purpose:?}");
+    }
     let got = KeyAlgorithm::P256;
     for purpose in [InfrastructurePurpose::RaEncryption, InfrastructurePurpose::RaCombined] {
         assert_eq!(issue(purpose, "CN=RA", DAY), Err(CaError::KeyCannotEncipher { got }));
     }
     let signing = InfrastructurePurpose::RaSigning;
-    assert_eq!(issue(signing, "", DAY), Err(CaError::SubjectMissing));
-    assert_eq!(issue(signing, "CN=RA", Duration::ZERO), Err(CaError::EmptyValidity));
+    assert_eq!(issue(signing.clone(), "", DAY), Err(CaError::SubjectMissing));
+    let never = issue(signing.clone(), "CN=RA", Duration::ZERO);
+    assert_eq!(never, Err(CaError::EmptyValidity));
     let weak = SpkiDer::from_rsa_parts(&[0xff; 128], &[1, 0, 1]).unwrap();
     assert_eq!(
         ca.issue_infrastructure(signing, &weak, &name("CN=RA"), DAY, NOW),
         Err(CaError::KeyNotAllowed { got: KeyAlgorithm::Rsa(1024) })
     );
+    // The link's keys are P-256 or RSA.
+    let got = KeyAlgorithm::P384;
+    let connector = InfrastructurePurpose::Connector;
+    assert_eq!(
+        ca.issue_infrastructure(connector, key(got).public_key(), &name("CN=c"), DAY, NOW),
+        Err(CaError::KeyNotAllowed { got })
+    );
+}
+
+#[test]
+fn the_names_of_a_tls_server_are_whole_and_one_at_least() {
+    let ca = ca();
+    let key = key(KeyAlgorithm::P256);
+    let issue = |dns_names: &[&str], addresses: &[&str]| {
+        let purpose = InfrastructurePurpose::TlsServer {
+            dns_names: dns_names.iter().map(|name| (*name).to_owned()).collect(),
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        };
+        ca.issue_infrastructure(purpose, key.public_key(), &name("CN=issuer"), DAY, NOW)
+    };
+    let certificate = issue(&["issuer.example.org"], &["::1"]).unwrap();
+    let names = certificate.extension(&oid::SUBJECT_ALT_NAME).unwrap();
+    let read = GeneralName::list_from_der(names, scep_types::StringRules::Strict).unwrap();
+    let address = GeneralName::ip("::1".parse().unwrap());
+    assert_eq!(read, [GeneralName::dns("issuer.example.org").unwrap(), address]);
+    assert_eq!(issue(&[], &[]), Err(CaError::NamesMissing));
+    for wrong in ["*.example.org", "", "a b", "ünï"] {
+        assert!(matches!(issue(&[wrong], &[]), Err(CaError::ServerName(_))), "{wrong}");
+    }
 }
 
 #[test]

@@ -1,21 +1,34 @@
 //! Connections: TLS or, on loopback, none; limits of number and time; a stop that lets requests end.
+//!
+//! Where connectors are served, TLS asks for a client certificate and verifies the one that comes: by the connector CA,
+//! now, for client authentication. Administrators come without one.
 
+use crate::service::link::{PeerCertificate, Transport};
 use crate::service::{Service, document};
 use core::fmt;
 use core::time::Duration;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
+use hyper::service::Service as _;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
+use scep_ca::CertificateAuthority as _;
+use scep_types::{CertificateDer as Certificate, Clock};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError, RwLock};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::rustls::pki_types::pem::PemObject as _;
-use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use tokio_rustls::rustls::{self, ServerConfig};
+use tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, UnixTime};
+use tokio_rustls::rustls::server::{
+    ClientHello, NoServerSessionStorage, ResolvesServerCert, WebPkiClientVerifier,
+};
+use tokio_rustls::rustls::sign::CertifiedKey;
+use tokio_rustls::rustls::time_provider::TimeProvider;
+use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
 /// Connections at one time.
@@ -35,6 +48,9 @@ pub enum ListenError {
     /// The listener has no address.
     #[error("the listener: {0}")]
     Listener(#[from] std::io::Error),
+    /// TLS cannot be offered.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
 }
 
 /// Why TLS cannot be offered.
@@ -51,16 +67,66 @@ pub enum TlsError {
     /// Certificate and key cannot be used, or not together.
     #[error("certificate and key: {0}")]
     Pair(String),
+    /// Client certificates cannot be verified by the connector CA.
+    #[error("the connector CA: {0}")]
+    ConnectorCa(String),
 }
 
-/// A certificate chain and its key.
+/// A certificate chain and its key, which can be replaced while the service runs. Clones share them.
 #[derive(Clone)]
-pub struct Tls(TlsAcceptor);
+pub struct Tls(Arc<Present>);
+
+struct Present(RwLock<Arc<CertifiedKey>>);
 
 impl fmt::Debug for Tls {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tls")
     }
+}
+
+impl fmt::Debug for Present {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Present")
+    }
+}
+
+impl ResolvesServerCert for Present {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(Arc::clone(&self.0.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+}
+
+/// The service's clock, for TLS.
+struct Time(Arc<dyn Clock>);
+
+impl fmt::Debug for Time {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Time")
+    }
+}
+
+impl TimeProvider for Time {
+    fn current_time(&self) -> Option<UnixTime> {
+        let seconds = u64::try_from(self.0.now().seconds()).ok()?;
+        Some(UnixTime::since_unix_epoch(Duration::from_secs(seconds)))
+    }
+}
+
+fn provider() -> Arc<rustls::crypto::CryptoProvider> {
+    Arc::new(rustls::crypto::aws_lc_rs::default_provider())
+}
+
+fn read_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
+    let file = |path: &Path, why: String| TlsError::File { path: path.into(), why };
+    let chain = CertificateDer::pem_file_iter(certificate)
+        .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+        .map_err(|error| file(certificate, error.to_string()))?;
+    if chain.is_empty() {
+        return Err(file(certificate, "no certificate in it".to_owned()));
+    }
+    let key = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, error.to_string()))?;
+    CertifiedKey::from_der(chain, key, &provider())
+        .map_err(|error| TlsError::Pair(error.to_string()))
 }
 
 impl Tls {
@@ -69,23 +135,50 @@ impl Tls {
     /// # Errors
     /// When a file cannot be read, or certificate and key do not belong together.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
-        let file = |path: &Path, why: String| TlsError::File { path: path.into(), why };
-        let chain = CertificateDer::pem_file_iter(certificate)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|error| file(certificate, error.to_string()))?;
-        if chain.is_empty() {
-            return Err(file(certificate, "no certificate in it".to_owned()));
-        }
-        let key =
-            PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, error.to_string()))?;
-        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-        let mut config = ServerConfig::builder_with_provider(provider)
+        let pair = read_pair(certificate, key)?;
+        Ok(Self(Arc::new(Present(RwLock::new(Arc::new(pair))))))
+    }
+
+    /// Reads PEM files and uses them from the next connection on. Connectors accept no key but those in
+    /// [`Link::tls_pins`](crate::service::Link::tls_pins).
+    ///
+    /// # Errors
+    /// As [`Tls::read`]; then everything stays as it was.
+    pub fn replace(&self, certificate: &Path, key: &Path) -> Result<(), TlsError> {
+        let pair = Arc::new(read_pair(certificate, key)?);
+        *self.0.0.write().unwrap_or_else(PoisonError::into_inner) = pair;
+        Ok(())
+    }
+
+    fn acceptor(&self, service: &Service) -> Result<TlsAcceptor, TlsError> {
+        let wrong = |error: &dyn fmt::Display| TlsError::ConnectorCa(error.to_string());
+        let time = Arc::new(Time(Arc::clone(&service.clock)));
+        let builder = ServerConfig::builder_with_details(provider(), time)
             .with_safe_default_protocol_versions()
-            .map(|builder| builder.with_no_client_auth())
-            .and_then(|builder| builder.with_single_cert(chain, key))
             .map_err(|error| TlsError::Pair(error.to_string()))?;
+        let builder = match &service.link {
+            None => builder.with_no_client_auth(),
+            Some(link) => {
+                let mut roots = RootCertStore::empty();
+                // The CA itself and none above it: what another CA of the same root issues is no connector's.
+                for ca in link.connector_ca.chain().iter().take(1) {
+                    roots.add(ca.as_der().to_vec().into()).map_err(|error| wrong(&error))?;
+                }
+                let verifier =
+                    WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider())
+                        .allow_unauthenticated()
+                        .build()
+                        .map_err(|error| wrong(&error))?;
+                builder.with_client_cert_verifier(verifier)
+            }
+        };
+        let mut config =
+            builder.with_cert_resolver(Arc::<Present>::clone(&self.0) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
-        Ok(Self(TlsAcceptor::from(Arc::new(config))))
+        // A resumed session would authenticate without the key.
+        config.session_storage = Arc::new(NoServerSessionStorage {});
+        config.send_tls13_tickets = 0;
+        Ok(TlsAcceptor::from(Arc::new(config)))
     }
 }
 
@@ -105,7 +198,9 @@ impl Service {
         if tls.is_none() && !address.ip().is_loopback() {
             return Err(ListenError::PlainBeyondLoopback(address));
         }
-        let router = document::router(self);
+        let acceptor = tls.map(|tls| tls.acceptor(&self)).transpose()?;
+        let clock = Arc::clone(&self.clock);
+        let router = document::router(Self { stop: stop.clone(), ..self });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let connections = tokio_util::task::TaskTracker::new();
         loop {
@@ -123,23 +218,30 @@ impl Service {
                     continue;
                 }
             };
-            let (router, tls, stop) = (router.clone(), tls.clone(), stop.clone());
+            let (router, acceptor, stop) = (router.clone(), acceptor.clone(), stop.clone());
+            let since = clock.now();
             connections.spawn(async move {
                 let _place = place;
-                match tls {
-                    None => converse(stream, router, &stop).await,
-                    Some(Tls(acceptor)) => {
-                        let handshake = tokio::time::timeout(HEAD_TIME, acceptor.accept(stream));
-                        tokio::select! {
-                            shaken = handshake => match shaken {
-                                Ok(Ok(stream)) => converse(stream, router, &stop).await,
-                                Ok(Err(error)) => tracing::debug!(%error, "no TLS"),
-                                Err(_) => tracing::debug!("no TLS in time"),
-                            },
-                            () = stop.cancelled() => {}
-                        }
-                    }
-                }
+                let Some(acceptor) = acceptor else {
+                    let transport = Transport::Plain;
+                    let peer = PeerCertificate { certificate: None, transport, since };
+                    return converse(stream, router, peer, &stop).await;
+                };
+                let handshake = tokio::time::timeout(HEAD_TIME, acceptor.accept(stream));
+                let stream = tokio::select! {
+                    shaken = handshake => match shaken {
+                        Ok(Ok(stream)) => stream,
+                        Ok(Err(error)) => return tracing::debug!(%error, "no TLS"),
+                        Err(_) => return tracing::debug!("no TLS in time"),
+                    },
+                    () = stop.cancelled() => return,
+                };
+                let leaf = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+                let Ok(certificate) = leaf.map(|der| Certificate::parse(der)).transpose() else {
+                    return tracing::debug!("a client certificate cannot be read");
+                };
+                let peer = PeerCertificate { certificate, transport: Transport::Tls, since };
+                converse(stream, router, peer, &stop).await;
             });
         }
         drop(listener);
@@ -149,15 +251,25 @@ impl Service {
     }
 }
 
-async fn converse<S>(stream: S, router: axum::Router, stop: &CancellationToken)
-where
+/// Serves one connection. Each of its requests carries who the peer is.
+async fn converse<S>(
+    stream: S,
+    router: axum::Router,
+    peer: PeerCertificate,
+    stop: &CancellationToken,
+) where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
+    let router = TowerToHyperService::new(router);
+    let service = hyper::service::service_fn(move |mut request: hyper::Request<Incoming>| {
+        request.extensions_mut().insert(peer.clone());
+        router.call(request)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEAD_TIME)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(router));
+        .serve_connection(TokioIo::new(stream), service);
     let mut connection = core::pin::pin!(connection);
     let ended = tokio::select! {
         ended = connection.as_mut() => ended,

@@ -55,3 +55,13 @@ impl<M: Message> IntoResponse for Success<M> {
         }
     }
 }
+
+/// A success that was written already, and perhaps answered before.
+pub(crate) struct Verbatim(pub(crate) Vec<u8>);
+
+impl IntoResponse for Verbatim {
+    fn into_response(self) -> Response {
+        let json = HeaderValue::from_static("application/json");
+        (StatusCode::OK, [(header::CONTENT_TYPE, json)], self.0).into_response()
+    }
+}

@@ -6,26 +6,34 @@
 //! - `possession`: that it has the key that challenges are encrypted to
 //! - `keys`: which keys may be used, and which one challenges of a group are encrypted to
 //! - `check_in`: what a connector is told
+//! - `contact`: what a connector has last said of itself, and what of that is alarming
+//! - `issuer_keys`: what signs challenges and commands, and who is known to have which
+//! - `told`: what a connector was told and has taken in
+//! - `turn`: one check-in of a connector at a time
 //! - `reports`, `revocations`: what it tells
 
 mod answer;
 mod caller;
 mod check_in;
+pub(crate) mod contact;
 mod enrol;
+pub(crate) mod issuer_keys;
 pub(crate) mod keys;
 pub(crate) mod possession;
 mod renew;
 mod reports;
 mod revocations;
+pub(crate) mod told;
+pub(crate) mod turn;
 
-pub(crate) use caller::PeerCertificate;
+pub(crate) use caller::{PeerCertificate, Transport};
+pub use issuer_keys::{IssuerKey, IssuerKeys, IssuerKeysError};
 
 use crate::service::Service;
 use axum::Router;
 use axum::routing::post;
 use scep_ca::LocalCa;
-use scep_types::{SpkiHash, Timestamp};
-use std::sync::Arc;
+use scep_types::SpkiHash;
 
 /// What the issuer needs to speak with connectors.
 #[derive(Clone, Debug)]
@@ -35,26 +43,6 @@ pub struct Link {
     /// SHA-256 over the SubjectPublicKeyInfo of each TLS key of the issuer, the present one first: what a connector
     /// accepts.
     pub tls_pins: Vec<SpkiHash>,
-}
-
-/// A key of the issuer, and when it is valid.
-#[derive(Clone, Debug)]
-pub struct IssuerKey {
-    /// The key.
-    pub signer: Arc<dyn scep_types::Signer>,
-    /// From when on gateways are to accept it.
-    pub not_before: Timestamp,
-    /// Until when.
-    pub not_after: Timestamp,
-}
-
-/// The keys of the issuer. No key is in both lists.
-#[derive(Clone, Debug)]
-pub struct IssuerKeys {
-    /// Sign challenges. A new one signs once every gateway of the group is known to have it.
-    pub signing: Vec<IssuerKey>,
-    /// Sign the answers to check-ins. The first one that is valid signs, once the connector is known to have it.
-    pub command: Vec<IssuerKey>,
 }
 
 /// The routes.

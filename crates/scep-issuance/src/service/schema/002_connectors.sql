@@ -46,7 +46,7 @@ CREATE TABLE possession (
   connector  TEXT NOT NULL REFERENCES connector (id),
   key_id     BLOB NOT NULL,
   public_key BLOB NOT NULL,
-  challenge  TEXT NOT NULL, -- the answer in which it was asked, to be repeated
+  answer     TEXT, -- to the renewal, to be repeated
   proof      TEXT NOT NULL, -- the one that is expected, as JSON
   asked_at   INTEGER NOT NULL,
   proven_at  INTEGER,
