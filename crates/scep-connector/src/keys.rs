@@ -2,11 +2,13 @@
 
 use core::fmt;
 use scep_types::{DecryptionKey, KeyId, Signer, SpkiDer};
+use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use thiserror::Error;
 
 /// What a key of the connector is for. No key has two purposes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
 pub enum KeySlot {
     /// Shows to the issuer who this is: TLS, PKCS #10 and renewal statements. P-256.
     Authentication,
@@ -63,4 +65,41 @@ pub trait KeyStore: Send + Sync + fmt::Debug {
     /// # Errors
     /// When it is still there afterwards.
     fn destroy(&self, slot: KeySlot, id: KeyId) -> Result<(), KeyStoreError>;
+}
+
+fn wrong_kind(slot: KeySlot) -> KeyStoreError {
+    KeyStoreError { slot, why: "the key store gives a key of the other kind".to_owned() }
+}
+
+/// An authentication key. What the store gives is looked at: a wrong key here would be a wrong identity.
+pub(crate) fn signer(keys: &dyn KeyStore, id: KeyId) -> Result<Arc<dyn Signer>, KeyStoreError> {
+    let slot = KeySlot::Authentication;
+    let key = keys.load(slot, id)?.into_signer().ok_or_else(|| wrong_kind(slot))?;
+    named(slot, id, key.public_key())?;
+    Ok(key)
+}
+
+/// A decryption key.
+pub(crate) fn decryption(keys: &dyn KeyStore, id: KeyId) -> Result<DecryptionKey, KeyStoreError> {
+    let slot = KeySlot::Decryption;
+    let key = keys.load(slot, id)?.into_decryption().ok_or_else(|| wrong_kind(slot))?;
+    named(slot, id, key.public_key())?;
+    Ok(key)
+}
+
+fn named(slot: KeySlot, id: KeyId, key: &SpkiDer) -> Result<(), KeyStoreError> {
+    if key.key_id() == id {
+        return Ok(());
+    }
+    Err(KeyStoreError { slot, why: format!("the key store gives {} for {id}", key.key_id()) })
+}
+
+pub(crate) fn new_signer(keys: &dyn KeyStore) -> Result<Arc<dyn Signer>, KeyStoreError> {
+    let slot = KeySlot::Authentication;
+    keys.generate(slot)?.into_signer().ok_or_else(|| wrong_kind(slot))
+}
+
+pub(crate) fn new_decryption(keys: &dyn KeyStore) -> Result<DecryptionKey, KeyStoreError> {
+    let slot = KeySlot::Decryption;
+    keys.generate(slot)?.into_decryption().ok_or_else(|| wrong_kind(slot))
 }
