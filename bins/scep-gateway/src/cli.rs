@@ -18,6 +18,10 @@ Examples:
         The whole system in one process, with every attack that must fail.
   scep-gateway init --dir gw --tenant contoso --group main --issuer-key issuer/issuer.pub.pem \\
         --allow-suffix example.org
+  scep-gateway init --dir gw --tenant contoso --group main --issuer https://issuer.example.org \\
+        --allow-suffix example.org
+  scep-gateway enroll --config gw/gateway.toml --token-file token.txt --issuer-fingerprint 5f0c...
+  scep-gateway status --config gw/gateway.toml
   scep-gateway check-config --config gw/gateway.toml
   scep-gateway serve --config gw/gateway.toml
   scep-gateway revoke --config gw/gateway.toml --serial 4F3A... --reason keyCompromise --operator alice";
@@ -26,6 +30,24 @@ Examples:
 pub(crate) enum Command {
     /// Make keys, a CA, RA certificates, a ledger, site rules and a configuration in a new folder.
     Init(InitOptions),
+    /// Enrol with the issuer that the configuration names, with a one-time token. The gateway must be stopped.
+    ///
+    /// Makes the connector's keys in the folder of its state, and keeps what the issuer answers. After a crash or a
+    /// lost answer the same command with the same token does the rest. Enrolling anew, with a new token, keeps the
+    /// ledger, its queue of reports, and the group's decryption key.
+    Enroll(EnrollOptions),
+    /// The group's decryption key, for gateways that share a ledger.
+    Connector {
+        /// What to do with it.
+        #[command(subcommand)]
+        command: ConnectorCommand,
+    },
+    /// List certificates and keys with the days they have left, and how the gateway and its link are.
+    ///
+    /// Works while the gateway runs and while it does not. Exit code: 0, all is well; 1, something needs an operator
+    /// (an expiry in 30 days or less, a gateway that does not run or does not issue, trouble with the issuer, the
+    /// brake on revocations, a membership to be confirmed); 2, the configuration or what it names cannot be read.
+    Status(StatusOptions),
     /// Serve SCEP.
     Serve {
         /// The configuration file.
@@ -67,9 +89,15 @@ pub(crate) struct InitOptions {
     /// The gateway group: the audience of its challenges.
     #[arg(long)]
     pub(crate) group: String,
-    /// The issuer's public signing key, PEM.
-    #[arg(long, value_name = "FILE")]
-    pub(crate) issuer_key: PathBuf,
+    /// The issuer's service, https://...: the gateway gets all keys of the issuer from there, after `enroll`.
+    #[arg(long, value_name = "URL", required_unless_present = "issuer_key")]
+    pub(crate) issuer: Option<String>,
+    /// The issuer's public signing key, PEM: for an issuer without a service, whose challenges are minted by hand.
+    #[arg(long, value_name = "FILE", conflicts_with = "issuer")]
+    pub(crate) issuer_key: Option<PathBuf>,
+    /// The proxy to the issuer, http://... or https://...; by default what HTTPS_PROXY and NO_PROXY say at each start.
+    #[arg(long, value_name = "URL", requires = "issuer")]
+    pub(crate) proxy: Option<String>,
     /// Names that may be certified: a DNS, e-mail or UPN suffix. Repeatable. Asked for when missing.
     #[arg(long = "allow-suffix", value_name = "SUFFIX")]
     pub(crate) allow_suffix: Vec<String>,
@@ -91,6 +119,85 @@ pub(crate) struct InitOptions {
     /// The CA's name, most significant part first.
     #[arg(long, default_value = "O=Sceptic, CN=Device CA", value_name = "DN")]
     pub(crate) ca_name: String,
+}
+
+/// Options of `enroll`.
+#[derive(Debug, Args)]
+pub(crate) struct EnrollOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The issuer; it must be the one that the configuration names.
+    #[arg(long, value_name = "URL")]
+    pub(crate) issuer: Option<String>,
+    /// The one-time token. Other users of this machine can see it here: prefer --token-file or standard input.
+    #[arg(long, conflicts_with = "token_file")]
+    pub(crate) token: Option<String>,
+    /// The file with the token; without it and --token the token is read from standard input.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) token_file: Option<PathBuf>,
+    /// SHA-256 of the issuer's TLS key (its SubjectPublicKeyInfo), hexadecimal; comes with the token.
+    #[arg(long, value_name = "HEX")]
+    pub(crate) issuer_fingerprint: String,
+    /// How operators call this gateway; by default its host name.
+    #[arg(long)]
+    pub(crate) name: Option<String>,
+    /// The proxy for this enrolment, instead of the configuration's or the environment's.
+    #[arg(long, value_name = "URL")]
+    pub(crate) proxy: Option<String>,
+}
+
+/// What `connector` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum ConnectorCommand {
+    /// Write the group's decryption key to a new file, encrypted under a passphrase.
+    ///
+    /// PKCS #8 EncryptedPrivateKeyInfo, PEM: `openssl pkey` reads it. Lines before the block say which tenant, group
+    /// and ledger it is for.
+    Export(ExportOptions),
+    /// Take the group's decryption key from such a file, before `enroll`.
+    ///
+    /// Refused when the file is for another tenant, group or ledger, and when this gateway has a key already.
+    Import(ImportOptions),
+}
+
+/// Options of `connector export`.
+#[derive(Debug, Args)]
+pub(crate) struct ExportOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The file to write; one that is there is not replaced.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+    /// The file with the passphrase in its first line, 12 characters or more; asked for on the terminal otherwise.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Options of `connector import`.
+#[derive(Debug, Args)]
+pub(crate) struct ImportOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The file that `connector export` has written.
+    #[arg(long = "in", value_name = "FILE")]
+    pub(crate) input: PathBuf,
+    /// The file with the passphrase in its first line; asked for on the terminal otherwise.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
+}
+
+/// Options of `status`.
+#[derive(Debug, Args)]
+pub(crate) struct StatusOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// For programs: one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `revoke`.

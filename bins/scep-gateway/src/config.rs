@@ -1,18 +1,23 @@
 //! The configuration: raw as read, checked as used. After [`Config::load`] nothing asks "is this set?".
 
+mod connector;
+
+pub(crate) use connector::LinkConfig;
+
 use crate::error::GatewayError;
+use crate::renewal::{Owned, Pair, RaFiles, one_certificate};
+use connector::RawConnector;
 use core::time::Duration;
 use scep_ca::{LocalCa, LocalCaSettings};
 use scep_challenge::{Opener, OpeningKey, PinnedSigner};
 use scep_keys::{Backend, SoftwareKey, read_certificates, read_public_key};
-
-use scep_message::{LegacyAlgorithms, RaIdentity, Recipient};
+use scep_link::CertificatePurpose;
+use scep_message::{LegacyAlgorithms, RaIdentity};
 use scep_pkcs10::Sha1Signatures;
 use scep_policy::SiteRules;
 use scep_server::{CaCertForm, CrlSettings, Endpoint, ReplyCertificates, ServerLimits, SignerRule};
 use scep_types::{
-    CertificateDer, CryptoProvider, GatewayGroupId, SpkiDer, StringRules, TenantId, Timestamp,
-    parse_duration,
+    CryptoProvider, GatewayGroupId, SpkiDer, StringRules, TenantId, Timestamp, parse_duration,
 };
 use serde::Deserialize;
 use std::net::SocketAddr;
@@ -35,7 +40,9 @@ struct Raw {
     #[serde(default)]
     crl: RawCrl,
     ra: RawRa,
+    #[serde(default)]
     challenge: RawChallenge,
+    connector: Option<RawConnector>,
     endpoints: Vec<RawEndpoint>,
     #[serde(default)]
     limits: RawLimits,
@@ -89,12 +96,13 @@ struct RawRa {
     encryption_certificate: PathBuf,
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawChallenge {
-    decryption_key: PathBuf,
+    decryption_key: Option<PathBuf>,
     max_lifetime: Option<String>,
     clock_skew: Option<String>,
+    #[serde(default)]
     signers: Vec<RawSigner>,
     #[serde(default)]
     previous_keys: Vec<RawPreviousKey>,
@@ -179,14 +187,37 @@ pub(crate) struct Config {
     pub(crate) ca: LocalCa,
     pub(crate) crl: CrlSettings,
     pub(crate) ra: RaIdentity,
-    pub(crate) opener: Opener,
+    /// Where the RA's keys and certificates are, for their renewal.
+    pub(crate) ra_files: RaFiles,
+    pub(crate) tenant: TenantId,
+    pub(crate) group: GatewayGroupId,
+    pub(crate) times: ChallengeTimes,
+    pub(crate) challenges: Challenges,
     pub(crate) site_rules: SiteRules,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) limits: ServerLimits,
     /// Every key of the gateway by its role; that no two are equal was checked.
     pub(crate) keys: Vec<(&'static str, SpkiDer)>,
-    /// For the start-up table: what expires when.
+    /// The gateway's own certificates.
+    pub(crate) certificates: Vec<Owned>,
+    /// What expires when: the certificates and the keys whose end the configuration says.
     pub(crate) expiries: Vec<(&'static str, Timestamp)>,
+}
+
+/// How long challenges may live, and by how much clocks may differ.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct ChallengeTimes {
+    pub(crate) max_lifetime: Duration,
+    pub(crate) skew: Duration,
+}
+
+/// Whose challenges are accepted.
+#[derive(Debug)]
+pub(crate) enum Challenges {
+    /// Of the keys that the configuration names. Taken once, by whoever builds the gateway.
+    Pinned(Option<Opener>),
+    /// Of the issuer that the gateway is enrolled with: its state has the keys.
+    Issuer(Box<LinkConfig>),
 }
 
 impl Config {
@@ -215,18 +246,37 @@ impl Raw {
             return Err(GatewayError::config("admin_listen", "must be a loopback address"));
         }
         let mut keys = Vec::new();
-        let mut expiries = Vec::new();
-        let ca = self.ca.check(base, provider, &mut keys, &mut expiries)?;
+        let mut certificates = Vec::new();
+        let ca = self.ca.check(base, provider, &mut keys, &mut certificates)?;
         let legacy = if self.endpoints.iter().any(|endpoint| endpoint.legacy == Some(true)) {
             LegacyAlgorithms::Accept
         } else {
             LegacyAlgorithms::Refuse
         };
-        let ra = self.ra.check(base, &ca, now, legacy, &mut keys, &mut expiries)?;
+        let ra_files = self.ra.check(base, legacy);
+        let ra = ra_files.read(&ca, now)?;
+        keys.extend(ra.keys());
+        certificates.extend(ra.certificates);
+        let mut expiries: Expiries =
+            certificates.iter().map(|owned| (owned.what, owned.certificate.not_after())).collect();
         let tenant = TenantId::new(self.tenant).map_err(|e| GatewayError::config("tenant", e))?;
         let group = GatewayGroupId::new(self.gateway_group)
             .map_err(|e| GatewayError::config("gateway_group", e))?;
-        let opener = self.challenge.check(base, tenant, group, &mut keys, &mut expiries)?;
+        let times = self.challenge.times()?;
+        let challenges = match self.connector {
+            Some(connector) => {
+                self.challenge.absent()?;
+                let keep = times.max_lifetime.saturating_add(times.skew);
+                Challenges::Issuer(Box::new(connector.check(base, keep)?))
+            }
+            None => Challenges::Pinned(Some(self.challenge.check(
+                base,
+                (tenant.clone(), group.clone()),
+                times,
+                &mut keys,
+                &mut expiries,
+            )?)),
+        };
         distinct(&keys)?;
         let rules_path = base.join(&self.site_rules);
         let rules =
@@ -245,11 +295,16 @@ impl Raw {
             limits: self.limits.check()?,
             ca,
             crl,
-            ra,
-            opener,
+            ra: ra.identity,
+            ra_files,
+            tenant,
+            group,
+            times,
+            challenges,
             site_rules,
             endpoints,
             keys,
+            certificates,
             expiries,
         })
     }
@@ -264,7 +319,7 @@ impl RawCa {
         base: &Path,
         provider: &Arc<dyn CryptoProvider>,
         keys: &mut Keys,
-        expiries: &mut Expiries,
+        certificates: &mut Vec<Owned>,
     ) -> Result<LocalCa, GatewayError> {
         let Self::Local { key, certificate, chain, crl_urls, issuer_urls } = self;
         let key = SoftwareKey::read(&base.join(key), Backend::AwsLc)?;
@@ -274,7 +329,11 @@ impl RawCa {
             None => Vec::new(),
         };
         keys.push(("CA", key.public_key().clone()));
-        expiries.push(("CA certificate", certificate.not_after()));
+        certificates.push(Owned {
+            what: "CA certificate",
+            purpose: CertificatePurpose::Ca,
+            certificate: certificate.clone(),
+        });
         let settings = LocalCaSettings { crl_urls, issuer_urls, ..LocalCaSettings::default() };
         Ok(LocalCa::new(key.signer(), certificate, upper, settings, Arc::clone(provider))?)
     }
@@ -299,77 +358,62 @@ impl RawCrl {
 }
 
 impl RawRa {
-    fn check(
-        self,
-        base: &Path,
-        ca: &LocalCa,
-        now: Timestamp,
-        legacy: LegacyAlgorithms,
-        keys: &mut Keys,
-        expiries: &mut Expiries,
-    ) -> Result<RaIdentity, GatewayError> {
-        let signing = SoftwareKey::read(&base.join(&self.signing_key), Backend::AwsLc)?;
-        let encryption = SoftwareKey::read(&base.join(&self.encryption_key), Backend::AwsLc)?;
-        let signing_certificate =
-            one_certificate(&base.join(&self.signing_certificate), "ra.signing_certificate")?;
-        let encryption_certificate =
-            one_certificate(&base.join(&self.encryption_certificate), "ra.encryption_certificate")?;
-        let pairs = [
-            ("ra.signing", &signing, &signing_certificate),
-            ("ra.encryption", &encryption, &encryption_certificate),
-        ];
-        for (name, key, certificate) in pairs {
-            if key.public_key() != certificate.spki() {
-                return Err(GatewayError::config(
-                    name,
-                    "key and certificate do not belong together",
-                ));
-            }
-            if certificate.spki().rsa().is_none() {
-                return Err(GatewayError::config(name, "SCEP clients need an RSA key here"));
-            }
-            if certificate.not_after() <= now {
-                return Err(GatewayError::config(
-                    name,
-                    format!("the certificate expired at {}", certificate.not_after()),
-                ));
-            }
-            ca.check_issued(certificate).map_err(|error| GatewayError::config(name, error))?;
-        }
-        keys.push(("RA signing", signing.public_key().clone()));
-        expiries.push(("RA signing certificate", signing_certificate.not_after()));
-        // One combined RA key is the one exception to "every role its own key", and it is asked for by name.
-        if self.signing_key != self.encryption_key {
-            keys.push(("RA encryption", encryption.public_key().clone()));
-            expiries.push(("RA encryption certificate", encryption_certificate.not_after()));
-        }
-        // An answer mirrors the request's digest, and SHA-1 needs a signer that makes it.
-        let signing_key = match legacy {
-            LegacyAlgorithms::Accept => scep_keys::danger::sha1_signer(&signing)
-                .map_err(|error| GatewayError::config("ra.signing_key", error))?,
-            LegacyAlgorithms::Refuse => signing.signer(),
+    fn check(self, base: &Path, legacy: LegacyAlgorithms) -> RaFiles {
+        let pair = |key: PathBuf, certificate: PathBuf| Pair {
+            key: base.join(key),
+            certificate: base.join(certificate),
         };
-        Ok(RaIdentity {
-            signing_certificate,
-            signing_key,
-            recipients: vec![Recipient {
-                certificate: encryption_certificate,
-                key: encryption.decryption()?,
-            }],
-        })
+        RaFiles {
+            signing: pair(self.signing_key, self.signing_certificate),
+            encryption: pair(self.encryption_key, self.encryption_certificate),
+            legacy,
+        }
     }
 }
 
 impl RawChallenge {
+    fn times(&self) -> Result<ChallengeTimes, GatewayError> {
+        let minutes = |n: u64| Duration::from_secs(n.saturating_mul(60));
+        Ok(ChallengeTimes {
+            max_lifetime: duration(
+                "challenge.max_lifetime",
+                self.max_lifetime.as_deref(),
+                minutes(60),
+            )?,
+            skew: duration("challenge.clock_skew", self.clock_skew.as_deref(), minutes(5))?,
+        })
+    }
+
+    /// With a connector the keys are the issuer's to say.
+    fn absent(&self) -> Result<(), GatewayError> {
+        for (key, there) in [
+            ("signers", !self.signers.is_empty()),
+            ("decryption_key", self.decryption_key.is_some()),
+            ("previous_keys", !self.previous_keys.is_empty()),
+        ] {
+            if there {
+                return Err(GatewayError::config(
+                    format!("challenge.{key}"),
+                    "must be absent where there is a [connector]: `scep-gateway enroll` makes the decryption key, and \
+                     the issuer says which keys sign challenges",
+                ));
+            }
+        }
+        Ok(())
+    }
+
     fn check(
         self,
         base: &Path,
-        tenant: TenantId,
-        group: GatewayGroupId,
+        (tenant, group): (TenantId, GatewayGroupId),
+        times: ChallengeTimes,
         keys: &mut Keys,
         expiries: &mut Expiries,
     ) -> Result<Opener, GatewayError> {
-        let present = SoftwareKey::read(&base.join(self.decryption_key), Backend::AwsLc)?;
+        let present = self.decryption_key.ok_or_else(|| {
+            GatewayError::config("challenge.decryption_key", "missing, and there is no [connector]")
+        })?;
+        let present = SoftwareKey::read(&base.join(present), Backend::AwsLc)?;
         keys.push(("challenge decryption", present.public_key().clone()));
         let mut opening = vec![OpeningKey { key: present.decryption()?, not_after: None }];
         for previous in self.previous_keys {
@@ -387,11 +431,7 @@ impl RawChallenge {
             expiries.push(("issuer signing key", not_after));
             signers.push(PinnedSigner { key, not_before, not_after });
         }
-        let minutes = |n: u64| Duration::from_secs(n.saturating_mul(60));
-        let lifetime =
-            duration("challenge.max_lifetime", self.max_lifetime.as_deref(), minutes(60))?;
-        let skew = duration("challenge.clock_skew", self.clock_skew.as_deref(), minutes(5))?;
-        Opener::new(tenant, group, signers, opening, lifetime, skew)
+        Opener::new(tenant, group, signers, opening, times.max_lifetime, times.skew)
             .map_err(|error| GatewayError::config("challenge", error))
     }
 }
@@ -469,19 +509,10 @@ impl RawLimits {
     }
 }
 
-fn distinct(keys: &Keys) -> Result<(), GatewayError> {
+/// No two roles share a key.
+pub(crate) fn distinct(keys: &Keys) -> Result<(), GatewayError> {
     let named: Vec<(&str, &SpkiDer)> = keys.iter().map(|(name, key)| (*name, key)).collect();
     scep_keys::distinct_keys(&named).map(drop).map_err(|error| GatewayError::config("keys", error))
-}
-
-fn one_certificate(path: &Path, key: &str) -> Result<CertificateDer, GatewayError> {
-    let mut certificates = read_certificates(path)?;
-    match (certificates.pop(), certificates.is_empty()) {
-        (Some(certificate), true) => Ok(certificate),
-        _ => {
-            Err(GatewayError::config(key, format!("{} must hold one certificate", path.display())))
-        }
-    }
 }
 
 fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration, GatewayError> {
@@ -502,6 +533,63 @@ mod tests {
     fn the_example_has_only_known_keys() {
         let raw: Raw = toml::from_str(EXAMPLE).unwrap();
         assert_eq!(raw.endpoints.len(), 2);
+    }
+
+    /// The example with its `[connector]` section in force, and without the keys that this excludes.
+    fn with_connector() -> String {
+        let start = EXAMPLE.find("# [connector]").unwrap();
+        let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+        let section = EXAMPLE[start..end].lines().filter_map(|line| {
+            let line = line.strip_prefix("# ")?;
+            let key = line.split(' ').next()?;
+            let word = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+            (line.starts_with('[') || (word && line[key.len()..].starts_with(" = ")))
+                .then_some(line)
+        });
+        let section: Vec<&str> = section.collect();
+        let mut text = format!("{}{}{}", &EXAMPLE[..start], section.join("\n"), &EXAMPLE[end..]);
+        let signers = text.find("[[challenge.signers]]").unwrap();
+        let after = signers + text[signers..].find("\n\n").unwrap();
+        text.replace_range(signers..after, "");
+        text.replace("decryption_key = \"challenge.key.pem\"", "")
+    }
+
+    #[test]
+    fn the_examples_connector_has_every_key_there_is() {
+        let text = with_connector();
+        let raw: Raw = toml::from_str(&text).unwrap();
+        raw.challenge.absent().unwrap();
+        let link =
+            raw.connector.unwrap().check(Path::new("gw"), Duration::from_secs(3_900)).unwrap();
+        assert_eq!(link.settings.issuer.as_str(), "https://issuer.example.org");
+        assert!(link.settings.proxy.is_some());
+        assert_eq!(link.state_path, Path::new("gw/connector/state.json"));
+        assert_eq!(link.settings.status_folder.as_deref(), Some(Path::new("gw/status")));
+        assert_eq!((link.settings.wait_seconds, link.settings.status_files), (60, 1_000));
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        assert_eq!(table["connector"].as_table().unwrap().len(), 8);
+    }
+
+    #[test]
+    fn a_connector_excludes_keys_of_the_configuration() {
+        let text = with_connector();
+        for (find, replace, named) in [
+            ("[challenge]", "[challenge]\ndecryption_key = \"a\"", "challenge.decryption_key"),
+            (
+                "[[endpoints]]",
+                "[[challenge.signers]]\npublic_key = \"a\"\nnot_before = \"\"\nnot_after = \"\"\n[[endpoints]]",
+                "challenge.signers",
+            ),
+            (
+                "[[endpoints]]",
+                "[[challenge.previous_keys]]\nkey = \"a\"\nnot_after = \"\"\n[[endpoints]]",
+                "challenge.previous_keys",
+            ),
+        ] {
+            let raw: Raw = toml::from_str(&text.replacen(find, replace, 1)).unwrap();
+            let error = raw.challenge.absent().unwrap_err().to_string();
+            assert!(error.contains(named) && error.contains("[connector]"), "{error}");
+        }
     }
 
     #[test]
@@ -533,9 +621,11 @@ mod tests {
             ("[challenge]", "[challenge]\nstatic_password = \"x\""),
             ("path = \"/\"", "path = \"/\"\nskip_san_check = true"),
             ("kind = \"local\"", "kind = \"local\"\nanything = 1"),
+            ("[connector]", "[connector]\nskip_verify = true"),
         ] {
-            let text = EXAMPLE.replacen(find, replace, 1);
-            assert_ne!(text, EXAMPLE);
+            let example = if find == "[connector]" { with_connector() } else { EXAMPLE.into() };
+            let text = example.replacen(find, replace, 1);
+            assert_ne!(text, example);
             let error = toml::from_str::<Raw>(&text).unwrap_err().to_string();
             assert!(error.contains("unknown field"), "{find}: {error}");
         }

@@ -8,7 +8,7 @@ mod table;
 use crate::cli::DemoOptions;
 use crate::config::{Config, LogFormat};
 use crate::error::GatewayError;
-use crate::init::{self, Plan};
+use crate::init::{self, KnownIssuer, Plan};
 use issuer::DemoIssuer;
 use scep_keys::AwsLc;
 use scep_server::{Observer, SystemClock, Trace};
@@ -129,7 +129,7 @@ fn set_up(
         dir: gateway_dir.to_path_buf(),
         tenant: TenantId::new(TENANT).map_err(|e| id(&e))?,
         group: GatewayGroupId::new(GROUP).map_err(|e| id(&e))?,
-        issuer_key: key.public_key().clone(),
+        issuer: KnownIssuer::Key(key.public_key().clone()),
         suffixes: vec![SUFFIX.into()],
         listen,
         admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),

@@ -33,6 +33,18 @@ pub(crate) enum GatewayError {
     /// The ledger.
     #[error("ledger: {}", causes(.0))]
     Ledger(#[from] scep_ledger::LedgerError),
+    /// The link to the issuer.
+    #[error("{0}")]
+    Connector(#[from] scep_connector::ConnectorError),
+    /// The configuration names an issuer, and the gateway has not enrolled with it.
+    #[error("this gateway is not enrolled: {} does not exist", state.display())]
+    NotEnrolled { state: PathBuf },
+    /// The state is of an enrolment with another ledger.
+    #[error("this gateway enrolled with ledger {enrolled}, and the configuration's is {present}")]
+    AnotherLedger { enrolled: String, present: String },
+    /// The group's key could not be exported or imported.
+    #[error("{}: {why}", path.display())]
+    Exchange { path: PathBuf, why: String },
     /// The CA.
     #[error("CA: {0}")]
     Ca(#[from] scep_ca::CaError),
@@ -83,6 +95,14 @@ impl GatewayError {
             Self::NotIssued { .. } => Some(
                 "Give the serial number as `openssl x509 -noout -serial` prints it.".into(),
             ),
+            Self::NotEnrolled { .. } => Some(
+                "Get a token and the issuer's fingerprint from its operator, and run `scep-gateway enroll`.".into(),
+            ),
+            Self::AnotherLedger { .. } => Some(
+                "A gateway group has one ledger for good: put the ledger back that was there, or have the issuer's \
+                 operator release the group and enrol again."
+                    .into(),
+            ),
             Self::NoSuffix => Some(
                 "Give --allow-suffix example.org (repeatable): which names this site may certify.".into(),
             ),
@@ -99,6 +119,7 @@ impl GatewayError {
             Self::Runtime(_)
             | Self::Demo(_)
             | Self::Ledger(_)
+            | Self::Connector(_)
             | Self::Revocation(_)
             | Self::Ca(_) => ExitCode::from(1),
             _ => ExitCode::from(2),

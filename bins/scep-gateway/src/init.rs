@@ -2,9 +2,10 @@
 
 use crate::cli::InitOptions;
 use crate::error::GatewayError;
-use crate::template::{NewConfig, site_rules};
+use crate::template::{Issuer, NewConfig, site_rules};
 use core::time::Duration;
 use scep_ca::{InfrastructurePurpose, LocalCa, LocalCaSettings};
+use scep_connector::{IssuerAddress, Proxy};
 use scep_keys::{
     AwsLc, SoftwareKey, certificates_pem, new_private_folder, public_key_pem, read_public_key,
     write_new_public,
@@ -33,7 +34,7 @@ pub(crate) struct Plan {
     pub(crate) dir: PathBuf,
     pub(crate) tenant: TenantId,
     pub(crate) group: GatewayGroupId,
-    pub(crate) issuer_key: SpkiDer,
+    pub(crate) issuer: KnownIssuer,
     pub(crate) suffixes: Vec<String>,
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
@@ -42,6 +43,19 @@ pub(crate) struct Plan {
     pub(crate) ca_key: KeyAlgorithm,
     pub(crate) challenge_key: KeyAlgorithm,
     pub(crate) ca_name: DistinguishedName,
+}
+
+/// How a new gateway knows its issuer.
+pub(crate) enum KnownIssuer {
+    /// By its signing key.
+    Key(SpkiDer),
+    /// By the address of its service.
+    Service {
+        /// The address.
+        address: IssuerAddress,
+        /// The proxy to it.
+        proxy: Option<String>,
+    },
 }
 
 pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
@@ -55,7 +69,7 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
         tenant: TenantId::new(&*options.tenant).map_err(|e| GatewayError::config("--tenant", e))?,
         group: GatewayGroupId::new(&*options.group)
             .map_err(|e| GatewayError::config("--group", e))?,
-        issuer_key: read_public_key(&options.issuer_key)?,
+        issuer: issuer(options)?,
         suffixes: suffixes(&options.allow_suffix)?,
         listen: options.listen,
         admin_listen: options.admin_listen,
@@ -66,9 +80,33 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
     };
     let config = make(&plan, SystemClock.now())?;
     println!("made {}", plan.dir.display());
-    println!("give the issuer this file: {}", plan.dir.join("challenge.pub.pem").display());
-    println!("then run: scep-gateway serve --config {}", config.display());
+    let config = config.display();
+    match &plan.issuer {
+        KnownIssuer::Key(_) => {
+            println!("give the issuer this file: {}", plan.dir.join("challenge.pub.pem").display());
+            println!("then run: scep-gateway serve --config {config}");
+        }
+        KnownIssuer::Service { .. } => {
+            println!("get a token and the issuer's fingerprint from the issuer's operator,");
+            println!("then run: scep-gateway enroll --config {config} --issuer-fingerprint HEX");
+        }
+    }
     Ok(ExitCode::SUCCESS)
+}
+
+fn issuer(options: &InitOptions) -> Result<KnownIssuer, GatewayError> {
+    match (&options.issuer, &options.issuer_key) {
+        (Some(url), _) => {
+            let address = IssuerAddress::parse(url)
+                .map_err(|error| GatewayError::config("--issuer", error))?;
+            if let Some(proxy) = &options.proxy {
+                Proxy::parse(proxy).map_err(|error| GatewayError::config("--proxy", error))?;
+            }
+            Ok(KnownIssuer::Service { address, proxy: options.proxy.clone() })
+        }
+        (None, Some(key)) => Ok(KnownIssuer::Key(read_public_key(key)?)),
+        (None, None) => Err(GatewayError::config("--issuer", "missing, and so is --issuer-key")),
+    }
 }
 
 /// Where the CRL is below a public URL. Only http: whoever checks an https certificate would need a CRL to get the CRL
@@ -144,9 +182,20 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
         let text = certificates_pem(std::slice::from_ref(&certificate));
         write_new_public(&dir.join(format!("{name}.cert.pem")), &text)?;
     }
-    let challenge = new_key(dir, "challenge.key.pem", plan.challenge_key)?;
-    write_new_public(&dir.join("challenge.pub.pem"), &public_key_pem(challenge.public_key()))?;
-    write_new_public(&dir.join("issuer.pub.pem"), &public_key_pem(&plan.issuer_key))?;
+    let issuer = match &plan.issuer {
+        KnownIssuer::Key(issuer_key) => {
+            let challenge = new_key(dir, "challenge.key.pem", plan.challenge_key)?;
+            let public = public_key_pem(challenge.public_key());
+            write_new_public(&dir.join("challenge.pub.pem"), &public)?;
+            write_new_public(&dir.join("issuer.pub.pem"), &public_key_pem(issuer_key))?;
+            Issuer::Key { from: now.minus(Duration::from_secs(DAY)), until: now.plus(SIGNER_LIFE) }
+        }
+        KnownIssuer::Service { address, proxy } => Issuer::Service {
+            url: address.as_str(),
+            proxy: proxy.as_deref(),
+            challenge_key: plan.challenge_key.to_string(),
+        },
+    };
     write_new_public(&dir.join("site-rules.toml"), &rules)?;
     let config = NewConfig {
         tenant: plan.tenant.as_str(),
@@ -154,8 +203,7 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
         listen: plan.listen,
         admin_listen: plan.admin_listen,
         crl_url: plan.crl_url.as_deref(),
-        signer_from: now.minus(Duration::from_secs(DAY)),
-        signer_until: now.plus(SIGNER_LIFE),
+        issuer,
     };
     let path = dir.join("gateway.toml");
     write_new_public(&path, &config.to_toml())?;

@@ -4,22 +4,37 @@ mod check;
 mod cli;
 mod clock_reset;
 mod config;
+mod connector;
 mod demo;
+mod enroll;
 mod error;
+mod export;
 mod init;
+mod keeper;
+mod keystore;
 mod logging;
+mod renewal;
 mod revoke;
 mod serve;
+mod status;
 mod template;
 
 use clap::Parser;
-use cli::{Cli, Command};
+use cli::{Cli, Command, ConnectorCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Init(options) => init::run(&options),
+        Command::Enroll(options) => enroll::run(&options),
+        Command::Connector { command: ConnectorCommand::Export(options) } => {
+            export::export(&options)
+        }
+        Command::Connector { command: ConnectorCommand::Import(options) } => {
+            export::import(&options)
+        }
+        Command::Status(options) => status::run(&options),
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { config } => check::run(&config),
         Command::ClockReset(options) => clock_reset::run(&options),

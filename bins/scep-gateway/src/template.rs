@@ -10,14 +10,70 @@ pub(crate) struct NewConfig<'a> {
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
     pub(crate) crl_url: Option<&'a str>,
-    pub(crate) signer_from: Timestamp,
-    pub(crate) signer_until: Timestamp,
+    pub(crate) issuer: Issuer<'a>,
+}
+
+/// How the gateway knows its issuer.
+pub(crate) enum Issuer<'a> {
+    /// By its key, in a file.
+    Key {
+        /// From when on it counts.
+        from: Timestamp,
+        /// Until when.
+        until: Timestamp,
+    },
+    /// By the address of its service.
+    Service {
+        /// The address.
+        url: &'a str,
+        /// The proxy to it.
+        proxy: Option<&'a str>,
+        /// Of the decryption key that `enroll` makes.
+        challenge_key: String,
+    },
+}
+
+impl Issuer<'_> {
+    fn to_toml(&self) -> String {
+        match self {
+            Self::Key { from, until } => format!(
+                r#"[challenge]
+decryption_key = "challenge.key.pem"
+
+[[challenge.signers]]
+public_key = "issuer.pub.pem"
+not_before = "{from}"
+not_after = "{until}"
+"#
+            ),
+            Self::Service { url, proxy, challenge_key } => {
+                let proxy =
+                    proxy.map_or(String::new(), |proxy| format!("proxy = {}\n", quoted(proxy)));
+                format!(
+                    r#"[connector]
+issuer = {url}
+{proxy}state = "connector/state.json"
+challenge_key = "{challenge_key}"
+offline = "refuse-after"
+status_folder = "status"
+"#,
+                    url = quoted(url),
+                )
+            }
+        }
+    }
+}
+
+/// As a TOML string.
+fn quoted(text: &str) -> String {
+    toml::Value::String(text.to_owned()).to_string()
 }
 
 impl NewConfig<'_> {
     /// The configuration's text.
     pub(crate) fn to_toml(&self) -> String {
-        let Self { tenant, group, listen, admin_listen, crl_url, signer_from, signer_until } = self;
+        let Self { tenant, group, listen, admin_listen, crl_url, issuer } = self;
+        let issuer = issuer.to_toml();
         let crl_urls = crl_url.map_or(String::new(), |url| format!("crl_urls = [\"{url}\"]\n"));
         format!(
             r#"# Every key is explained in config.example.toml.
@@ -43,14 +99,7 @@ signing_certificate = "ra-sign.cert.pem"
 encryption_key = "ra-encrypt.key.pem"
 encryption_certificate = "ra-encrypt.cert.pem"
 
-[challenge]
-decryption_key = "challenge.key.pem"
-
-[[challenge.signers]]
-public_key = "issuer.pub.pem"
-not_before = "{signer_from}"
-not_after = "{signer_until}"
-
+{issuer}
 [[endpoints]]
 path = "/"
 preset = "generic"

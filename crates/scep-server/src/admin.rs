@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use scep_ledger::{Counters, LedgerError};
-use scep_types::Reason;
+use scep_types::{NameHash, Reason};
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -88,7 +88,8 @@ impl Gateway {
     }
 
     async fn revocation_health(&self) -> Option<RevocationHealth> {
-        let issuer = self.issuer().filter(|_| self.revokes())?;
+        let ca = self.inner.parts.ca.chain().first().filter(|_| self.revokes())?;
+        let issuer = NameHash::of(ca.subject_der());
         let work = self.ledger().revocation_work(issuer).await.ok()?;
         Some(RevocationHealth {
             waiting: work.waiting,

@@ -4,10 +4,11 @@ use crate::support::{Running, device_key};
 use core::time::Duration;
 use scep_message::FailInfo;
 use scep_message::client::Reply;
+use scep_policy::Denials;
 use scep_server::{Availability, LinkStatus, Stage};
 use scep_testkit::house::OPENS;
 use scep_testkit::keys;
-use scep_types::{Fault, Reason};
+use scep_types::{DeviceId, Fault, ProfileId, Reason, TenantId};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
 
@@ -112,6 +113,23 @@ async fn the_silence_of_the_issuer_and_the_queue_are_shown() {
     // Issued, and after a while sent.
     assert!(health(&running).await.1["outbox"].as_u64().unwrap() >= 1);
     assert!(metric(&running, "scep_ledger_outbox").await.unwrap() >= 1);
+}
+
+#[tokio::test]
+async fn the_ledger_and_what_is_disabled_are_shown() {
+    let running = Running::start().await;
+    let document = health(&running).await.1;
+    assert_eq!(document["ledger"], running.gateway.ledger().id().to_string());
+    assert_eq!(document["denials"], 0);
+    let tenant = TenantId::new("contoso").unwrap();
+    let device = |name: &str| (tenant.clone(), DeviceId::new(name).unwrap());
+    let denials = Denials {
+        devices: [device("a"), device("b")].into(),
+        profiles: [(tenant.clone(), ProfileId::new("wifi").unwrap())].into(),
+        ..Denials::default()
+    };
+    running.gateway.set_denials(denials);
+    assert_eq!(health(&running).await.1["denials"], 3);
 }
 
 #[tokio::test]
