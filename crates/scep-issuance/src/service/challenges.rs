@@ -6,7 +6,9 @@ use crate::profile::{CertificateFor, Profile};
 use crate::service::Service;
 use crate::service::assignments::number;
 use crate::service::db::{Row, Tx, values};
+use crate::service::denials;
 use crate::service::document::BASE;
+use crate::service::link::issuer_keys::{self, NoSigner};
 use crate::service::objects::{DeviceState, List, id, rows, stored_values};
 use crate::service::once::{Done, Once};
 use crate::service::problem::{Kind, Problem};
@@ -17,12 +19,12 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
 use scep_challenge::{Purpose, SealError};
+use scep_link::DenialSubject;
 use scep_types::{
     CertificateDer, DeviceId, GatewayGroupId, ProfileId, SpkiDer, TenantId, Timestamp, UserId,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use utoipa::ToSchema;
 
 /// What was issued.
@@ -204,9 +206,12 @@ impl Wanted {
         let profile = self.profile(tx)?;
         let user = self.user(tx)?;
         self.assigned(tx)?;
+        self.not_disabled(tx)?;
         let attributes = attributes(profile.certificate_for(), &device, user.as_deref())?;
         let (group, key, ca) = self.group(tx)?;
-        let minter = Minter::new(self.tenant.clone(), group, Arc::clone(&service.signer), key)
+        let signer = issuer_keys::signing_key(tx, &service.keys(), &self.tenant, &group, now)
+            .map_err(no_signer)?;
+        let minter = Minter::new(self.tenant.clone(), group, signer, key)
             .map_err(|error| Problem::new(Kind::CannotMint, error).at("group"))?;
         let minted = minter
             .mint(
@@ -297,6 +302,20 @@ impl Wanted {
         found.ok_or_else(unknown).map(Some)
     }
 
+    /// What gateways are told to refuse is not made in the first place.
+    fn not_disabled(&self, tx: &Tx<'_>) -> Result<(), Problem> {
+        let profile = DenialSubject::Profile(self.profile.clone());
+        if denials::is_denied(tx, &self.tenant, &profile)? {
+            let detail = format!("profile {}", self.profile);
+            return Err(Problem::new(Kind::ProfileDisabled, detail).at("profile"));
+        }
+        let Some(user) = &self.user else { return Ok(()) };
+        if denials::is_denied(tx, &self.tenant, &DenialSubject::User(user.clone()))? {
+            return Err(Problem::new(Kind::UserDisabled, format!("user {user}")).at("user"));
+        }
+        Ok(())
+    }
+
     fn assigned(&self, tx: &Tx<'_>) -> Result<(), Problem> {
         let sql = "SELECT 1 FROM assignment WHERE tenant = ?1 AND profile = ?2 \
                    AND (device = ?3 OR owner = ?4)";
@@ -366,6 +385,20 @@ fn attributes(
         }
     }
     Ok(attributes)
+}
+
+fn no_signer(why: NoSigner) -> Problem {
+    match why {
+        NoSigner::Store(error) => error.into(),
+        NoSigner::NoneValid => {
+            tracing::error!("no key that signs challenges is valid now");
+            Problem::new(Kind::Internal, "no key that signs challenges is valid now")
+        }
+        NoSigner::NotKnown => {
+            let why = "a gateway that has not checked in since keys were replaced holds it up";
+            Problem::new(Kind::SigningKeyNotKnown, why).at("group")
+        }
+    }
 }
 
 /// Whose fault it is that no challenge was made.

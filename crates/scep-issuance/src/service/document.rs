@@ -1,7 +1,7 @@
 //! The routes and their OpenAPI document, made from the same list.
 
 use crate::service::problem::{Kind, Problem};
-use crate::service::{Service, assignments, challenges, health, link, objects};
+use crate::service::{Service, alarms, assignments, certificates, challenges, contacts, denials, health, link, objects, revocations_api, upkeep};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, header};
@@ -34,12 +34,33 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(objects::read_user, objects::replace_user, objects::delete_user))
         .routes(routes!(objects::list_devices, objects::create_device))
         .routes(routes!(objects::read_device, objects::replace_device, objects::delete_device))
+        .routes(routes!(objects::re_enrol_device))
         .routes(routes!(objects::list_groups, objects::create_group))
         .routes(routes!(objects::read_group, objects::replace_group, objects::delete_group))
         .routes(routes!(assignments::list, assignments::create))
         .routes(routes!(assignments::read, assignments::delete))
         .routes(routes!(challenges::list, challenges::create))
         .routes(routes!(challenges::read))
+        .routes(routes!(certificates::list))
+        .routes(routes!(certificates::read))
+        .routes(routes!(certificates::list_events))
+        .routes(routes!(certificates::list_ledgers))
+        .routes(routes!(certificates::read_ledger))
+        .routes(routes!(revocations_api::list, revocations_api::create))
+        .routes(routes!(revocations_api::confirm_all))
+        .routes(routes!(revocations_api::decline_all))
+        .routes(routes!(revocations_api::read))
+        .routes(routes!(revocations_api::confirm))
+        .routes(routes!(revocations_api::decline))
+        .routes(routes!(alarms::list))
+        .routes(routes!(alarms::read))
+        .routes(routes!(alarms::acknowledge))
+        .routes(routes!(upkeep::read))
+        .routes(routes!(denials::list, denials::create))
+        .routes(routes!(denials::delete))
+        .routes(routes!(contacts::read))
+        .routes(routes!(contacts::set_log_level))
+        .routes(routes!(contacts::list_renewals, contacts::order_renewal))
 }
 
 /// The API as a service.
@@ -112,6 +133,12 @@ fn complete(path: &str, method: &str, operation: &mut serde_json::Map<String, Va
                 "schema": { "type": "string", "pattern": "^[A-Za-z0-9._:@-]+$", "maxLength": 128 }
             }));
         }
+    }
+    if path.contains("{kind}") {
+        parameters.push(json!({
+            "name": "kind", "in": "path", "required": true,
+            "schema": { "type": "string", "enum": ["device", "user", "profile"] }
+        }));
     }
     if method == "post" {
         parameters.push(json!({

@@ -1,9 +1,9 @@
 //! Tenants, profiles, users, devices and gateway groups.
 
-use crate::mint::Minter;
 use crate::profile::{CertificateFor, Profile};
 use crate::service::Service;
 use crate::service::db::{Row, Tx, values};
+use crate::service::denials;
 use crate::service::document::BASE;
 use crate::service::once::{Done, Once};
 use crate::service::problem::{Kind, Problem};
@@ -14,14 +14,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::Response;
+use core::time::Duration;
+use scep_link::DenialSubject;
 use scep_types::{
     CertificateDer, DeviceId, GatewayGroupId, IdError, ProfileId, SpkiDer, TenantId, UserId,
     format_duration,
 };
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::sync::Arc;
 use utoipa::ToSchema;
+
+/// For how long gateways refuse a device that is gone: longer than any challenge for it, and the day of retries after
+/// one was used, can last.
+const DENIED_AFTERWARDS: Duration = Duration::from_secs(7 * 86_400);
 
 /// One page.
 #[derive(Serialize, ToSchema)]
@@ -610,6 +615,7 @@ pub(crate) async fn create_device(
             let sql = "INSERT INTO device (tenant, id, state, attributes) VALUES (?1, ?2, ?3, ?4)";
             tx.execute(sql, values![tenant.as_str(), device.as_str(), state.name(), &json])
                 .map_err(|error| constraint(error, "device"))?;
+            tell(tx, &tenant, &device, state)?;
             let location = place(&tenant, "devices", device.as_str());
             Done::created(location, &Device::read(tx, &tenant, device.as_str())?)
         })
@@ -628,7 +634,26 @@ pub(crate) async fn read_device(
     one(&service, &caller.tenant, id, "device", sql, Device::row).await.map(Json)
 }
 
-/// Gives a device another state and other attributes.
+/// Tells the gateways whether a device may have certificates.
+fn tell(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    device: &DeviceId,
+    state: DeviceState,
+) -> Result<(), StoreError> {
+    let denied = state != DeviceState::Enrolled;
+    denials::set(tx, tenant, &DenialSubject::Device(device.clone()), denied).map(drop)
+}
+
+/// The state of a device that is there. What is wiped stays wiped, until it is enrolled anew by an act of its own.
+fn present_state(tx: &Tx<'_>, tenant: &TenantId, device: &DeviceId) -> Result<DeviceState, Problem> {
+    let sql = "SELECT state FROM device WHERE tenant = ?1 AND id = ?2";
+    let state: Option<String> =
+        tx.one(sql, values![tenant.as_str(), device.as_str()], |row| row.get(0))?;
+    state.map(|state| DeviceState::stored(&state)).ok_or_else(|| Problem::not_found("device"))
+}
+
+/// Gives a device another state and other attributes. A device that is wiped stays so: `re-enrol` is how it comes back.
 #[utoipa::path(put, path = "/api/v1/tenants/{tenant}/devices/{id}", tag = "devices",
     request_body = DeviceChange, responses((status = 200, body = Device)))]
 pub(crate) async fn replace_device(
@@ -642,16 +667,54 @@ pub(crate) async fn replace_device(
     service
         .store
         .write(move |tx| {
+            let device = DeviceId::new(&*id.0).map_err(|_| Problem::not_found("device"))?;
+            let before = present_state(tx, &caller.tenant, &device)?;
+            if before == DeviceState::Wiped && state != DeviceState::Wiped {
+                let why = "it comes back by re-enrol alone";
+                return Err(Problem::new(Kind::DeviceWiped, why).at("state"));
+            }
             let sql = "UPDATE device SET state = ?3, attributes = ?4 WHERE tenant = ?1 AND id = ?2";
-            let values = values![caller.tenant.as_str(), &id.0, state.name(), &json];
-            let rows = tx.execute(sql, values)?;
-            changed(rows, "device")?;
+            let values = values![caller.tenant.as_str(), device.as_str(), state.name(), &json];
+            tx.execute(sql, values)?;
+            tell(tx, &caller.tenant, &device, state)?;
             Device::read(tx, &caller.tenant, &id.0).map(Json)
         })
         .await
 }
 
-/// Removes a device and its assignments.
+/// Nothing: that it was asked for is all.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct ReEnrolment {}
+
+/// Takes a device up again that was wiped: it may have certificates anew. Its attributes stay.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/devices/{id}/re-enrol", tag = "devices",
+    request_body = ReEnrolment, responses((status = 200, body = Device)))]
+pub(crate) async fn re_enrol_device(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+    once: Once,
+    body: Body<ReEnrolment>,
+) -> Result<Response, Problem> {
+    let tenant = caller.tenant.clone();
+    service
+        .once(&caller, once, body.request, move |tx| {
+            let device = DeviceId::new(id.0).map_err(|_| Problem::not_found("device"))?;
+            if present_state(tx, &tenant, &device)? != DeviceState::Wiped {
+                return Err(Problem::new(Kind::NotWiped, format!("device {device}")).at("id"));
+            }
+            let state = DeviceState::Enrolled;
+            let sql = "UPDATE device SET state = ?3 WHERE tenant = ?1 AND id = ?2";
+            tx.execute(sql, values![tenant.as_str(), device.as_str(), state.name()])?;
+            tell(tx, &tenant, &device, state)?;
+            let location = place(&tenant, "devices", device.as_str());
+            Done::changed(location, &Device::read(tx, &tenant, device.as_str())?)
+        })
+        .await
+}
+
+/// Removes a device and its assignments. Gateways refuse what was issued for it.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/devices/{id}", tag = "devices",
     responses((status = 204)))]
 pub(crate) async fn delete_device(
@@ -659,8 +722,19 @@ pub(crate) async fn delete_device(
     caller: Authorised<Admin>,
     id: Id,
 ) -> Result<StatusCode, Problem> {
-    let sql = "DELETE FROM device WHERE tenant = ?1 AND id = ?2";
-    delete(&service, &caller.tenant, id, "device", sql).await
+    let now = service.clock.now();
+    service
+        .store
+        .write(move |tx| {
+            let device = DeviceId::new(id.0).map_err(|_| Problem::not_found("device"))?;
+            let sql = "DELETE FROM device WHERE tenant = ?1 AND id = ?2";
+            let gone = tx.execute(sql, values![caller.tenant.as_str(), device.as_str()])?;
+            changed(gone, "device")?;
+            let subject = DenialSubject::Device(device);
+            denials::set_until(tx, &caller.tenant, &subject, now.plus(DENIED_AFTERWARDS))?;
+            Ok(StatusCode::NO_CONTENT)
+        })
+        .await
 }
 
 // Gateway groups.
@@ -773,8 +847,7 @@ pub(crate) async fn create_group(
     let key = SpkiDer::parse(&der).map_err(|error| Problem::field(field, error))?;
     let ca = ca_certificate(body.value.ca_certificate)?;
     let tenant = caller.tenant.clone();
-    Minter::new(tenant.clone(), group.clone(), Arc::clone(&service.signer), key.clone())
-        .map_err(|error| Problem::field(field, error))?;
+    service.check_recipient(&key).map_err(|error| Problem::field(field, error))?;
     service
         .once(&caller, once, body.request, move |tx| {
             let sql = "INSERT INTO gateway_group (tenant, id, public_key, ca_certificate) \

@@ -65,6 +65,11 @@ impl Done {
         Ok(Self { status: StatusCode::CREATED.as_u16(), location, body })
     }
 
+    /// Something was changed, and is to be found there.
+    pub(crate) fn changed(location: String, body: &impl Serialize) -> Result<Self, Problem> {
+        Ok(Self { status: StatusCode::OK.as_u16(), location, body: json(body)? })
+    }
+
     fn respond(self, replayed: bool) -> Response {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::CREATED);
         let mut response = (status, self.body).into_response();

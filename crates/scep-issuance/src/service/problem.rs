@@ -42,13 +42,19 @@ pub(crate) enum Kind {
     UnknownDevice,
     DeviceDisabled,
     DeviceWiped,
+    NotWiped,
     NotAssigned,
+    UserDisabled,
+    ProfileDisabled,
     UnknownProfile,
     UnknownUser,
     UnknownGroup,
     WhichGroup,
     CannotMint,
+    SigningKeyNotKnown,
     ProfileUnreadable,
+    UnknownCertificate,
+    NotHeld,
     Overloaded,
     Internal,
 }
@@ -99,6 +105,11 @@ impl Kind {
                 (StatusCode::CONFLICT, "device-disabled", "The device is disabled")
             }
             Self::DeviceWiped => (StatusCode::CONFLICT, "device-wiped", "The device is wiped"),
+            Self::NotWiped => (StatusCode::CONFLICT, "not-wiped", "The device is not wiped"),
+            Self::UserDisabled => (StatusCode::CONFLICT, "user-disabled", "The user is disabled"),
+            Self::ProfileDisabled => {
+                (StatusCode::CONFLICT, "profile-disabled", "The profile is disabled")
+            }
             Self::NotAssigned => (
                 StatusCode::CONFLICT,
                 "not-assigned",
@@ -117,11 +128,22 @@ impl Kind {
             Self::CannotMint => {
                 (StatusCode::CONFLICT, "cannot-mint", "No challenge can be made of these values")
             }
+            Self::SigningKeyNotKnown => (
+                StatusCode::CONFLICT,
+                "signing-key-not-known",
+                "No valid signing key is known to every gateway of the group",
+            ),
             Self::ProfileUnreadable => (
                 StatusCode::CONFLICT,
                 "profile-unreadable",
                 "The stored profile is none for this release",
             ),
+            Self::UnknownCertificate => {
+                (StatusCode::CONFLICT, "unknown-certificate", "There is no such certificate")
+            }
+            Self::NotHeld => {
+                (StatusCode::CONFLICT, "not-held", "The brake does not hold this revocation")
+            }
             Self::Overloaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much is going on; try again")
             }

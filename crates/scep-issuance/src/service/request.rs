@@ -62,7 +62,7 @@ impl<S: Needs + Send> FromRequestParts<Service> for Authorised<S> {
             service.store.grant(hash, service.clock.now()).await?.ok_or_else(|| {
                 Problem::new(Kind::Unauthenticated, "the token is unknown or expired")
             })?;
-        if let Some(tenant) = tenant_in_path(parts, service).await?
+        if let Some(tenant) = param(parts, service, "tenant").await?
             && tenant != grant.tenant.as_str()
         {
             return Err(Problem::new(Kind::NotFound, "no such tenant"));
@@ -92,9 +92,14 @@ async fn params(parts: &mut Parts, service: &Service) -> Result<RawPathParams, P
         .map_err(|_| Problem::new(Kind::NotFound, "the path is not UTF-8"))
 }
 
-async fn tenant_in_path(parts: &mut Parts, service: &Service) -> Result<Option<String>, Problem> {
+/// The parameter of the path with this name, as written.
+pub(crate) async fn param(
+    parts: &mut Parts,
+    service: &Service,
+    wanted: &str,
+) -> Result<Option<String>, Problem> {
     let params = params(parts, service).await?;
-    Ok(params.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.to_owned()))
+    Ok(params.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.to_owned()))
 }
 
 /// The id in the path, as written.
@@ -104,8 +109,7 @@ impl FromRequestParts<Service> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
-        let params = params(parts, service).await?;
-        let id = params.iter().find(|(name, _)| *name == "id").map(|(_, value)| value.to_owned());
+        let id = param(parts, service, "id").await?;
         id.map(Self).ok_or_else(|| Problem::new(Kind::NotFound, "no id"))
     }
 }
@@ -134,15 +138,29 @@ impl FromRequestParts<Service> for Page {
     async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, Problem> {
         let query = axum::extract::Query::<Paging>::try_from_uri(&parts.uri)
             .map_err(|error| Problem::new(Kind::BadRequest, error.body_text()).at("query"))?;
-        let limit = match &query.limit {
-            None => PAGE,
-            Some(text) => text
-                .parse()
-                .ok()
-                .filter(|limit| (1..=MAX_PAGE).contains(limit))
-                .ok_or_else(|| Problem::field("limit", format!("not 1 to {MAX_PAGE}")))?,
-        };
-        Ok(Self { after: query.0.after, limit })
+        Ok(Self { limit: limit(query.limit.as_deref())?, after: query.0.after })
+    }
+}
+
+/// How many items a page has.
+pub(crate) fn limit(text: Option<&str>) -> Result<usize, Problem> {
+    let Some(text) = text else { return Ok(PAGE) };
+    text.parse()
+        .ok()
+        .filter(|limit| (1..=MAX_PAGE).contains(limit))
+        .ok_or_else(|| Problem::field("limit", format!("not 1 to {MAX_PAGE}")))
+}
+
+/// The query, where a list can be filtered.
+pub(crate) struct Query<T>(pub(crate) T);
+
+impl<T: DeserializeOwned> FromRequestParts<Service> for Query<T> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, _: &Service) -> Result<Self, Problem> {
+        axum::extract::Query::<T>::try_from_uri(&parts.uri)
+            .map(|query| Self(query.0))
+            .map_err(|error| Problem::new(Kind::BadRequest, error.body_text()).at("query"))
     }
 }
 

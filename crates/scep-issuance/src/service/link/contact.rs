@@ -1,0 +1,362 @@
+//! What a connector has last said of itself, and what of that is alarming.
+
+use crate::service::db::{Row, Tx, values};
+use crate::service::link::answer::Refusal;
+use crate::service::link::{possession, told};
+use crate::service::store::StoreError;
+use crate::service::{denials, orders};
+use core::fmt;
+use core::time::Duration;
+use scep_link::{CertificateExpiry, CertificatePurpose, CheckInRequest, ErrorCode, Health, LogLevel};
+use scep_types::{ConnectorId, LedgerId, TenantId, Timestamp};
+
+const DAY: Duration = Duration::from_secs(24 * 3600);
+/// How long counters may differ.
+const BEHIND: Duration = Duration::from_secs(3600);
+/// After how long without a check-in a connector counts as silent: several of the longest waits.
+const SILENT: Duration = Duration::from_secs(10 * 60);
+
+/// What the issuer keeps of its conversation with a connector.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Contact {
+    /// The number of the last answer.
+    pub(crate) sequence: i64,
+    relist_until: i64,
+    /// How many check-ins there were.
+    pub(crate) arrivals: i64,
+    /// How much it is to log.
+    pub(crate) log_level: Option<LogLevel>,
+}
+
+impl Contact {
+    /// Of a connector that was never heard, nothing.
+    pub(crate) fn find(tx: &Tx<'_>, connector: &str) -> Result<Self, StoreError> {
+        let sql = "SELECT sequence, relist_until, arrivals, log_level FROM connector_contact \
+                   WHERE connector = ?1";
+        let found = tx.one(sql, values![connector], |row| {
+            let level: Option<String> = row.get(3)?;
+            Ok::<_, StoreError>(Self {
+                sequence: row.get(0)?,
+                relist_until: row.get(1)?,
+                arrivals: row.get(2)?,
+                log_level: level.as_deref().and_then(level_from_name),
+            })
+        })?;
+        Ok(found.unwrap_or_default())
+    }
+
+    /// Up to where it knows the denials; nothing when what it knows may be those of another history.
+    pub(crate) fn cursor(&self, request: &CheckInRequest) -> Option<u64> {
+        let trusted = self.relist_until == 0 || request.last_sequence > unsigned(self.relist_until);
+        trusted.then_some(request.denial_cursor)
+    }
+}
+
+pub(crate) const fn level_name(level: LogLevel) -> &'static str {
+    match level {
+        LogLevel::Error => "error",
+        LogLevel::Warn => "warn",
+        LogLevel::Info => "info",
+        LogLevel::Debug => "debug",
+    }
+}
+
+pub(crate) fn level_from_name(name: &str) -> Option<LogLevel> {
+    let all = [LogLevel::Error, LogLevel::Warn, LogLevel::Info, LogLevel::Debug];
+    all.into_iter().find(|level| level_name(*level) == name)
+}
+
+const fn health_name(health: Health) -> &'static str {
+    match health {
+        Health::Serving => "serving",
+        Health::Degraded => "degraded",
+        Health::Stopped => "stopped",
+    }
+}
+
+pub(crate) const fn purpose_name(purpose: CertificatePurpose) -> &'static str {
+    match purpose {
+        CertificatePurpose::Connector => "connector",
+        CertificatePurpose::RaSigning => "ra-signing",
+        CertificatePurpose::RaDecryption => "ra-decryption",
+        CertificatePurpose::Ra => "ra",
+        CertificatePurpose::Ca => "ca",
+        CertificatePurpose::Tls => "tls",
+    }
+}
+
+fn unsigned(number: i64) -> u64 {
+    u64::try_from(number).unwrap_or(0)
+}
+
+/// Numbers of the protocol have 64 bits, those of the database 63.
+fn stored(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The number of the last answer that it has accepted. One that no other can be above is none that was ever given.
+pub(crate) fn last_sequence(request: &CheckInRequest) -> Result<i64, Refusal> {
+    let number = i64::try_from(request.last_sequence).ok().filter(|number| *number < i64::MAX);
+    number.ok_or_else(|| Refusal::new(ErrorCode::RequestMalformed, "last_sequence was never given"))
+}
+
+/// Takes up a check-in: proofs, what it shows as known, and what the connector says of itself. Gives its number among
+/// the check-ins of this connector.
+pub(crate) fn heard(
+    tx: &Tx<'_>,
+    request: &CheckInRequest,
+    now: Timestamp,
+) -> Result<i64, Refusal> {
+    let last = last_sequence(request)?;
+    possession::accept(tx, request.connector, &request.possession, now)
+        .map_err(|code| Refusal::new(code, "a proof of possession"))?;
+    let id = request.connector.to_string();
+    let sql = "SELECT tenant FROM connector WHERE id = ?1";
+    let tenant: Option<String> = tx.one(sql, values![&id], |row| row.get::<String>(0))?;
+    let tenant = tenant.and_then(|tenant| TenantId::new(tenant).ok());
+    let tenant = tenant
+        .ok_or_else(|| Refusal::new(ErrorCode::CertificateNotAccepted, "no such connector"))?;
+    denials::lapse(tx, &tenant, now)?;
+    told::accepted(tx, &id, last)?;
+    let contact = Contact::find(tx, &id)?;
+    let mut relist_until = contact.relist_until;
+    if last > contact.sequence {
+        tracing::warn!(
+            connector = %request.connector, theirs = last, ours = contact.sequence,
+            "the connector knows answers that this issuer has not given: a backup was restored here"
+        );
+        relist_until = last;
+        // What has changed since the backup is not known, so what can be said again is.
+        for topic in ["log-level", "ledger", "restored"] {
+            told::forget(tx, &id, topic)?;
+        }
+    }
+    let before = Heard::find(tx, request.connector)?;
+    let mut heard = Heard::of(request, before.as_ref(), now);
+    if let Some(reason) = request.refused {
+        tracing::warn!(connector = %request.connector, reason = %reason, "it has refused an answer");
+    }
+    let alarms = heard.alarms(orders::acknowledged(tx, request.ledger)?, now);
+    heard.logged = announce(request.connector, before.as_ref(), alarms);
+    heard.keep(tx, request, relist_until)?;
+    Ok(contact.arrivals.saturating_add(1))
+}
+
+/// Logs the alarms that are new. Gives the names of all.
+fn announce(connector: ConnectorId, before: Option<&Heard>, alarms: Vec<Alarm>) -> Vec<String> {
+    let mut names = Vec::new();
+    for alarm in alarms {
+        let name = alarm.name();
+        if !before.is_some_and(|before| before.logged.contains(&name)) {
+            tracing::error!(%connector, alarm = alarm.kind, detail = alarm.detail, "alarm");
+        }
+        names.push(name);
+    }
+    names
+}
+
+/// Something about a gateway that an operator must know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Alarm {
+    pub(crate) kind: &'static str,
+    /// Which of its kind; two with one kind and step are the same alarm.
+    step: String,
+    pub(crate) detail: String,
+}
+
+impl Alarm {
+    fn new(kind: &'static str, step: impl fmt::Display, detail: String) -> Self {
+        Self { kind, step: step.to_string(), detail }
+    }
+
+    fn name(&self) -> String {
+        format!("{} {}", self.kind, self.step)
+    }
+}
+
+/// What a connector has said at its last check-in.
+#[derive(Clone, Debug)]
+pub(crate) struct Heard {
+    pub(crate) at: Timestamp,
+    pub(crate) software: String,
+    pub(crate) challenge_version: i64,
+    pub(crate) health: String,
+    pub(crate) ledger: String,
+    pub(crate) queue_depth: i64,
+    pub(crate) outbox_high_mark: i64,
+    pub(crate) issued: i64,
+    pub(crate) delivered: i64,
+    pub(crate) reported: i64,
+    pub(crate) certificates: Vec<CertificateExpiry>,
+    pub(crate) refused: Option<String>,
+    pub(crate) refused_at: Option<Timestamp>,
+    pub(crate) refusals: i64,
+    /// Since when the other counters have not reached a count of issued certificates, and which.
+    behind: Option<(Timestamp, i64)>,
+    logged: Vec<String>,
+}
+
+pub(crate) const HEARD: &str = "heard_at, software, challenge_version, health, ledger, \
+    queue_depth, outbox_high_mark, issued, delivered, reported, certificates, refused, refused_at, \
+    refusals, behind_since, behind_goal, alarms";
+
+impl Heard {
+    /// Out of the columns [`HEARD`], of which the first is `first`; `None` when it was never heard.
+    pub(crate) fn row(row: &Row, first: usize) -> Result<Option<Self>, StoreError> {
+        let at = |column: usize| first.saturating_add(column);
+        let Some(heard_at) = row.get::<Option<i64>>(at(0))? else { return Ok(None) };
+        let json = |column: usize| row.get::<String>(at(column));
+        let unreadable = |column: usize| move |_| StoreError::Column { column };
+        let instant = |column: usize| {
+            Ok::<_, StoreError>(row.get::<Option<i64>>(at(column))?.map(Timestamp::from_seconds))
+        };
+        Ok(Some(Self {
+            at: Timestamp::from_seconds(heard_at),
+            software: row.get(at(1))?,
+            challenge_version: row.get(at(2))?,
+            health: row.get(at(3))?,
+            ledger: row.get(at(4))?,
+            queue_depth: row.get(at(5))?,
+            outbox_high_mark: row.get(at(6))?,
+            issued: row.get(at(7))?,
+            delivered: row.get(at(8))?,
+            reported: row.get(at(9))?,
+            certificates: serde_json::from_str(&json(10)?).map_err(unreadable(10))?,
+            refused: row.get(at(11))?,
+            refused_at: instant(12)?,
+            refusals: row.get(at(13))?,
+            behind: instant(14)?.zip(row.get::<Option<i64>>(at(15))?),
+            logged: serde_json::from_str(&json(16)?).map_err(unreadable(16))?,
+        }))
+    }
+
+    fn find(tx: &Tx<'_>, connector: ConnectorId) -> Result<Option<Self>, StoreError> {
+        let sql = format!("SELECT {HEARD} FROM connector_contact WHERE connector = ?1");
+        let found = tx.one(&sql, values![&connector.to_string()], |row| Self::row(row, 0))?;
+        Ok(found.flatten())
+    }
+
+    fn of(request: &CheckInRequest, before: Option<&Self>, now: Timestamp) -> Self {
+        let counters = request.counters;
+        let (issued, delivered, reported) =
+            (stored(counters.issued), stored(counters.delivered), stored(counters.reported));
+        // While certificates are issued all the time the counters never agree; that they catch up is what matters.
+        let reached = delivered.min(reported);
+        let behind = before.and_then(|before| before.behind).filter(|(_, goal)| reached < *goal);
+        let behind = behind.or_else(|| (reached < issued).then_some((now, issued)));
+        let refused = request.refused.map(|reason| reason.code().to_owned());
+        let refusals = before.map_or(0, |before| before.refusals);
+        Self {
+            at: now,
+            software: request.software.to_string(),
+            challenge_version: i64::from(request.challenge_version),
+            health: health_name(request.health).to_owned(),
+            ledger: request.ledger.to_string(),
+            queue_depth: stored(request.queue_depth),
+            outbox_high_mark: stored(request.outbox_high_mark),
+            issued,
+            delivered,
+            reported,
+            certificates: request.certificates.clone(),
+            refused_at: refused
+                .as_ref()
+                .map(|_| now)
+                .or_else(|| before.and_then(|before| before.refused_at)),
+            refusals: refusals.saturating_add(i64::from(refused.is_some())),
+            refused: refused.or_else(|| before.and_then(|before| before.refused.clone())),
+            behind,
+            logged: Vec::new(),
+        }
+    }
+
+    fn keep(
+        &self,
+        tx: &Tx<'_>,
+        request: &CheckInRequest,
+        relist_until: i64,
+    ) -> Result<(), Refusal> {
+        let json = |error| Refusal::new(ErrorCode::InternalError, error);
+        let certificates = serde_json::to_string(&self.certificates).map_err(json)?;
+        let alarms = serde_json::to_string(&self.logged).map_err(json)?;
+        let id = request.connector.to_string();
+        // A connector that was taken up otherwise than by an enrolment begins here.
+        tx.execute(
+            "INSERT INTO connector_contact \
+             (connector, sequence, relist_until, arrivals, refusals, alarms) \
+             VALUES (?1, 0, 0, 0, 0, '[]') ON CONFLICT (connector) DO NOTHING",
+            values![&id],
+        )?;
+        tx.execute(
+            "UPDATE connector_contact SET arrivals = arrivals + 1, relist_until = ?2, \
+             heard_at = ?3, software = ?4, challenge_version = ?5, health = ?6, ledger = ?7, \
+             queue_depth = ?8, outbox_high_mark = ?9, issued = ?10, delivered = ?11, \
+             reported = ?12, certificates = ?13, refused = ?14, refused_at = ?15, refusals = ?16, \
+             behind_since = ?17, behind_goal = ?18, alarms = ?19 WHERE connector = ?1",
+            values![
+                &id,
+                relist_until,
+                self.at.seconds(),
+                &self.software,
+                self.challenge_version,
+                &self.health,
+                &self.ledger,
+                self.queue_depth,
+                self.outbox_high_mark,
+                self.issued,
+                self.delivered,
+                self.reported,
+                &certificates,
+                self.refused.as_ref(),
+                self.refused_at.map(Timestamp::seconds),
+                self.refusals,
+                self.behind.map(|(since, _)| since.seconds()),
+                self.behind.map(|(_, goal)| goal),
+                &alarms,
+            ],
+        )?;
+        Ok(())
+    }
+
+    /// Its ledger.
+    pub(crate) fn ledger(&self) -> Option<LedgerId> {
+        LedgerId::from_hex(&self.ledger)
+    }
+
+    /// What is alarming, at this instant. `acknowledged`: up to which event the issuer has everything of its ledger.
+    pub(crate) fn alarms(&self, acknowledged: u64, now: Timestamp) -> Vec<Alarm> {
+        let mut alarms = Vec::new();
+        for certificate in &self.certificates {
+            let (purpose, end) = (purpose_name(certificate.purpose), certificate.not_after);
+            let left = end.since(now);
+            let Some(step) = [7, 14, 30].into_iter().find(|days| left < DAY * *days) else {
+                continue;
+            };
+            let thumbprint = certificate.thumbprint_sha256;
+            alarms.push(Alarm::new(
+                "certificate-ends",
+                format!("{thumbprint} {step}"),
+                format!("{purpose} certificate {thumbprint} ends at {end}, in less than {step} days"),
+            ));
+        }
+        if let Some((since, goal)) = self.behind
+            && now.since(since) >= BEHIND
+        {
+            let detail = format!(
+                "of {goal} certificates issued by {since}, {} were delivered and {} reported",
+                self.delivered, self.reported
+            );
+            alarms.push(Alarm::new("counters-differ", since, detail));
+        }
+        if unsigned(self.outbox_high_mark) < acknowledged {
+            let detail = format!(
+                "the ledger's last event is {}, and the issuer has {acknowledged}: a backup was restored",
+                self.outbox_high_mark
+            );
+            alarms.push(Alarm::new("ledger-restored", acknowledged, detail));
+        }
+        if now.since(self.at) >= SILENT {
+            alarms.push(Alarm::new("silent", "", format!("last heard at {}", self.at)));
+        }
+        alarms
+    }
+}
