@@ -4,12 +4,13 @@ use crate::service::Service;
 use crate::service::db::{Tx, values};
 use crate::service::link::Link;
 use crate::service::link::answer::Refusal;
+use crate::service::renewals;
 use crate::service::store::StoreError;
 use axum::extract::{FromRequest, FromRequestParts, Request};
 use axum::http::header;
 use axum::http::request::Parts;
 use core::time::Duration;
-use scep_link::{ErrorCode, Message, MessageError};
+use scep_link::{ErrorCode, Message, MessageError, RenewalSubject};
 use scep_types::{CertificateDer, ConnectorId, GatewayGroupId, LedgerId, TenantId, Timestamp};
 use std::sync::Arc;
 
@@ -208,6 +209,9 @@ fn act(
         "UPDATE connector_certificate SET state = 'present' WHERE fingerprint = ?1",
         values![fingerprint.as_bytes()],
     )?;
+    if let Some(connector) = ConnectorId::from_hex(&owner) {
+        renewals::done(tx, connector, RenewalSubject::Authentication, now)?;
+    }
     tracing::info!(connector = owner, %fingerprint, "the connector's new certificate is in use");
     Ok(match look(tx, certificate, since)? {
         Seen::Caller(caller) => Ok(*caller),

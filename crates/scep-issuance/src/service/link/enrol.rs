@@ -6,7 +6,7 @@ use crate::service::link::Link;
 use crate::service::link::answer::{Refusal, Verbatim};
 use crate::service::link::caller::{Encrypted, Received};
 use crate::service::link::issuer_keys::{IssuerKeys, introduce};
-use crate::service::link::keys::{self, Group, KeyPurpose, Member, kind_name};
+use crate::service::link::keys::{self, Group, KeyPurpose, Member, Use, kind_name};
 use crate::service::link::possession;
 use crate::service::store::StoreError;
 use axum::extract::State;
@@ -89,7 +89,7 @@ fn not_accepted() -> Refusal {
     )
 }
 
-fn unchallenged(error: &PossessionError) -> Refusal {
+pub(crate) fn unchallenged(error: &PossessionError) -> Refusal {
     match error {
         PossessionError::Key(error) => {
             tracing::error!(%error, "no challenge of possession");
@@ -272,13 +272,8 @@ impl Wanted {
         let members = self.supersede(tx, &group, now)?;
         self.check_ledger(tx, &group, &members)?;
         self.check_name(&members)?;
-        let next_key = self.check_keys(tx, &group, &members)?;
+        self.check_keys(tx, &group, &members)?;
         self.write(tx, &group, token.confirmed, now)?;
-        if let Some(next_key) = next_key {
-            let sql = "UPDATE gateway_group SET next_key = ?3 WHERE tenant = ?1 AND id = ?2";
-            let values = values![self.tenant.as_str(), group_id.as_str(), next_key.as_der()];
-            tx.execute(sql, values)?;
-        }
         let introduction = introduce(tx, self.response.connector, &self.keys, now)?;
         self.response.signer_keys = introduction.signer_keys;
         self.response.command_keys = introduction.command_keys;
@@ -398,49 +393,29 @@ impl Wanted {
         Err(Refusal::new(ErrorCode::GroupNotAllowed, why))
     }
 
-    /// That the keys may be used. Gives the group's next decryption key, when this gateway is alone and brings one.
-    fn check_keys(
-        &self,
-        tx: &Tx<'_>,
-        group: &Group,
-        members: &[Member],
-    ) -> Result<Option<SpkiDer>, Refusal> {
+    /// That the keys may be used: the authentication key is new, the decryption key the group's, or new as well when
+    /// nobody in the group has one.
+    fn check_keys(&self, tx: &Tx<'_>, group: &Group, members: &[Member]) -> Result<(), Refusal> {
         let refuse = |why: String| Err(Refusal::new(ErrorCode::KeyNotAccepted, why));
         fresh_authentication_key(tx, self.key.key_id())?;
-        let key = &self.request.decryption_key;
-        let is = |other: &SpkiDer| other.key_id() == key.key_id();
-        if let Some(known) = keys::use_of(tx, key.key_id())?
-            && !known.is_decryption_of(&self.tenant, &self.request.group)
-        {
+        let key = self.request.decryption_key.key_id();
+        let known = keys::use_of(tx, key)?;
+        let ours = |known: &Use| known.is_decryption_of(&self.tenant, &self.request.group);
+        if known.as_ref().is_some_and(|known| !ours(known)) {
             return refuse("the decryption key is or was in use elsewhere: make a new one".into());
         }
-        let import = "bring the group's decryption key: export it at a gateway of the group, and import it here before you enrol";
-        match (&group.key, members.first()) {
-            (Some(present), _) if is(present) => Ok(None),
-            (_, Some(_)) if group.next_key.as_ref().is_some_and(is) => Ok(None),
-            (None, Some(member)) if is(&member.decryption_key) => Ok(None),
-            (Some(_), None) if group.key_by_gateway => {
-                self.not_former(tx, key.key_id())?;
-                Ok(Some(key.clone()))
+        let first = || members.first().map(|member| &member.decryption_key);
+        match group.held_key(members).or_else(first).map(SpkiDer::key_id) {
+            Some(wanted) if wanted == key => Ok(()),
+            Some(wanted) => refuse(format!(
+                "the group's decryption key is {wanted}: export it at a gateway of the group and import it here before you enrol"
+            )),
+            // What a gateway had that was removed or has expired may come back, if it is still the group's.
+            None if known.is_some() && group.key.as_ref().map(SpkiDer::key_id) != Some(key) => {
+                refuse("the decryption key was in use, and was replaced: make a new one".into())
             }
-            (None, None) => {
-                self.not_former(tx, key.key_id())?;
-                Ok(None)
-            }
-            (Some(present), _) => refuse(format!("not {}: {import}", present.key_id())),
-            (None, Some(member)) => {
-                refuse(format!("not {}: {import}", member.decryption_key.key_id()))
-            }
+            None => Ok(()),
         }
-    }
-
-    /// A key that was replaced does not come back: somebody else may know it.
-    fn not_former(&self, tx: &Tx<'_>, key: KeyId) -> Result<(), Refusal> {
-        if keys::use_of(tx, key)?.is_none() {
-            return Ok(());
-        }
-        let why = "the decryption key was in use, and was replaced: make a new one";
-        Err(Refusal::new(ErrorCode::KeyNotAccepted, why))
     }
 
     fn write(

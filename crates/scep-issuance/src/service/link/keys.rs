@@ -1,19 +1,25 @@
 //! Which keys may be used, and which one the challenges of a group are encrypted to.
 //!
 //! A group has one decryption key at a time. A gateway brings it; the group has it once a member that an operator has
-//! confirmed has proven it. A further one (renewal) takes its place once **every** confirmed member has proven it: a
-//! member that had not imported it would open no challenge any more. What was replaced is listed for as long as a
-//! challenge that was made for it may be presented.
+//! confirmed has proven it. A member that renews it replaces it for all, with its proof: from then on the others open no
+//! new challenge until the new key was brought to them (`has_group_key` in the API tells who has it). What was replaced
+//! is listed for as long as a challenge that was made for it may be presented.
 
 use crate::service::Service;
 use crate::service::db::{Row, Tx, values};
 use crate::service::link::answer::Refusal;
+use crate::service::renewals;
 use crate::service::store::StoreError;
+use core::time::Duration;
 use scep_ca::CertificateAuthority as _;
-use scep_link::{ErrorCode, LedgerKind};
+use scep_link::{ErrorCode, LedgerKind, RenewalSubject};
 use scep_types::{
-    GatewayGroupId, KeyAlgorithm, KeyId, LedgerId, SpkiDer, SpkiHash, TenantId, Timestamp,
+    ConnectorId, GatewayGroupId, KeyAlgorithm, KeyId, LedgerId, SpkiDer, SpkiHash, TenantId,
+    Timestamp,
 };
+
+/// Within what time a key is to be replaced that a gateway knows that has left.
+const ROTATION_TIME: Duration = Duration::from_secs(24 * 3600);
 
 /// What a key is used for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -115,8 +121,6 @@ pub(crate) struct Group {
     pub(crate) key: Option<SpkiDer>,
     /// Whether a gateway has brought it, not an operator.
     pub(crate) key_by_gateway: bool,
-    /// What is to take its place.
-    pub(crate) next_key: Option<SpkiDer>,
 }
 
 pub(crate) const fn kind_name(kind: LedgerKind) -> &'static str {
@@ -141,7 +145,7 @@ impl Group {
         let same = "UPDATE gateway_group SET id = id WHERE tenant = ?1 AND id = ?2";
         tx.execute(same, values![tenant.as_str(), group.as_str()])?;
         tx.one(
-            "SELECT ledger, ledger_kind, public_key, key_by, next_key FROM gateway_group \
+            "SELECT ledger, ledger_kind, public_key, key_by FROM gateway_group \
              WHERE tenant = ?1 AND id = ?2",
             values![tenant.as_str(), group.as_str()],
             |row| {
@@ -159,7 +163,6 @@ impl Group {
                     ledger_kind,
                     key: key_in(row, 2)?,
                     key_by_gateway: row.get::<Option<String>>(3)?.is_some(),
-                    next_key: key_in(row, 4)?,
                 })
             },
         )
@@ -210,7 +213,18 @@ pub(crate) fn has_proven(tx: &Tx<'_>, connector: &str, key: KeyId) -> Result<boo
     )
 }
 
-/// Gives the group the key that it may have now. After every proof, confirmation and departure.
+impl Group {
+    /// The group's key, where somebody can open what is encrypted to it: a member has it, or an operator has set it.
+    pub(crate) fn held_key(&self, members: &[Member]) -> Option<&SpkiDer> {
+        self.key.as_ref().filter(|key| {
+            let is = |member: &Member| member.decryption_key.key_id() == key.key_id();
+            !self.key_by_gateway || members.iter().any(is)
+        })
+    }
+}
+
+/// Gives a group without a key, or with one that nobody has any more, that of a confirmed member that has proven it.
+/// After every proof, confirmation and departure.
 pub(crate) fn settle(
     tx: &Tx<'_>,
     tenant: &TenantId,
@@ -218,30 +232,36 @@ pub(crate) fn settle(
     now: Timestamp,
 ) -> Result<(), StoreError> {
     let Some(group) = Group::lock(tx, tenant, id)? else { return Ok(()) };
-    let counting: Vec<Member> =
-        members(tx, tenant, id)?.into_iter().filter(|member| member.counts).collect();
-    let Some(first) = counting.first() else { return Ok(()) };
-    if let Some(next) = &group.next_key {
-        for member in &counting {
-            if !has_proven(tx, &member.id, next.key_id())? {
-                return Ok(());
-            }
-        }
-        return switch(tx, tenant, id, &group, next, &first.id, now);
+    let members = members(tx, tenant, id)?;
+    if group.held_key(&members).is_some() {
+        return Ok(());
     }
-    if group.key.is_none() {
-        for member in &counting {
-            let key = &member.decryption_key;
-            if has_proven(tx, &member.id, key.key_id())? {
-                return switch(tx, tenant, id, &group, key, &member.id, now);
-            }
+    for member in members.iter().filter(|member| member.counts) {
+        let key = &member.decryption_key;
+        if has_proven(tx, &member.id, key.key_id())? {
+            return switch(tx, tenant, id, &group, key, &member.id, now);
         }
     }
     Ok(())
 }
 
+/// A member has proven a further key: it is the group's from now on.
+pub(crate) fn renewed(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    id: &GatewayGroupId,
+    key: &SpkiDer,
+    by: &str,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    match Group::lock(tx, tenant, id)? {
+        Some(group) => switch(tx, tenant, id, &group, key, by, now),
+        None => Ok(()),
+    }
+}
+
 /// From now on challenges are encrypted to this key.
-pub(crate) fn switch(
+fn switch(
     tx: &Tx<'_>,
     tenant: &TenantId,
     id: &GatewayGroupId,
@@ -254,8 +274,18 @@ pub(crate) fn switch(
         keep_former(tx, tenant, id, old, now)?;
     }
     tx.execute(
-        "UPDATE gateway_group SET public_key = ?3, key_by = ?4, next_key = NULL, \
-         rotation_since = NULL WHERE tenant = ?1 AND id = ?2",
+        "DELETE FROM former_key WHERE tenant = ?1 AND gateway_group = ?2 AND key_id = ?3",
+        values![tenant.as_str(), id.as_str(), key.key_id().as_bytes()],
+    )?;
+    let same = group.key.as_ref().is_some_and(|old| old.key_id() == key.key_id());
+    if !same {
+        tx.execute(
+            "UPDATE gateway_group SET rotation_since = NULL WHERE tenant = ?1 AND id = ?2",
+            values![tenant.as_str(), id.as_str()],
+        )?;
+    }
+    tx.execute(
+        "UPDATE gateway_group SET public_key = ?3, key_by = ?4 WHERE tenant = ?1 AND id = ?2",
         values![tenant.as_str(), id.as_str(), key.as_der(), by],
     )?;
     tx.execute(
@@ -294,42 +324,38 @@ fn keep_former(
 }
 
 /// A gateway has left: without members no challenge can be opened, and with some the key must be replaced, since
-/// somebody else knows it. True: those who stay must renew it.
+/// somebody else knows it. One of those who stay is ordered to renew it.
 pub(crate) fn departed(
     tx: &Tx<'_>,
     tenant: &TenantId,
     id: &GatewayGroupId,
     connector: &str,
     now: Timestamp,
-) -> Result<bool, StoreError> {
-    let Some(group) = Group::lock(tx, tenant, id)? else { return Ok(false) };
-    if members(tx, tenant, id)?.is_empty() {
-        if group.key_by_gateway {
-            if let Some(old) = &group.key {
-                keep_former(tx, tenant, id, old, now)?;
-            }
+) -> Result<(), StoreError> {
+    let Some(group) = Group::lock(tx, tenant, id)? else { return Ok(()) };
+    let members = members(tx, tenant, id)?;
+    if members.is_empty() {
+        if let Some(old) = group.key.as_ref().filter(|_| group.key_by_gateway) {
+            keep_former(tx, tenant, id, old, now)?;
             tx.execute(
-                "UPDATE gateway_group SET public_key = NULL, key_by = NULL, next_key = NULL, \
+                "UPDATE gateway_group SET public_key = NULL, key_by = NULL, \
                  rotation_since = NULL WHERE tenant = ?1 AND id = ?2",
                 values![tenant.as_str(), id.as_str()],
             )?;
         }
-        return Ok(false);
+        return Ok(());
     }
-    if let Some(next) = &group.next_key
-        && has_proven(tx, connector, next.key_id())?
-    {
-        let sql = "UPDATE gateway_group SET next_key = NULL WHERE tenant = ?1 AND id = ?2";
-        tx.execute(sql, values![tenant.as_str(), id.as_str()])?;
-    }
-    let knows = match &group.key {
-        Some(key) => has_proven(tx, connector, key.key_id())?,
-        None => false,
-    };
-    if knows {
-        let sql = "UPDATE gateway_group SET rotation_since = ?3 WHERE tenant = ?1 AND id = ?2";
-        tx.execute(sql, values![tenant.as_str(), id.as_str(), now.seconds()])?;
+    // Whoever was never shown to have the key has nothing to forget.
+    let sql = "SELECT 1 FROM possession WHERE connector = ?1 AND proven_at IS NOT NULL";
+    if !tx.exists(sql, values![connector])? {
+        return Ok(());
     }
     settle(tx, tenant, id, now)?;
-    Ok(knows)
+    let sql = "UPDATE gateway_group SET rotation_since = ?3 WHERE tenant = ?1 AND id = ?2";
+    tx.execute(sql, values![tenant.as_str(), id.as_str(), now.seconds()])?;
+    let renews = members.iter().find(|member| member.counts);
+    if let Some(connector) = renews.and_then(|member| ConnectorId::from_hex(&member.id)) {
+        renewals::order(tx, connector, RenewalSubject::Decryption, now.plus(ROTATION_TIME))?;
+    }
+    Ok(())
 }

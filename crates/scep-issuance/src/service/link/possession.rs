@@ -3,9 +3,10 @@
 use crate::service::db::{Tx, values};
 use crate::service::link::answer::Refusal;
 use crate::service::link::keys::{self, KeyPurpose};
+use crate::service::renewals;
 use crate::service::store::StoreError;
-use scep_link::{ErrorCode, PossessionProof};
-use scep_types::{ConnectorId, GatewayGroupId, SpkiDer, TenantId, Timestamp};
+use scep_link::{ErrorCode, PossessionProof, RenewalSubject};
+use scep_types::{ConnectorId, GatewayGroupId, KeyId, SpkiDer, TenantId, Timestamp};
 
 /// Keeps what the connector must answer; of a renewal also the answer, to be repeated.
 pub(crate) fn expect(
@@ -34,10 +35,10 @@ pub(crate) fn expect(
 }
 
 /// Takes up the proofs of a check-in. Proofs of keys already proven are ignored; a wrong one, or one that was not asked
-/// for, refuses the check-in. With the last proof that it needs a group gets its key.
+/// for, refuses the check-in. With a proof a group may get its key, or another one.
 pub(crate) fn accept(
     tx: &Tx<'_>,
-    connector: ConnectorId,
+    id: ConnectorId,
     proofs: &[PossessionProof],
     now: Timestamp,
 ) -> Result<(), ErrorCode> {
@@ -48,24 +49,17 @@ pub(crate) fn accept(
         tracing::error!(%error, "the issuer's database failed");
         ErrorCode::InternalError
     };
-    let connector = connector.to_string();
+    let connector = id.to_string();
     let (tenant, group) = home(tx, &connector).map_err(failed)?.ok_or(ErrorCode::ConnectorRevoked)?;
-    let mut news = false;
     for proof in proofs {
         let key = proof.key();
-        let asked: Option<(String, Option<i64>)> = tx
-            .one(
-                "SELECT proof, proven_at FROM possession WHERE connector = ?1 AND key_id = ?2",
-                values![&connector, key.as_bytes()],
-                |row| Ok((row.get(0)?, row.get(1)?)),
-            )
-            .map_err(failed)?;
-        let (expected, proven_at) = asked.ok_or(ErrorCode::ProofNotAccepted)?;
-        if proven_at.is_some() {
+        let asked = asked(tx, &connector, key).map_err(failed)?;
+        let asked = asked.ok_or(ErrorCode::ProofNotAccepted)?;
+        if asked.proven {
             continue;
         }
         let expected: PossessionProof =
-            serde_json::from_str(&expected).map_err(|_| ErrorCode::InternalError)?;
+            serde_json::from_str(&asked.proof).map_err(|_| ErrorCode::InternalError)?;
         if !proof.is(&expected) {
             return Err(ErrorCode::ProofNotAccepted);
         }
@@ -79,12 +73,39 @@ pub(crate) fn accept(
             values![&connector, key.as_bytes(), now.seconds()],
         )
         .map_err(failed)?;
-        news = true;
-    }
-    if news {
-        keys::settle(tx, &tenant, &group, now).map_err(failed)?;
+        if asked.renewal {
+            keys::renewed(tx, &tenant, &group, &asked.key, &connector, now).map_err(failed)?;
+            renewals::done(tx, id, RenewalSubject::Decryption, now).map_err(failed)?;
+        } else {
+            keys::settle(tx, &tenant, &group, now).map_err(failed)?;
+        }
     }
     Ok(())
+}
+
+/// What a connector was asked to prove.
+struct Asked {
+    key: SpkiDer,
+    proof: String,
+    proven: bool,
+    renewal: bool,
+}
+
+fn asked(tx: &Tx<'_>, connector: &str, key: KeyId) -> Result<Option<Asked>, StoreError> {
+    tx.one(
+        "SELECT public_key, proof, proven_at, answer FROM possession \
+         WHERE connector = ?1 AND key_id = ?2",
+        values![connector, key.as_bytes()],
+        |row| {
+            let der: Vec<u8> = row.get(0)?;
+            Ok(Asked {
+                key: SpkiDer::parse(&der).map_err(|_| StoreError::Column { column: 0 })?,
+                proof: row.get(1)?,
+                proven: row.get::<Option<i64>>(2)?.is_some(),
+                renewal: row.get::<Option<String>>(3)?.is_some(),
+            })
+        },
+    )
 }
 
 fn home(tx: &Tx<'_>, connector: &str) -> Result<Option<(TenantId, GatewayGroupId)>, StoreError> {

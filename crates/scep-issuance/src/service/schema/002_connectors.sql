@@ -3,7 +3,6 @@
 ALTER TABLE gateway_group ADD COLUMN ledger TEXT; -- the one that the group is bound to
 ALTER TABLE gateway_group ADD COLUMN ledger_kind TEXT CHECK (ledger_kind IN ('single', 'shared'));
 ALTER TABLE gateway_group ADD COLUMN key_by TEXT; -- the connector that brought public_key; NULL: an operator did
-ALTER TABLE gateway_group ADD COLUMN next_key BLOB; -- takes public_key's place once every member has proven it
 ALTER TABLE gateway_group ADD COLUMN rotation_since INTEGER; -- since when a gateway that is no member knows public_key
 
 -- Whose a ledger is: its reports are the tenant's, also after no group is bound to it any more.
@@ -20,7 +19,7 @@ CREATE TABLE connector (
   ledger         TEXT NOT NULL,
   membership     TEXT NOT NULL CHECK (membership IN ('awaiting-operator', 'confirmed', 'left')),
   standing       TEXT NOT NULL CHECK (standing IN ('active', 'revoked', 'cloned')),
-  decryption_key BLOB NOT NULL, -- DER SubjectPublicKeyInfo: what it enrolled with, or has proven since
+  decryption_key BLOB NOT NULL, -- DER SubjectPublicKeyInfo: what it enrolled with, or the group's present one that it has proven since
   software       TEXT NOT NULL,
   enrolled_at    INTEGER NOT NULL,
   left_at        INTEGER
@@ -46,7 +45,7 @@ CREATE TABLE possession (
   connector  TEXT NOT NULL REFERENCES connector (id),
   key_id     BLOB NOT NULL,
   public_key BLOB NOT NULL,
-  answer     TEXT, -- to the renewal, to be repeated
+  answer     TEXT, -- to the renewal, to be repeated; NULL: the key was enrolled with
   proof      TEXT NOT NULL, -- the one that is expected, as JSON
   asked_at   INTEGER NOT NULL,
   proven_at  INTEGER,
