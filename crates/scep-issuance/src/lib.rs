@@ -15,6 +15,6 @@ mod variable;
 
 pub use lint::Lint;
 pub use mint::{MintError, Minted, Minter, MinterError};
-pub use profile::{CertificateFor, Field, Profile, ProfileError, SidForm};
+pub use profile::{CertificateFor, Field, Profile, ProfileError, RevokeOn, SidForm};
 pub use template::{FillError, TemplateError};
 pub use variable::{About, Attributes, AttributesError, MAX_VALUE, Origin, Variable};

@@ -1,6 +1,6 @@
 //! What a profile may say but should not.
 
-use crate::profile::{Field, Profile};
+use crate::profile::{Field, Profile, RevokeOn};
 use crate::variable::{Origin, Variable};
 use core::fmt;
 use scep_types::{ExtendedKeyUsages, KeyUsages};
@@ -30,6 +30,8 @@ pub enum Lint {
         /// Which purpose.
         purpose: String,
     },
+    /// Certificates of wiped devices stay valid until they end.
+    OutlivesWipe,
 }
 
 impl fmt::Display for Lint {
@@ -47,6 +49,9 @@ impl fmt::Display for Lint {
             }
             Self::NoSid { purpose } => {
                 write!(f, "sid: {purpose} without a security identifier is refused by Windows")
+            }
+            Self::OutlivesWipe => {
+                f.write_str("revoke_on: without wipe, certificates of wiped devices stay valid")
             }
         }
     }
@@ -86,6 +91,9 @@ impl Profile {
             self.uses().iter().any(|(_, v)| *v == Variable::OnPremisesSecurityIdentifier);
         if has(&"smartcardLogon") && !names_sid {
             lints.push(Lint::NoSid { purpose: "smartcardLogon".to_owned() });
+        }
+        if !self.revokes_on(RevokeOn::Wipe) {
+            lints.push(Lint::OutlivesWipe);
         }
         lints
     }

@@ -21,6 +21,8 @@ const MAX_SCEP_URLS: usize = 8;
 /// Octets of one address.
 const MAX_SCEP_URL: usize = 1024;
 const DEFAULT_CHALLENGE_LIFETIME: &str = "60m";
+/// Whatever a device's certificates are for, nobody has them any more.
+pub(crate) const DEFAULT_REVOKE_ON: [RevokeOn; 2] = [RevokeOn::Wipe, RevokeOn::Unenrol];
 
 /// Why a profile was refused.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -93,6 +95,8 @@ pub enum Field {
     ChallengeLifetime,
     /// `scep_urls`.
     ScepUrls,
+    /// `revoke_on`.
+    RevokeOn,
 }
 
 impl core::fmt::Display for Field {
@@ -108,6 +112,7 @@ impl core::fmt::Display for Field {
             Self::RenewalThreshold => "renewal_threshold",
             Self::ChallengeLifetime => "challenge_lifetime",
             Self::ScepUrls => "scep_urls",
+            Self::RevokeOn => "revoke_on",
         })
     }
 }
@@ -120,6 +125,20 @@ pub enum CertificateFor {
     Device,
     /// Users of devices: a challenge names its user.
     User,
+}
+
+/// What has a device's certificates revoked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum RevokeOn {
+    /// The device was wiped.
+    Wipe,
+    /// The device was removed.
+    Unenrol,
+    /// The device was disabled.
+    Disable,
+    /// The profile's certificates have other contents now.
+    ProfileChange,
 }
 
 /// How a certificate carries the security identifier.
@@ -191,6 +210,8 @@ struct RawProfile {
     challenge_lifetime: String,
     #[serde(default)]
     scep_urls: Vec<String>,
+    #[serde(default = "RawProfile::gone")]
+    revoke_on: Vec<RevokeOn>,
 }
 
 impl RawProfile {
@@ -205,6 +226,9 @@ impl RawProfile {
     }
     fn hour() -> String {
         DEFAULT_CHALLENGE_LIFETIME.to_owned()
+    }
+    fn gone() -> Vec<RevokeOn> {
+        DEFAULT_REVOKE_ON.to_vec()
     }
 }
 
@@ -247,6 +271,7 @@ pub struct Profile {
     approval: ApprovalMode,
     challenge_lifetime: Duration,
     scep_urls: Vec<String>,
+    revoke_on: BTreeSet<RevokeOn>,
 }
 
 impl Profile {
@@ -309,6 +334,7 @@ impl Profile {
             },
             challenge_lifetime: challenge_lifetime(&raw.challenge_lifetime)?,
             scep_urls: scep_urls(raw.scep_urls)?,
+            revoke_on: revoke_on(&raw.revoke_on)?,
         };
         profile.refuse_user_variables()?;
         profile.check_claims()?;
@@ -414,6 +440,24 @@ impl Profile {
         self.validity
     }
 
+    /// Whether this has the certificates of the device concerned revoked.
+    #[must_use]
+    pub fn revokes_on(&self, event: RevokeOn) -> bool {
+        self.revoke_on.contains(&event)
+    }
+
+    /// Whether certificates of both have the same contents, as far as profiles decide.
+    #[must_use]
+    pub fn certificates_equal(&self, other: &Self) -> bool {
+        self.subject == other.subject
+            && self.subject_alt_names == other.subject_alt_names
+            && self.sid == other.sid
+            && self.key_usage == other.key_usage
+            && self.extended_key_usages == other.extended_key_usages
+            && self.key_algorithms == other.key_algorithms
+            && self.validity == other.validity
+    }
+
     /// How long before its end a certificate is due for renewal, by whatever way.
     #[must_use]
     pub const fn renewal_window(&self) -> Option<Duration> {
@@ -457,6 +501,14 @@ fn scep_urls(urls: Vec<String>) -> Result<Vec<String>, ProfileError> {
         }
     }
     Ok(urls)
+}
+
+fn revoke_on(events: &[RevokeOn]) -> Result<BTreeSet<RevokeOn>, ProfileError> {
+    let set: BTreeSet<RevokeOn> = events.iter().copied().collect();
+    if set.len() != events.len() {
+        return Err(value_error(Field::RevokeOn, "revoke_on", "a list with the same event twice"));
+    }
+    Ok(set)
 }
 
 /// `20%` of the validity, or a length of time.

@@ -200,9 +200,10 @@ impl Service {
         }
         let acceptor = tls.map(|tls| tls.acceptor(&self)).transpose()?;
         let clock = Arc::clone(&self.clock);
+        let connections = tokio_util::task::TaskTracker::new();
+        connections.spawn(self.clone().look_after_regularly(stop.clone()));
         let router = document::router(Self { stop: stop.clone(), ..self });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
-        let connections = tokio_util::task::TaskTracker::new();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
             let accepted = tokio::select! {

@@ -1,11 +1,12 @@
 //! Tenants, profiles, users, devices and gateway groups.
 
-use crate::profile::{CertificateFor, Profile};
+use crate::profile::{CertificateFor, Profile, RevokeOn};
 use crate::service::Service;
 use crate::service::db::{Row, Tx, values};
 use crate::service::denials;
 use crate::service::document::BASE;
 use crate::service::once::{Done, Once};
+use crate::service::orders::{self, Which};
 use crate::service::problem::{Kind, Problem};
 use crate::service::request::{Admin, Authorised, Body, Id, Page, Paging, Read};
 use crate::service::store::StoreError;
@@ -305,12 +306,26 @@ pub(crate) async fn replace_profile(
         return Err(Problem::field("toml", "its id is not the one in the path"));
     }
     let view = ProfileView::new(toml.clone(), &profile);
+    let (now, brake) = (service.clock.now(), service.upkeep.brake);
     service
         .store
         .write(move |tx| {
+            let before: Option<String> = tx.one(
+                "SELECT toml FROM profile WHERE tenant = ?1 AND id = ?2",
+                values![caller.tenant.as_str(), &id.0],
+                |row| row.get(0),
+            )?;
             let sql = "UPDATE profile SET toml = ?3 WHERE tenant = ?1 AND id = ?2";
             let rows = tx.execute(sql, values![caller.tenant.as_str(), &id.0, &toml])?;
-            changed(rows, "profile")
+            changed(rows, "profile")?;
+            let before = before.and_then(|toml| Profile::from_toml(&toml).ok());
+            let other = before.is_some_and(|before| !before.certificates_equal(&profile));
+            if other && profile.revokes_on(RevokeOn::ProfileChange) {
+                let (reason, cause) = orders::why(RevokeOn::ProfileChange);
+                let which = Which::Profile(profile.id());
+                orders::order(tx, brake, &caller.tenant, &which, reason, cause, now)?;
+            }
+            Ok::<_, Problem>(())
         })
         .await?;
     Ok(Json(view))
@@ -664,6 +679,7 @@ pub(crate) async fn replace_device(
 ) -> Result<Json<Device>, Problem> {
     let json = device_attributes(&body.value.attributes, &id.0)?;
     let state = body.value.state;
+    let (now, brake) = (service.clock.now(), service.upkeep.brake);
     service
         .store
         .write(move |tx| {
@@ -677,6 +693,14 @@ pub(crate) async fn replace_device(
             let values = values![caller.tenant.as_str(), device.as_str(), state.name(), &json];
             tx.execute(sql, values)?;
             tell(tx, &caller.tenant, &device, state)?;
+            let event = match state {
+                DeviceState::Wiped => Some(RevokeOn::Wipe),
+                DeviceState::Disabled => Some(RevokeOn::Disable),
+                DeviceState::Enrolled => None,
+            };
+            if let Some(event) = event.filter(|_| state != before) {
+                orders::on_device(tx, brake, &caller.tenant, &device, event, now)?;
+            }
             Device::read(tx, &caller.tenant, &id.0).map(Json)
         })
         .await
@@ -722,7 +746,7 @@ pub(crate) async fn delete_device(
     caller: Authorised<Admin>,
     id: Id,
 ) -> Result<StatusCode, Problem> {
-    let now = service.clock.now();
+    let (now, brake) = (service.clock.now(), service.upkeep.brake);
     service
         .store
         .write(move |tx| {
@@ -730,6 +754,7 @@ pub(crate) async fn delete_device(
             let sql = "DELETE FROM device WHERE tenant = ?1 AND id = ?2";
             let gone = tx.execute(sql, values![caller.tenant.as_str(), device.as_str()])?;
             changed(gone, "device")?;
+            orders::on_device(tx, brake, &caller.tenant, &device, RevokeOn::Unenrol, now)?;
             let subject = DenialSubject::Device(device);
             denials::set_until(tx, &caller.tenant, &subject, now.plus(DENIED_AFTERWARDS))?;
             Ok(StatusCode::NO_CONTENT)

@@ -1,11 +1,451 @@
-//! What a connector reports.
+//! What a connector reports: events, kept once each and in their order, and what they say about certificates.
 
 use crate::service::Service;
-use crate::service::link::answer::Refusal;
+use crate::service::alarms::{self, AlarmKind};
+use crate::service::db::{Tx, values};
+use crate::service::link::answer::{Refusal, Success};
+use crate::service::link::caller::{Caller, Received};
+use crate::service::orders::{self, RevocationBrake};
+use crate::service::store::StoreError;
 use axum::extract::State;
-use axum::response::Response;
+use scep_link::{Acknowledgement, ErrorCode, Event, ReportBatch, V1};
+use scep_types::{
+    CertificateFingerprint, ChallengeId, DeviceId, NameHash, ProfileId, SpkiHash, TenantId,
+    Timestamp, UserId,
+};
+use serde::Deserialize;
+use serde_json::Value;
 
-pub(crate) async fn reports(State(service): State<Service>) -> Result<Response, Refusal> {
-    let _ = service;
-    todo!()
+/// Characters of a text out of an event.
+const MAX_TEXT: usize = 1_000;
+/// Its challenges are not made yet, and what it says of the group's ledger is not believed yet.
+pub(crate) const AWAITING: &str = "an operator of the tenant has not confirmed this gateway yet";
+
+/// `POST /connector/v1/reports`.
+pub(crate) async fn reports(
+    State(service): State<Service>,
+    caller: Caller,
+    Received(batch): Received<ReportBatch>,
+) -> Result<Success<Acknowledgement>, Refusal> {
+    caller.speaks_as(batch.connector)?;
+    if !caller.confirmed {
+        return Err(Refusal::new(ErrorCode::Unavailable, AWAITING));
+    }
+    let (brake, now, ledger) = (service.upkeep.brake, service.clock.now(), batch.ledger);
+    let source = Source::of(&caller);
+    // A refusal keeps nothing but its alarm, which is to be durable all the same.
+    let acknowledged =
+        service.store.write(move |tx| record(tx, brake, &source, &batch, now)).await??;
+    Ok(Success(Acknowledgement { v: V1, code: scep_link::Success, ledger, acknowledged }))
+}
+
+/// Who tells.
+#[derive(Clone, Debug)]
+pub(crate) struct Source {
+    pub(crate) tenant: TenantId,
+    pub(crate) group: String,
+}
+
+impl Source {
+    pub(crate) fn of(caller: &Caller) -> Self {
+        Self { tenant: caller.tenant.clone(), group: caller.group.as_str().to_owned() }
+    }
+}
+
+/// Keeps the events that are not here yet. Gives the last event up to which all are here.
+pub(crate) fn record(
+    tx: &Tx<'_>,
+    brake: RevocationBrake,
+    source: &Source,
+    batch: &ReportBatch,
+    now: Timestamp,
+) -> Result<Result<u64, Refusal>, StoreError> {
+    if let Some(refusal) = foreign(tx, source, batch, now)? {
+        return Ok(Err(refusal));
+    }
+    let (tenant, ledger) = (&source.tenant, batch.ledger.to_string());
+    // Takes the row: of several gateways on one ledger, one is heard after the other.
+    tx.execute(
+        "INSERT INTO ledger_report (ledger, tenant, gateway_group, acknowledged, pruned, heard_at) \
+         VALUES (?1, ?2, ?3, 0, 0, ?4) ON CONFLICT (ledger) DO UPDATE SET \
+         gateway_group = excluded.gateway_group, heard_at = excluded.heard_at",
+        values![&ledger, tenant.as_str(), &source.group, now.seconds()],
+    )?;
+    let marks: Option<(i64, i64)> = tx.one(
+        "SELECT acknowledged, pruned FROM ledger_report WHERE ledger = ?1",
+        values![&ledger],
+        |row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?)),
+    )?;
+    let (before, pruned) = marks.unwrap_or_default();
+    let first = batch.events.first().map_or(0, |event| event.sequence);
+    if number(first) > before.saturating_add(1) {
+        let detail =
+            format!("the batch begins with event {first}, and event {before} is the last here");
+        return Ok(Err(Refusal::new(ErrorCode::EventOutOfOrder, detail)));
+    }
+    let mut last = before;
+    for event in &batch.events {
+        let sequence = number(event.sequence);
+        if sequence > pruned {
+            let inbox = Inbox { tx, brake, source, ledger: &ledger, known: before, now };
+            inbox.take(event)?;
+        }
+        last = last.max(sequence);
+    }
+    tx.execute(
+        "UPDATE ledger_report SET acknowledged = ?2 WHERE ledger = ?1",
+        values![&ledger, last],
+    )?;
+    Ok(Ok(u64::try_from(last).unwrap_or(0)))
+}
+
+fn number(sequence: u64) -> i64 {
+    i64::try_from(sequence).unwrap_or(i64::MAX)
+}
+
+/// Why the batch is not this connector's to send; then nothing of it is kept.
+fn foreign(
+    tx: &Tx<'_>,
+    source: &Source,
+    batch: &ReportBatch,
+    now: Timestamp,
+) -> Result<Option<Refusal>, StoreError> {
+    let (tenant, ledger) = (&source.tenant, batch.ledger.to_string());
+    let refuse = |kind, detail: String| {
+        alarms::raise(tx, tenant, kind, &batch.connector.to_string(), &detail, now)?;
+        Ok(Some(Refusal::new(ErrorCode::LedgerNotAccepted, detail)))
+    };
+    let bound: Option<Option<String>> = tx.one(
+        "SELECT ledger FROM gateway_group WHERE tenant = ?1 AND id = ?2",
+        values![tenant.as_str(), &source.group],
+        |row| row.get(0),
+    )?;
+    let owner: Option<String> =
+        tx.one("SELECT tenant FROM ledger_report WHERE ledger = ?1", values![&ledger], |row| {
+            row.get(0)
+        })?;
+    let ours = owner.is_none_or(|owner| owner == tenant.as_str());
+    if bound.flatten().as_ref() != Some(&ledger) || !ours {
+        let detail = format!("ledger {ledger} is not the one of group {}", source.group);
+        return refuse(AlarmKind::ForeignLedger, detail);
+    }
+    let other = |event: &&Event| {
+        let told = event.body.facts().get("tenant").and_then(Value::as_str);
+        event.tenant.as_ref().is_some_and(|of| of != tenant)
+            || told.is_some_and(|told| told != tenant.as_str())
+    };
+    if let Some(event) = batch.events.iter().find(other) {
+        let detail = format!("event {} of ledger {ledger} is another tenant's", event.sequence);
+        return refuse(AlarmKind::ForeignTenant, detail);
+    }
+    Ok(None)
+}
+
+/// Where the events of one batch go.
+struct Inbox<'a> {
+    tx: &'a Tx<'a>,
+    brake: RevocationBrake,
+    source: &'a Source,
+    ledger: &'a str,
+    /// Every event up to it was here before the batch.
+    known: i64,
+    now: Timestamp,
+}
+
+/// What every event about an enrolment says, and what one about a certificate adds.
+#[derive(Deserialize)]
+struct Certified {
+    thumbprint_sha256: String,
+    serial: String,
+    issuer: String,
+    issuer_sha256: String,
+    not_before: String,
+    not_after: String,
+    device: String,
+    user: Option<String>,
+    profile: String,
+    audience: String,
+    challenge: String,
+    signer_spki_sha256: String,
+    spki_sha256: String,
+}
+
+impl Certified {
+    /// The facts in their one form; nothing when one of them is none.
+    fn read(event: &Event) -> Option<Self> {
+        let facts = Value::Object(event.body.facts().clone());
+        let raw: Self = serde_json::from_value(facts).ok()?;
+        if event.device.as_ref().map(DeviceId::as_str) != Some(raw.device.as_str()) {
+            return None;
+        }
+        ProfileId::new(raw.profile.as_str()).ok()?;
+        raw.user.as_deref().map(UserId::new).transpose().ok()?;
+        Some(Self {
+            thumbprint_sha256: CertificateFingerprint::from_hex(&raw.thumbprint_sha256)?
+                .to_string(),
+            issuer: cut(&raw.issuer),
+            serial: hex::encode_upper(hex::decode(&raw.serial).ok()?),
+            issuer_sha256: NameHash::from_hex(&raw.issuer_sha256)?.to_string(),
+            challenge: ChallengeId::from_hex(&raw.challenge)?.to_string(),
+            signer_spki_sha256: SpkiHash::from_hex(&raw.signer_spki_sha256)?.to_string(),
+            spki_sha256: SpkiHash::from_hex(&raw.spki_sha256)?.to_string(),
+            ..raw
+        })
+    }
+}
+
+fn cut(text: &str) -> String {
+    text.chars().filter(|c| !c.is_control()).take(MAX_TEXT).collect()
+}
+
+fn instant(text: &str) -> Option<Timestamp> {
+    text.parse().ok()
+}
+
+impl Inbox<'_> {
+    fn take(&self, event: &Event) -> Result<(), StoreError> {
+        let (key, kind, body) =
+            (event.idempotency_key.as_str(), event.kind.as_str(), event.body.to_json());
+        let before: Option<(String, String)> = self.tx.one(
+            "SELECT kind, body FROM event WHERE ledger = ?1 AND idempotency_key = ?2",
+            values![self.ledger, key],
+            |row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?)),
+        )?;
+        match before {
+            // Told again: as it was, or under a new number by a ledger that was restored.
+            Some((had, said)) if had == kind && said == body => return Ok(()),
+            // One ledger, two histories: it went on from a backup. The facts count, or a certificate would be missed.
+            Some(_) => {
+                self.forked(event, &format!("key {key} is known with other contents"))?;
+                return self.apply(event);
+            }
+            None if number(event.sequence) <= self.known => {
+                self.forked(event, "its number is known with another key")?;
+            }
+            None => {}
+        }
+        self.tx.execute(
+            "INSERT INTO event (tenant, ledger, sequence, idempotency_key, kind, device, \
+             happened_at, received_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+            values![
+                self.source.tenant.as_str(),
+                self.ledger,
+                number(event.sequence),
+                key,
+                kind,
+                event.device.as_ref().map(DeviceId::as_str),
+                event.at.seconds(),
+                self.now.seconds(),
+                &body,
+            ],
+        )?;
+        self.count(kind)?;
+        if kind == "delivery" && fact(event, "reply") == Some("flushed") {
+            self.count("delivered")?;
+        }
+        self.apply(event)
+    }
+
+    fn count(&self, kind: &str) -> Result<(), StoreError> {
+        self.tx
+            .execute(
+                "INSERT INTO event_count (ledger, kind, events) VALUES (?1, ?2, 1) \
+                 ON CONFLICT (ledger, kind) DO UPDATE SET events = event_count.events + 1",
+                values![self.ledger, kind],
+            )
+            .map(drop)
+    }
+
+    fn alarm(&self, kind: AlarmKind, subject: &str, detail: &str) -> Result<(), StoreError> {
+        alarms::raise(self.tx, &self.source.tenant, kind, subject, detail, self.now)
+    }
+
+    fn forked(&self, event: &Event, why: &str) -> Result<(), StoreError> {
+        let (sequence, ledger) = (event.sequence, self.ledger);
+        let body = event.body.to_json();
+        let detail =
+            format!("event {sequence} of ledger {ledger}: {why}: {} {body}", event.kind.as_str());
+        self.alarm(AlarmKind::LedgerForked, ledger, &detail)
+    }
+
+    /// What the event says about certificates, and whether an operator must know. Kinds that are not known are kept and
+    /// mean nothing here.
+    fn apply(&self, event: &Event) -> Result<(), StoreError> {
+        match event.kind.as_str() {
+            "issued" => self.certificate(event, "live"),
+            "withheld" => {
+                self.certificate(event, "withheld")?;
+                self.gateways(event, "withheld", fact(event, "thumbprint_sha256"))
+            }
+            "delivery" | "revoked" | "on-crl" | "revocation-failed" => self.progress(event),
+            "possible-orphan" => self.gateways(event, "possible-orphan", fact(event, "challenge")),
+            "breach" => self.gateways(event, "breach", fact(event, "challenge")),
+            "restored" => self.gateways(event, "restored", None),
+            "clock-reset" => self.gateways(event, "clock-reset", None),
+            "brake-engaged" => self.gateways(event, "brake-engaged", None),
+            "revocation-brake-engaged" => self.gateways(event, "revocation-brake-engaged", None),
+            _ => Ok(()),
+        }
+    }
+
+    /// A gateway's own alarm, passed on.
+    fn gateways(
+        &self,
+        event: &Event,
+        kind: &'static str,
+        subject: Option<&str>,
+    ) -> Result<(), StoreError> {
+        let detail = event.body.to_json();
+        self.alarm(AlarmKind::Gateway(kind), subject.unwrap_or(self.ledger), &detail)
+    }
+
+    fn unreadable(&self, event: &Event) -> Result<(), StoreError> {
+        let (sequence, kind) = (event.sequence, event.kind.as_str());
+        let detail =
+            format!("event {sequence} of ledger {}: {kind} without its facts", self.ledger);
+        self.alarm(AlarmKind::UnreadableEvent, &format!("{}:{sequence}", self.ledger), &detail)
+    }
+
+    fn certificate(&self, event: &Event, state: &str) -> Result<(), StoreError> {
+        let Some(facts) = Certified::read(event) else { return self.unreadable(event) };
+        let (Some(not_before), Some(not_after)) =
+            (instant(&facts.not_before), instant(&facts.not_after))
+        else {
+            return self.unreadable(event);
+        };
+        let tenant = self.source.tenant.as_str();
+        let new = self.tx.execute(
+            "INSERT INTO certificate (tenant, thumbprint, issuer_hash, issuer, serial, not_before, \
+             not_after, device, owner, profile, challenge, signer_spki, spki, ledger, issued_at, \
+             state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+             ON CONFLICT (tenant, thumbprint) DO NOTHING",
+            values![
+                tenant,
+                &facts.thumbprint_sha256,
+                &facts.issuer_sha256,
+                &facts.issuer,
+                &facts.serial,
+                not_before.seconds(),
+                not_after.seconds(),
+                &facts.device,
+                facts.user.as_ref(),
+                &facts.profile,
+                &facts.challenge,
+                &facts.signer_spki_sha256,
+                &facts.spki_sha256,
+                self.ledger,
+                event.at.seconds(),
+                state,
+            ],
+        )?;
+        if new == 0 {
+            return Ok(());
+        }
+        let known = self.compare(&facts)?;
+        orders::follow(self.tx, &self.source.tenant, &facts.thumbprint_sha256, None, self.now)?;
+        match DeviceId::new(facts.device.as_str()) {
+            // Of a challenge that is not ours nothing is known, its device neither.
+            Ok(device) if known => {
+                orders::after_report(self.tx, self.brake, &self.source.tenant, &device, self.now)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// Compares what was issued with the challenge that was made for it. Gives whether there is one.
+    fn compare(&self, facts: &Certified) -> Result<bool, StoreError> {
+        let subject = &facts.thumbprint_sha256;
+        let challenge = &facts.challenge;
+        let twice = self.tx.exists(
+            "SELECT 1 FROM certificate WHERE tenant = ?1 AND challenge = ?2 AND thumbprint <> ?3",
+            values![self.source.tenant.as_str(), challenge, subject],
+        )?;
+        if twice {
+            let detail = format!("another certificate was issued for challenge {challenge}");
+            self.alarm(AlarmKind::ChallengeUsedTwice, subject, &detail)?;
+        }
+        let made: Option<[Option<String>; 4]> = self.tx.one(
+            "SELECT device, owner, profile, gateway_group FROM challenge \
+             WHERE tenant = ?1 AND id = ?2",
+            values![self.source.tenant.as_str(), challenge],
+            |row| Ok::<_, StoreError>([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
+        )?;
+        let Some(made) = made else {
+            let detail = format!("challenge {challenge} was never made here");
+            self.alarm(AlarmKind::UnknownChallenge, subject, &detail)?;
+            return Ok(false);
+        };
+        let told =
+            [Some(&facts.device), facts.user.as_ref(), Some(&facts.profile), Some(&facts.audience)];
+        let fields = ["device", "user", "profile", "group"];
+        let differences: Vec<String> = fields
+            .iter()
+            .zip(made.iter().zip(told))
+            .filter(|(_, (made, told))| made.as_ref() != *told)
+            .map(|(field, (made, told))| format!("{field} {told:?}, not {made:?}"))
+            .collect();
+        if !differences.is_empty() {
+            let detail = format!("challenge {challenge}: {}", differences.join(", "));
+            self.alarm(AlarmKind::ChallengeDiffers, subject, &detail)?;
+        }
+        Ok(true)
+    }
+
+    /// A certificate that is here has got further.
+    fn progress(&self, event: &Event) -> Result<(), StoreError> {
+        let thumbprint =
+            fact(event, "thumbprint_sha256").and_then(CertificateFingerprint::from_hex);
+        let Some(thumbprint) = thumbprint else { return self.unreadable(event) };
+        let (tenant, thumbprint) = (&self.source.tenant, thumbprint.to_string());
+        let here = "tenant = ?1 AND thumbprint = ?2";
+        let known = self.tx.exists(
+            &format!("SELECT 1 FROM certificate WHERE {here}"),
+            values![tenant.as_str(), &thumbprint],
+        )?;
+        if !known {
+            let detail = format!("{} of a certificate that was not reported", event.kind.as_str());
+            return self.alarm(AlarmKind::UnknownCertificate, &thumbprint, &detail);
+        }
+        let at = event.at.seconds();
+        let mut failure = None;
+        match event.kind.as_str() {
+            "delivery" => {
+                let reply = match fact(event, "reply") {
+                    Some("flushed") => "flushed",
+                    Some("connection-lost") => "connection-lost",
+                    _ => return self.unreadable(event),
+                };
+                // What has got out once is out.
+                let sql = format!(
+                    "UPDATE certificate SET delivered = ?3 WHERE {here} \
+                     AND (delivered IS NULL OR delivered <> 'flushed')"
+                );
+                self.tx.execute(&sql, values![tenant.as_str(), &thumbprint, reply])?;
+                return Ok(());
+            }
+            "revoked" => {
+                let reason = fact(event, "reason").map(cut);
+                let sql = format!(
+                    "UPDATE certificate SET state = 'revoked', revoked_at = ?3, reason = ?4 \
+                     WHERE {here} AND state <> 'revoked'"
+                );
+                let values = values![tenant.as_str(), &thumbprint, at, reason.as_ref()];
+                self.tx.execute(&sql, values)?;
+            }
+            "on-crl" => {
+                let sql = format!(
+                    "UPDATE certificate SET on_crl_at = ?3, state = 'revoked', \
+                     revoked_at = coalesce(revoked_at, ?3) WHERE {here} AND on_crl_at IS NULL"
+                );
+                self.tx.execute(&sql, values![tenant.as_str(), &thumbprint, at])?;
+            }
+            _ => failure = Some((cut(fact(event, "detail").unwrap_or_default()), event.at)),
+        }
+        let failure = failure.as_ref().map(|(why, at)| (why.as_str(), *at));
+        orders::follow(self.tx, tenant, &thumbprint, failure, self.now)
+    }
+}
+
+fn fact<'a>(event: &'a Event, name: &str) -> Option<&'a str> {
+    event.body.facts().get(name).and_then(Value::as_str)
 }
