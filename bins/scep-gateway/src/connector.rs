@@ -11,10 +11,11 @@ use scep_connector::{
     Connector, ConnectorError, Host, HostFacts, KeySlot, KeyStore, OwnKey, Standing, StateFile,
     Trust,
 };
+use scep_keys::SoftwareKey;
 use scep_ledger::Ledger;
 use scep_link::{CertificateExpiry, Health, LogLevel};
 use scep_server::{Availability, Gateway, LinkStatus};
-use scep_types::{GatewayGroupId, SpkiDer, TenantId};
+use scep_types::{GatewayGroupId, KeyAlgorithm, SpkiDer, TenantId, Timestamp};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
@@ -125,10 +126,22 @@ impl Openers {
         }
         let ChallengeTimes { max_lifetime, skew } = self.times;
         let (tenant, group) = (self.tenant.clone(), self.group.clone());
-        let opener = Opener::new(tenant, group, signers.collect(), opening, max_lifetime, skew)
+        let mut signers: Vec<PinnedSigner> = signers.collect();
+        if signers.is_empty() {
+            signers.push(nobody()?);
+        }
+        let opener = Opener::new(tenant, group, signers, opening, max_lifetime, skew)
             .map_err(|error| GatewayError::config("connector", error))?;
         Ok((opener, keys))
     }
+}
+
+/// A signer that nobody is: the issuer may have retired its last key, as a stolen one, before there is another. The
+/// gateway then goes on, checks in, and opens no challenge.
+fn nobody() -> Result<PinnedSigner, GatewayError> {
+    let key = SoftwareKey::generate(KeyAlgorithm::P256)?.public_key().clone();
+    let (not_before, not_after) = (Timestamp::from_seconds(0), Timestamp::from_seconds(1));
+    Ok(PinnedSigner { key, not_before, not_after })
 }
 
 /// The opener of a configuration: of its own keys, or of the issuer that it is enrolled with. With every key of it.
@@ -210,6 +223,9 @@ impl Host for GatewayHost {
             self.openers.make(trust).map_err(|error| ConnectorError::Other(error.to_string()))?;
         self.gateway.set_our_keys(keys.iter().map(|(_, key)| key.hash()).collect());
         self.gateway.set_opener(opener);
+        if trust.signers.is_empty() {
+            tracing::error!(target: "scep", "the issuer has retired its last signing key: no challenge is accepted");
+        }
         for signer in &trust.signers {
             tracing::info!(
                 target: "scep",

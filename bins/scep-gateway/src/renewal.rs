@@ -324,3 +324,197 @@ pub(crate) fn one_certificate(path: &Path, key: &str) -> Result<CertificateDer, 
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scep_ca::LocalCaSettings;
+    use scep_keys::AwsLc;
+    use scep_types::KeyAlgorithm;
+    use std::sync::Arc;
+
+    const START: Timestamp = Timestamp::from_seconds(1_795_507_200);
+    const LIFE: Duration = Duration::from_secs(90 * 86_400);
+
+    struct Site {
+        dir: tempfile::TempDir,
+        ca: LocalCa,
+        files: RaFiles,
+    }
+
+    /// A CA that ends after this many days, and an RA of 90 days.
+    fn site(ca_days: u64, combined: bool) -> Site {
+        let dir = tempfile::tempdir().unwrap();
+        let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        let name = "CN=CA".parse().unwrap();
+        let root =
+            LocalCa::self_signed_root(&*key.signer(), &name, DAY * (ca_days as u32), START, &AwsLc);
+        let settings = LocalCaSettings::default();
+        let ca = LocalCa::new(key.signer(), root.unwrap(), Vec::new(), settings, Arc::new(AwsLc));
+        let ca = ca.unwrap();
+        let pair = |name: &str, purpose| {
+            let files = Pair {
+                key: dir.path().join(format!("{name}.key.pem")),
+                certificate: dir.path().join(format!("{name}.cert.pem")),
+            };
+            let key = SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
+            let subject = format!("CN={name}").parse().unwrap();
+            let made = ca.issue_infrastructure(purpose, key.public_key(), &subject, LIFE, START);
+            files.write(&key, &made.unwrap()).unwrap();
+            files
+        };
+        let (signing, encryption) = if combined {
+            let both = pair("ra", InfrastructurePurpose::RaCombined);
+            (both.clone(), both)
+        } else {
+            let signing = pair("sign", InfrastructurePurpose::RaSigning);
+            (signing, pair("encrypt", InfrastructurePurpose::RaEncryption))
+        };
+        let files = RaFiles { signing, encryption, legacy: LegacyAlgorithms::Refuse };
+        Site { dir, ca, files }
+    }
+
+    impl Site {
+        fn read(&self, now: Timestamp) -> Ra {
+            self.files.read(&self.ca, now).unwrap()
+        }
+
+        fn renew(&self, now: Timestamp) -> Vec<&'static str> {
+            let renewed = self.files.renew(&self.ca, now);
+            renewed.iter().inspect(|r| assert!(r.outcome.is_ok(), "{r:?}")).map(|r| r.what).collect()
+        }
+
+        fn names(&self) -> Vec<String> {
+            let names = std::fs::read_dir(self.dir.path()).unwrap();
+            let mut names: Vec<String> =
+                names.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+            names.sort();
+            names
+        }
+    }
+
+    fn day(n: u64) -> Timestamp {
+        START.plus(DAY * (n as u32))
+    }
+
+    #[test]
+    fn nothing_is_renewed_before_two_thirds_of_its_life() {
+        let site = site(3_650, false);
+        let before = site.names();
+        assert!(site.renew(day(59)).is_empty());
+        assert_eq!(site.names(), before);
+        let certificate = &site.read(START).certificates[0].certificate;
+        assert!(day(59) < renewal_due(certificate) && renewal_due(certificate) < day(61));
+    }
+
+    #[test]
+    fn both_are_renewed_with_new_keys_and_the_old_encryption_key_still_opens() {
+        let site = site(3_650, false);
+        let old = site.read(START);
+        assert_eq!(
+            site.renew(day(61)),
+            ["RA signing certificate", "RA encryption certificate"]
+        );
+        let new = site.read(day(61));
+        for (old, new) in old.certificates.iter().zip(&new.certificates) {
+            assert_ne!(old.certificate.spki(), new.certificate.spki());
+            assert_eq!(old.certificate.subject_der(), new.certificate.subject_der());
+            assert!(new.certificate.not_after() > day(61 + 89));
+        }
+        let certificates = |ra: &Ra| -> Vec<CertificateDer> {
+            ra.identity.recipients.iter().map(|r| r.certificate.clone()).collect()
+        };
+        let [present, previous] = certificates(&new).try_into().unwrap();
+        assert_eq!(previous, certificates(&old)[0]);
+        assert_eq!(present, new.certificates[1].certificate);
+        // Until its own end, and not a day longer.
+        assert_eq!(new.previous.as_ref().map(|(_, until)| *until), Some(previous.not_after()));
+        assert_eq!(site.read(day(89)).identity.recipients.len(), 2);
+        assert_eq!(site.read(day(91)).identity.recipients.len(), 1);
+        assert!(site.renew(day(91)).is_empty());
+        let left = site.names();
+        assert_eq!(left, ["encrypt.cert.pem", "encrypt.key.pem", "sign.cert.pem", "sign.key.pem"]);
+    }
+
+    #[test]
+    fn one_that_has_ended_is_renewed_and_its_key_kept_for_a_day() {
+        let site = site(3_650, false);
+        site.renew(day(200));
+        let new = site.read(day(200));
+        let (_, until) = new.previous.unwrap();
+        assert!(until > day(200).plus(DAY / 2) && until <= day(201), "{until}");
+    }
+
+    #[test]
+    fn a_combined_certificate_is_renewed_as_one() {
+        let site = site(3_650, true);
+        let old = site.read(START);
+        assert_eq!(site.renew(day(61)), ["RA certificate"]);
+        let new = site.read(day(61));
+        assert_eq!(new.certificates.len(), 1);
+        assert_eq!(new.identity.signing_certificate, new.identity.recipients[0].certificate);
+        assert_eq!(old.identity.signing_certificate, new.identity.recipients[1].certificate);
+    }
+
+    #[test]
+    fn a_ca_that_ends_first_gives_no_new_keys_in_vain() {
+        let site = site(91, false);
+        assert_eq!(site.renew(day(61)).len(), 2);
+        // The new ones end with the CA: there is nothing to gain.
+        let end = site.read(day(61)).certificates[0].certificate.not_after();
+        assert!(end <= day(91));
+        assert!(site.renew(day(85)).is_empty());
+    }
+
+    /// Wherever a renewal is cut off, the files that are left can be read and the next one does the rest.
+    #[test]
+    fn a_renewal_may_be_cut_off_anywhere() {
+        let cut = |at: usize| {
+            let site = site(3_650, false);
+            let old = site.read(START).certificates[1].certificate.clone();
+            let pair = &site.files.encryption;
+            let (old_key, _) = pair.read("x").unwrap();
+            let key = SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
+            let subject = "CN=encrypt".parse().unwrap();
+            let purpose = InfrastructurePurpose::RaEncryption;
+            let new =
+                site.ca.issue_infrastructure(purpose, key.public_key(), &subject, LIFE, day(61));
+            let new = new.unwrap();
+            let (previous, next) = (pair.beside(PREVIOUS), pair.beside(NEW));
+            let certificate = |path: &Path, one: &CertificateDer| {
+                write_new_public(path, &certificates_pem(std::slice::from_ref(one))).unwrap();
+            };
+            let steps: [&dyn Fn(); 6] = [
+                &|| old_key.write_new(&previous.key).unwrap(),
+                &|| certificate(&previous.certificate, &old),
+                &|| key.write_new(&next.key).unwrap(),
+                &|| certificate(&next.certificate, &new),
+                &|| rename(&next.key, &pair.key).unwrap(),
+                &|| rename(&next.certificate, &pair.certificate).unwrap(),
+            ];
+            for step in &steps[..at] {
+                step();
+            }
+            let replaced = at >= 5;
+            let found = site.read(day(61));
+            let present = &found.certificates[1].certificate;
+            assert_eq!(present, if replaced { &new } else { &old }, "{at}");
+            assert_eq!(found.previous.is_some(), replaced, "{at}");
+            let again = site.renew(day(61));
+            assert_eq!(again.contains(&"RA encryption certificate"), !replaced, "{at}");
+            let found = site.read(day(61));
+            assert_eq!(found.identity.recipients[1].certificate, old, "{at}");
+            assert!(!next.key.exists() && !next.certificate.exists(), "{at}");
+            assert!(site.renew(day(61)).is_empty(), "{at}");
+        };
+        (0..=6).for_each(cut);
+    }
+
+    #[test]
+    fn a_key_without_its_certificate_is_no_ra() {
+        let site = site(3_650, false);
+        std::fs::copy(&site.files.signing.key, &site.files.encryption.key).unwrap();
+        let error = site.files.read(&site.ca, START).unwrap_err().to_string();
+        assert!(error.contains("do not belong together"), "{error}");
+    }
+}

@@ -6,7 +6,7 @@ use crate::error::GatewayError;
 use crate::keeper::Keeper;
 use crate::logging::LogControl;
 use core::time::Duration;
-use scep_connector::Connector;
+use scep_connector::{Connector, Host as _};
 use scep_keys::AwsLc;
 use scep_ledger::{Ledger, LedgerSettings};
 use scep_server::{Gateway, Observer, Parts, SystemClock};
@@ -145,6 +145,8 @@ impl Link {
             provider,
             Arc::new(SystemClock),
         )?;
+        // Before the first request: the connector itself says it only once it runs.
+        host.set_standing(connector.status().standing);
         Ok(Self { connector, host, issuer, tasks: Vec::new() })
     }
 
