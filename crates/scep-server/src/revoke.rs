@@ -94,7 +94,7 @@ impl Gateway {
         self.inner.parts.ca.capabilities().revoke == CanRevoke::Yes
     }
 
-    pub(crate) fn issuer(&self) -> Option<NameHash> {
+    fn issuer(&self) -> Option<NameHash> {
         let ca = self.inner.parts.ca.chain().first()?;
         Some(NameHash::of(ca.subject_der()))
     }

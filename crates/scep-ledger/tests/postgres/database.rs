@@ -80,6 +80,9 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
         run(gateways_that_open_it_at_once_share_one_ledger(Database::new(cluster)));
     }),
     ("a_newer_schema_is_refused", |cluster| run(a_newer_schema_is_refused(Database::new(cluster)))),
+    ("certificates_of_a_ledger_of_the_first_schema_can_be_revoked", |cluster| {
+        run(certificates_of_a_ledger_of_the_first_schema_can_be_revoked(Database::new(cluster)));
+    }),
     ("what_is_no_ledger_is_refused_and_left_as_it_is", |cluster| {
         run(what_is_no_ledger_is_refused_and_left_as_it_is(Database::new(cluster)));
     }),
@@ -143,6 +146,20 @@ async fn a_newer_schema_is_refused(database: Database) {
     // One that runs already writes nothing more.
     let result = running.flush().await;
     assert_eq!(result, Err(LedgerError::SchemaNewer { found: 1_000, known }));
+}
+
+async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked(database: Database) {
+    let ledger = database.gateway().await;
+    let certificate = enrolment(1, "device-1", 1).enrol(&ledger, NOW).await;
+    // What the second step has made is taken away.
+    let first = "DROP TABLE certificate_name; DROP TABLE revocation; DROP TABLE revocation_brake; \
+                 DROP TABLE crl; DROP INDEX certificate_live; \
+                 DELETE FROM schema_version WHERE version > 1";
+    drop(ledger);
+    database.client().await.batch_execute(first).await.unwrap();
+    let ledger = database.gateway().await;
+    let outcome = ledger.queue_revocation(crate::revocation::order(&certificate), NOW).await;
+    assert_eq!(outcome, Ok(scep_ledger::QueueOutcome::Queued));
 }
 
 async fn what_is_no_ledger_is_refused_and_left_as_it_is(database: Database) {

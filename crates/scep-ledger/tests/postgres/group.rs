@@ -2,14 +2,16 @@
 
 use crate::database::Database;
 use crate::support::*;
-use crate::{Deadline, Test, run};
+use crate::{Deadline, Test, revocation, run};
 use core::time::Duration;
 use scep_keys::SoftwareKey;
 use scep_ledger::{
     AdmitError, DenialSubject, Denied, Ledger, LedgerError, LedgerSettings, PostgresConfig,
-    Standing,
+    RevocationBrake, RevocationState, Standing,
 };
-use scep_types::{ChallengeId, KeyAlgorithm, Reason, ReleasedCertificate as _};
+use scep_types::{
+    CertificateDer, ChallengeId, KeyAlgorithm, NameHash, Reason, ReleasedCertificate as _,
+};
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
@@ -31,6 +33,10 @@ pub(crate) const TESTS: &[(&str, Test)] = tests! {
     attack_52_a_live_gateways_intents_are_left_alone
     attack_52_a_dead_gateways_intents_are_settled_after_its_lease
     attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_withheld
+    attack_54_an_order_is_one_gateways_at_a_time
+    attack_54_what_a_dead_gateway_has_sent_goes_to_another
+    attack_54_no_crl_takes_the_place_of_one_that_it_has_not_seen
+    attack_55_the_revocation_brake_counts_all_gateways
     a_job_that_fails_undoes_itself_and_nothing_else
     a_gateway_that_holds_the_lock_and_stops_does_not_stop_the_others
 };
@@ -324,6 +330,154 @@ async fn attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_wit
     assert_eq!((kept.standing, &kept.certificate), (Standing::Withheld, &certificate));
     assert_eq!(kinds(&other).await, ["failed", "withheld"]);
     assert_eq!(first.recall(&other, NOW).await, Known::Nothing);
+}
+
+/// So many certificates of devices of their own, and their issuer.
+async fn certificates(ledger: &Ledger, count: u8) -> (Vec<CertificateDer>, NameHash) {
+    let mut all = Vec::new();
+    for n in 1..=count {
+        let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        let id = ChallengeId::from_bytes([n; 16]);
+        let one = enrolment_with(id, &format!("device-{n}"), &key, 1_000, 365 * DAY);
+        all.push(one.enrol(ledger, NOW).await);
+    }
+    let issuer = revocation::issuer(&all[0]);
+    (all, issuer)
+}
+
+async fn attack_54_an_order_is_one_gateways_at_a_time(database: Database) {
+    let gateways = two(&database).await;
+    let (certificates, issuer) = certificates(&gateways[0], 10).await;
+    for (n, certificate) in certificates.iter().enumerate() {
+        let order = revocation::order(certificate);
+        gateways[n % 2].queue_revocation(order, NOW).await.unwrap();
+    }
+    // Both drain at once, three orders at a time, each as a gateway's worker does.
+    let drain = |ledger: Ledger| async move {
+        let mut asked = Vec::new();
+        loop {
+            let jobs = ledger.next_revocations(issuer, 3, NOW).await.unwrap();
+            if jobs.is_empty() {
+                return asked;
+            }
+            for job in jobs {
+                asked.push(job.serial.clone());
+                ledger.revocation_done(&job, NOW, NOW).await.unwrap();
+            }
+        }
+    };
+    let (first, second) = tokio::join!(
+        tokio::spawn(drain(gateways[0].clone())),
+        tokio::spawn(drain(gateways[1].clone()))
+    );
+    let mut asked = [first.unwrap(), second.unwrap()].concat();
+    asked.sort_by_key(|serial| serial.as_content().to_vec());
+    let mut all: Vec<_> = certificates.iter().map(|one| one.serial().unwrap()).collect();
+    all.sort_by_key(|serial| serial.as_content().to_vec());
+    assert_eq!(asked, all, "each once");
+    let revoked = kinds(&gateways[0]).await.iter().filter(|kind| *kind == "revoked").count();
+    assert_eq!(revoked, 10);
+}
+
+async fn attack_54_what_a_dead_gateway_has_sent_goes_to_another(database: Database) {
+    let [asking, other] = two(&database).await;
+    let (certificates, issuer) = certificates(&other, 2).await;
+    for certificate in &certificates {
+        asking.queue_revocation(revocation::order(certificate), NOW).await.unwrap();
+    }
+    let jobs = asking.next_revocations(issuer, 1, NOW).await.unwrap();
+    assert_eq!(jobs.len(), 1);
+    // As long as it lives it is asking; the other takes what is left.
+    let left = other.next_revocations(issuer, 9, NOW).await.unwrap();
+    assert_eq!(left.len(), 1);
+    assert_ne!(left[0].serial, jobs[0].serial);
+    other.revocation_done(&left[0], NOW, NOW).await.unwrap();
+    assert!(other.next_revocations(issuer, 9, NOW).await.unwrap().is_empty());
+    assert_eq!(other.revocation_work(issuer).await.unwrap().waiting, 0);
+    assert_eq!(asking.revocation_work(issuer).await.unwrap().waiting, 1);
+    // Killed between asking and recording: its lease ends without it.
+    let over = "UPDATE gateway SET lease_until = '-infinity' WHERE instance = \
+                (SELECT owner FROM revocation WHERE state = 1)";
+    database.client().await.batch_execute(over).await.unwrap();
+    assert_eq!(other.revocation_work(issuer).await.unwrap().waiting, 1);
+    assert_eq!(other.next_revocations(issuer, 9, NOW).await.unwrap(), jobs);
+    // The first that came has it.
+    assert!(database.gateway().await.next_revocations(issuer, 9, NOW).await.unwrap().is_empty());
+    // Both may have asked the CA, which takes it as one order; it is on record once.
+    for ledger in [&other, &asking] {
+        ledger.revocation_done(&jobs[0], NOW, NOW).await.unwrap();
+    }
+    let revoked = kinds(&other).await.iter().filter(|kind| *kind == "revoked").count();
+    assert_eq!(revoked, 2);
+}
+
+async fn attack_54_no_crl_takes_the_place_of_one_that_it_has_not_seen(database: Database) {
+    let [one, two] = two(&database).await;
+    let (certificates, issuer) = certificates(&one, 1).await;
+    // The slow one reads what there is before the revocation, and its clock is ahead: a higher number is no excuse.
+    let none = two.crl_entries(issuer).await.unwrap();
+    assert!(none.is_empty());
+    one.queue_revocation(revocation::order(&certificates[0]), NOW).await.unwrap();
+    let jobs = one.next_revocations(issuer, 9, NOW).await.unwrap();
+    one.revocation_done(&jobs[0], NOW, NOW).await.unwrap();
+    let entries = one.crl_entries(issuer).await.unwrap();
+    let list = revocation::crl(NOW, &entries);
+    assert_eq!(one.record_crl(issuer, None, 5, &list, NOW).await, Ok(1));
+    let late = revocation::crl(after(60), &none);
+    let overtaken = LedgerError::CrlOvertaken { last: 5 };
+    assert_eq!(two.record_crl(issuer, None, 65, &late, after(60)).await, Err(overtaken));
+    assert_eq!(two.last_crl(issuer).await, Ok(Some(list.clone())));
+    // Of many at once, each with the same idea of the last one, one is taken.
+    let tasks: Vec<_> = (0..16_u64)
+        .map(|n| {
+            let ledger = if n % 2 == 0 { one.clone() } else { two.clone() };
+            let list = list.clone();
+            tokio::spawn(async move { ledger.record_crl(issuer, Some(5), 6 + n, &list, NOW).await })
+        })
+        .collect();
+    let mut taken = 0;
+    for task in tasks {
+        match task.await.unwrap() {
+            Ok(published) => {
+                taken += 1;
+                assert_eq!(published, 0);
+            }
+            Err(error) => assert!(matches!(error, LedgerError::CrlOvertaken { .. }), "{error}"),
+        }
+    }
+    assert_eq!(taken, 1);
+    let state = revocation::state(&two, &certificates[0]).await;
+    assert_eq!(state, Some(RevocationState::OnCrl));
+}
+
+async fn attack_55_the_revocation_brake_counts_all_gateways(database: Database) {
+    let settings = LedgerSettings {
+        revocations: RevocationBrake { percent: 0, at_least: 4 },
+        ..LedgerSettings::default()
+    };
+    let open = || Ledger::open_postgres(database.config(), settings);
+    let gateways = [open().await.unwrap(), open().await.unwrap()];
+    let (certificates, issuer) = certificates(&gateways[0], 6).await;
+    let mut let_go = 0;
+    for (n, certificate) in certificates.iter().enumerate() {
+        let ledger = &gateways[n % 2];
+        ledger.queue_revocation(revocation::order(certificate), NOW).await.unwrap();
+        let jobs = ledger.next_revocations(issuer, 9, NOW).await.unwrap();
+        for job in &jobs {
+            ledger.revocation_done(job, NOW, NOW).await.unwrap();
+        }
+        let_go += jobs.len();
+    }
+    assert_eq!(let_go, 4);
+    for ledger in &gateways {
+        let work = ledger.revocation_work(issuer).await.unwrap();
+        assert_eq!((work.waiting, work.held), (0, 2));
+    }
+    let told = kinds(&gateways[0]).await;
+    assert_eq!(told.iter().filter(|kind| *kind == "revocation-brake-engaged").count(), 1);
+    // An operator at one of them lets both go.
+    assert_eq!(gateways[1].confirm_revocations("alice", NOW).await, Ok(2));
+    assert_eq!(gateways[0].next_revocations(issuer, 9, NOW).await.unwrap().len(), 2);
 }
 
 async fn a_job_that_fails_undoes_itself_and_nothing_else(database: Database) {

@@ -98,8 +98,14 @@ async fn forward(
                     Cut::Request => return true,
                     Cut::Answer => {
                         server.write_all(request).await.unwrap();
-                        // It is done when the server says so to nobody.
-                        let _ = server.read(&mut down).await.unwrap();
+                        // It is done when the server says so to nobody. What it says to the statements before may
+                        // come first.
+                        let mut said = Vec::new();
+                        while !said.windows(7).any(|w| w == b"COMMIT\0") {
+                            let read = server.read(&mut down).await.unwrap();
+                            assert_ne!(read, 0, "the server has not committed");
+                            said.extend_from_slice(&down[..read]);
+                        }
                         return true;
                     }
                 }
