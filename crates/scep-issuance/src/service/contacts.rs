@@ -128,11 +128,7 @@ fn connector(tx: &Tx<'_>, tenant: &TenantId, id: &str) -> Result<ConnectorId, Pr
     found.then_some(wanted).ok_or_else(none)
 }
 
-fn view(
-    tx: &Tx<'_>,
-    connector: ConnectorId,
-    now: Timestamp,
-) -> Result<ContactView, StoreError> {
+fn view(tx: &Tx<'_>, connector: ConnectorId, now: Timestamp) -> Result<ContactView, StoreError> {
     let id = connector.to_string();
     let sql = format!("SELECT log_level, {HEARD} FROM connector_contact WHERE connector = ?1");
     let read = |row: &Row| Ok::<_, StoreError>((row.get(0)?, Heard::row(row, 1)?));
@@ -310,8 +306,7 @@ pub(crate) async fn order_renewal(
     once: Once,
     body: Body<NewRenewal>,
 ) -> Result<Response, Problem> {
-    let by: Timestamp =
-        body.value.by.parse().map_err(|error| Problem::field("by", error))?;
+    let by: Timestamp = body.value.by.parse().map_err(|error| Problem::field("by", error))?;
     let subject = RenewalSubject::from(body.value.subject);
     let tenant = caller.tenant.clone();
     service

@@ -324,9 +324,7 @@ pub(crate) async fn delete(
     let gone = || Problem::not_found("denial");
     let subject = match kind {
         DenialKind::Device => return Err(by_its_state()),
-        DenialKind::User | DenialKind::Profile => {
-            kind.subject("id", id.0).map_err(|_| gone())?
-        }
+        DenialKind::User | DenialKind::Profile => kind.subject("id", id.0).map_err(|_| gone())?,
     };
     service
         .store

@@ -71,10 +71,7 @@ pub(crate) fn done(
 }
 
 /// The orders that a connector has not yet fulfilled.
-pub(crate) fn open(
-    tx: &Tx<'_>,
-    connector: ConnectorId,
-) -> Result<Vec<RenewalOrder>, StoreError> {
+pub(crate) fn open(tx: &Tx<'_>, connector: ConnectorId) -> Result<Vec<RenewalOrder>, StoreError> {
     let sql = "SELECT id, subject, due FROM renewal_order \
                WHERE connector = ?1 AND done_at IS NULL ORDER BY number LIMIT ?2";
     tx.query(sql, values![&connector.to_string(), MOST], read)

@@ -16,6 +16,11 @@ impl Refusal {
     pub(crate) fn new(code: ErrorCode, detail: impl core::fmt::Display) -> Self {
         Self { code, detail: detail.to_string() }
     }
+
+    #[cfg(test)]
+    pub(crate) const fn code(&self) -> ErrorCode {
+        self.code
+    }
 }
 
 impl From<StoreError> for Refusal {

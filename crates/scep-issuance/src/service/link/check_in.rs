@@ -8,20 +8,20 @@
 //! and ledger; nothing of the tenant's devices, users, profiles and certificates (PROTOCOL.md, 3, point 4: challenges
 //! are not made for it, so there is nothing that it would have to refuse or revoke).
 
+use crate::service::db::{Tx, values};
 use crate::service::link::answer::Refusal;
 use crate::service::link::caller::{Caller, Received};
 use crate::service::link::contact::{self, Contact};
 use crate::service::link::issuer_keys::{self, IssuerKeys, Role};
 use crate::service::link::told;
-use crate::service::db::{Tx, values};
 use crate::service::{Service, changes, denials, orders, renewals};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
 use core::time::Duration;
 use scep_link::{
-    CheckInRequest, Commands, DenialChanges, ErrorCode, LedgerBinding, MAX_ORDERS,
-    RevocationOrder, V1, seal_commands,
+    CheckInRequest, Commands, DenialChanges, ErrorCode, LedgerBinding, MAX_ORDERS, RevocationOrder,
+    V1, seal_commands,
 };
 use scep_types::{ConnectorId, Signer, TenantId, Timestamp};
 use sha2::{Digest as _, Sha256};
@@ -49,7 +49,7 @@ fn taken_over() -> Refusal {
 }
 
 /// Hears a connector and answers when there is something to say, or when it has waited as long as it wanted to.
-async fn hear(
+pub(super) async fn hear(
     service: &Service,
     connector: ConnectorId,
     request: CheckInRequest,
@@ -117,9 +117,7 @@ impl Member {
              ON gateway_group.tenant = connector.tenant \
              AND gateway_group.id = connector.gateway_group WHERE connector.id = ?1",
             values![&request.connector.to_string()],
-            |row| {
-                Ok::<_, Refusal>((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?))
-            },
+            |row| Ok::<_, Refusal>((row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?)),
         )?;
         let unknown = || Refusal::new(ErrorCode::CertificateNotAccepted, "no such connector");
         let (tenant, membership, standing, ledger) = found.ok_or_else(unknown)?;
@@ -264,5 +262,11 @@ fn digest(orders: &[RevocationOrder]) -> String {
 
 /// No denials for whoever is not to know any: its cursor stays.
 const fn nothing_since(cursor: u64) -> DenialChanges {
-    DenialChanges { from: cursor, to: cursor, added: Vec::new(), removed: Vec::new(), complete: true }
+    DenialChanges {
+        from: cursor,
+        to: cursor,
+        added: Vec::new(),
+        removed: Vec::new(),
+        complete: true,
+    }
 }

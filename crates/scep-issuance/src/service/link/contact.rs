@@ -7,7 +7,9 @@ use crate::service::store::StoreError;
 use crate::service::{denials, orders};
 use core::fmt;
 use core::time::Duration;
-use scep_link::{CertificateExpiry, CertificatePurpose, CheckInRequest, ErrorCode, Health, LogLevel};
+use scep_link::{
+    CertificateExpiry, CertificatePurpose, CheckInRequest, ErrorCode, Health, LogLevel,
+};
 use scep_types::{ConnectorId, LedgerId, TenantId, Timestamp};
 
 const DAY: Duration = Duration::from_secs(24 * 3600);
@@ -102,11 +104,7 @@ pub(crate) fn last_sequence(request: &CheckInRequest) -> Result<i64, Refusal> {
 
 /// Takes up a check-in: proofs, what it shows as known, and what the connector says of itself. Gives its number among
 /// the check-ins of this connector.
-pub(crate) fn heard(
-    tx: &Tx<'_>,
-    request: &CheckInRequest,
-    now: Timestamp,
-) -> Result<i64, Refusal> {
+pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Result<i64, Refusal> {
     let last = last_sequence(request)?;
     possession::accept(tx, request.connector, &request.possession, now)
         .map_err(|code| Refusal::new(code, "a proof of possession"))?;
@@ -335,7 +333,9 @@ impl Heard {
             alarms.push(Alarm::new(
                 "certificate-ends",
                 format!("{thumbprint} {step}"),
-                format!("{purpose} certificate {thumbprint} ends at {end}, in less than {step} days"),
+                format!(
+                    "{purpose} certificate {thumbprint} ends at {end}, in less than {step} days"
+                ),
             ));
         }
         if let Some((since, goal)) = self.behind

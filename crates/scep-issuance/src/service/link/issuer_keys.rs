@@ -80,7 +80,9 @@ pub enum IssuerKeysError {
         algorithm: KeyAlgorithm,
     },
     /// One key twice, or in both roles.
-    #[error("key {key} is given twice; signing challenges and signing commands need keys of their own")]
+    #[error(
+        "key {key} is given twice; signing challenges and signing commands need keys of their own"
+    )]
     SharedKey {
         /// Which.
         key: KeyId,

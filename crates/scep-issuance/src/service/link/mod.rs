@@ -23,6 +23,8 @@ pub(crate) mod possession;
 mod renew;
 mod reports;
 mod revocations;
+#[cfg(test)]
+mod tests;
 pub(crate) mod told;
 pub(crate) mod turn;
 
