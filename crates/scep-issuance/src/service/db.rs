@@ -2,6 +2,8 @@
 //!
 //! Statements are written once, in what SQLite and PostgreSQL have in common, with `?1`, `?2`, … for values.
 
+#[cfg(feature = "postgres")]
+use crate::service::postgres;
 use crate::service::store::StoreError;
 use rusqlite::types::{ToSqlOutput, ValueRef};
 use rusqlite::{ToSql, Transaction};
@@ -143,6 +145,11 @@ impl Row {
         self.0.get(column).and_then(T::from_cell).ok_or(StoreError::Column { column })
     }
 
+    #[cfg(feature = "postgres")]
+    pub(crate) const fn new(cells: Vec<Cell>) -> Self {
+        Self(cells)
+    }
+
     fn sqlite(row: &rusqlite::Row<'_>, columns: usize) -> rusqlite::Result<Self> {
         let cell = |column| {
             Ok(match row.get_ref(column)? {
@@ -164,11 +171,18 @@ pub(crate) struct Tx<'a> {
 
 enum Inner<'a> {
     Sqlite(&'a Transaction<'a>),
+    #[cfg(feature = "postgres")]
+    Postgres(&'a postgres::Transaction<'a>),
 }
 
 impl<'a> Tx<'a> {
     pub(crate) const fn sqlite(transaction: &'a Transaction<'a>) -> Self {
         Self { inner: Inner::Sqlite(transaction) }
+    }
+
+    #[cfg(feature = "postgres")]
+    pub(super) const fn postgres(transaction: &'a postgres::Transaction<'a>) -> Self {
+        Self { inner: Inner::Postgres(transaction) }
     }
 
     /// Changes rows; gives how many.
@@ -178,6 +192,8 @@ impl<'a> Tx<'a> {
                 let values = rusqlite::params_from_iter(values);
                 Ok(tx.prepare_cached(sql)?.execute(values)?)
             }
+            #[cfg(feature = "postgres")]
+            Inner::Postgres(tx) => tx.execute(sql, values),
         }
     }
 
@@ -215,6 +231,8 @@ impl<'a> Tx<'a> {
                 let rows = statement.query_map(values, |row| Row::sqlite(row, columns))?;
                 Ok(rows.collect::<rusqlite::Result<_>>()?)
             }
+            #[cfg(feature = "postgres")]
+            Inner::Postgres(tx) => tx.rows(sql, values),
         }
     }
 }

@@ -1,6 +1,8 @@
-//! The database: one SQLite file, one thread that writes and one that reads.
+//! The database: one SQLite file, one thread that writes and one that reads; or a PostgreSQL server.
 
 use crate::service::db::Tx;
+#[cfg(feature = "postgres")]
+use crate::service::postgres::{Database, PostgresConfig};
 use core::fmt;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior, ffi};
 use std::path::{Path, PathBuf};
@@ -9,11 +11,12 @@ use thiserror::Error;
 use tokio::sync::{mpsc, oneshot};
 
 /// How many jobs may wait for a thread. A caller beyond is told to come again.
-const QUEUE: usize = 512;
+pub(super) const QUEUE: usize = 512;
 /// Prepared statements kept for each connection; there are fewer.
 const STATEMENTS: usize = 128;
 
-/// Each migration brings the schema from its index to the next version; `user_version` counts them.
+/// Each migration brings the schema from its index to the next version. They are written in SQLite's words; the module
+/// `dialect` of the PostgreSQL side says which of them it understands.
 const MIGRATIONS: &[&str] = &[
     include_str!("schema/001_objects.sql"),
     include_str!("schema/002_connectors.sql"),
@@ -35,10 +38,10 @@ const SETTINGS: &[(&str, &str, &str)] = &[
 /// Why the database did not do something.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum StoreError {
-    /// SQLite says so.
+    /// SQLite or PostgreSQL says so.
     #[error("database: {message}")]
     Engine {
-        /// Its extended result code, when it has one.
+        /// SQLite's extended result code, when it has one.
         code: Option<i32>,
         /// As it says.
         message: String,
@@ -65,10 +68,10 @@ pub enum StoreError {
         /// What it is.
         got: String,
     },
-    /// A later release has written the file.
+    /// A later release has written it.
     #[error("database: its schema has version {found}; this release knows {known}")]
     Newer {
-        /// The file's version.
+        /// Its version.
         found: usize,
         /// The newest known.
         known: usize,
@@ -84,6 +87,30 @@ pub enum StoreError {
     /// A thread could not be started.
     #[error("no thread for the database: {0}")]
     Thread(std::io::ErrorKind),
+    /// The description of how to reach the server cannot be read, or would be unsafe.
+    #[error("database: {what}")]
+    Connection {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// The server cannot be reached, or the connection was lost before anything could be committed.
+    #[error("the database cannot be reached: {message}")]
+    Away {
+        /// As the server, or the connection to it, says.
+        message: String,
+    },
+    /// The connection was lost during a commit: it may have been done. Whoever repeats it must be able to.
+    #[error("it is unknown whether the database has committed: {message}")]
+    Uncertain {
+        /// As the server, or the connection to it, says.
+        message: String,
+    },
+    /// The schema holds something else than an issuer's tables.
+    #[error("the schema {schema} holds something else than an issuer's tables")]
+    Foreign {
+        /// Its name.
+        schema: String,
+    },
     /// Too many jobs wait.
     #[error("the database's queue is full")]
     Overloaded,
@@ -165,8 +192,17 @@ fn transact<T, E: From<StoreError>>(
 /// The issuer's database.
 #[derive(Clone)]
 pub struct Store {
-    writer: Arc<Worker>,
-    reader: Arc<Worker>,
+    inner: Inner,
+}
+
+#[derive(Clone)]
+enum Inner {
+    Sqlite {
+        writer: Arc<Worker>,
+        reader: Arc<Worker>,
+    },
+    #[cfg(feature = "postgres")]
+    Postgres(Arc<Database>),
 }
 
 impl fmt::Debug for Store {
@@ -186,10 +222,24 @@ impl Store {
         migrate(&mut writer)?;
         let reader = connect(path)?;
         reader.pragma_update(None, "query_only", "ON")?;
-        Ok(Self {
-            writer: Arc::new(Worker::start("issuer-writer", writer)?),
-            reader: Arc::new(Worker::start("issuer-reader", reader)?),
-        })
+        let writer = Arc::new(Worker::start("issuer-writer", writer)?);
+        let reader = Arc::new(Worker::start("issuer-reader", reader)?);
+        Ok(Self { inner: Inner::Sqlite { writer, reader } })
+    }
+
+    /// Connects to a PostgreSQL server, which other issuers may use too, and brings its schema up to date. Any runtime
+    /// will do: the connections belong to threads of their own.
+    ///
+    /// Later, a connection that was lost is made again by itself. For a few seconds whoever asks waits for that, then
+    /// gets [`StoreError::Away`] until the server is back. What was answered is durable.
+    ///
+    /// # Errors
+    /// When the server cannot be reached, a setting on which durability depends is not in force, a later release has
+    /// written the schema, or the schema holds something else.
+    #[cfg(feature = "postgres")]
+    pub async fn open_postgres(config: PostgresConfig) -> Result<Self, StoreError> {
+        let database = Database::open(config, MIGRATIONS).await?;
+        Ok(Self { inner: Inner::Postgres(Arc::new(database)) })
     }
 
     /// Runs the work in a transaction of its own and answers once that is durable.
@@ -201,7 +251,11 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.writer.run(TransactionBehavior::Immediate, work).await
+        match &self.inner {
+            Inner::Sqlite { writer, .. } => writer.run(TransactionBehavior::Immediate, work).await,
+            #[cfg(feature = "postgres")]
+            Inner::Postgres(database) => database.write(work).await,
+        }
     }
 
     /// Runs the work on one state of the database.
@@ -213,7 +267,11 @@ impl Store {
         T: Send + 'static,
         E: From<StoreError> + Send + 'static,
     {
-        self.reader.run(TransactionBehavior::Deferred, work).await
+        match &self.inner {
+            Inner::Sqlite { reader, .. } => reader.run(TransactionBehavior::Deferred, work).await,
+            #[cfg(feature = "postgres")]
+            Inner::Postgres(database) => database.read(work).await,
+        }
     }
 }
 

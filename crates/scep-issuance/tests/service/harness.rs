@@ -16,8 +16,12 @@
 //! fail instead.
 
 use libtest_mimic::{Arguments, Conclusion, Failed, Trial};
+#[cfg(feature = "postgres")]
+use scep_testkit::postgres::{Cluster, Programs};
 use std::path::{Path, PathBuf};
 use std::pin::Pin;
+#[cfg(feature = "postgres")]
+use std::sync::Arc;
 
 /// A test, not yet begun.
 pub(crate) type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
@@ -38,6 +42,9 @@ pub(crate) use tests;
 pub(crate) enum Backend {
     #[default]
     Sqlite,
+    /// The run's own cluster, with every sync on. Each house has a schema of its own in it.
+    #[cfg(feature = "postgres")]
+    Postgres(Arc<Cluster>),
 }
 
 tokio::task_local! {
@@ -64,7 +71,54 @@ pub(crate) fn run(tests: &[Tests]) -> Conclusion {
             Ok(())
         }));
     }
+    #[cfg(feature = "postgres")]
+    let _cluster = {
+        let server = Server::find(&arguments);
+        for &(name, test) in tests.iter().copied().flatten() {
+            trials.push(server.trial(name, move |cluster| on(Backend::Postgres(cluster), test)));
+        }
+        for &(name, test) in crate::postgres::TESTS {
+            trials.push(server.trial(name, move |cluster| on(Backend::Postgres(cluster), test)));
+        }
+        server
+    };
     libtest_mimic::run(&arguments, trials)
+}
+
+/// PostgreSQL on this machine, and the run's cluster of it.
+#[cfg(feature = "postgres")]
+struct Server {
+    there: bool,
+    cluster: Option<Arc<Cluster>>,
+}
+
+#[cfg(feature = "postgres")]
+impl Server {
+    fn find(arguments: &Arguments) -> Self {
+        let programs = Programs::find();
+        // What is asked for by name may need none.
+        let needed = arguments.filter.as_ref().is_none_or(|name| !name.starts_with("sqlite"));
+        let cluster = match &programs {
+            Some(programs) if needed && !arguments.list => {
+                Some(Arc::new(Cluster::start(programs, &[]).unwrap()))
+            }
+            _ => None,
+        };
+        Self { there: programs.is_some(), cluster }
+    }
+
+    fn trial(&self, name: &str, test: impl FnOnce(Arc<Cluster>) + Send + 'static) -> Trial {
+        let cluster = self.cluster.clone();
+        let skipped = !self.there && std::env::var("CI").as_deref() != Ok("true");
+        if skipped {
+            eprintln!("SKIPPED postgres::{name}: PostgreSQL is missing");
+        }
+        Trial::test(format!("postgres::{name}"), move || {
+            test(cluster.ok_or("PostgreSQL is missing")?);
+            Ok(())
+        })
+        .with_ignored_flag(skipped)
+    }
 }
 
 /// An attribute that another harness would look for is one that this one drops.

@@ -2,14 +2,20 @@
 
 use crate::harness::{Backend, backend};
 use reqwest::{Client, Method};
+#[cfg(feature = "postgres")]
+use scep_issuance::service::PostgresConfig;
 use scep_issuance::service::{Scope, Service, Store};
 use scep_keys::AwsLc;
 use scep_testkit::clock::FixedClock;
 use scep_testkit::keys::TestKey;
+#[cfg(feature = "postgres")]
+use scep_testkit::postgres::Cluster;
 use scep_types::{GatewayGroupId, TenantId, Timestamp};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+#[cfg(feature = "postgres")]
+use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 use tempfile::TempDir;
 use tokio::net::TcpListener;
@@ -89,6 +95,11 @@ pub(crate) fn group() -> GatewayGroupId {
 #[derive(Clone, Debug)]
 pub(crate) enum Database {
     Sqlite(PathBuf),
+    #[cfg(feature = "postgres")]
+    Postgres {
+        cluster: Arc<Cluster>,
+        schema: String,
+    },
 }
 
 impl Database {
@@ -96,12 +107,23 @@ impl Database {
     fn new(dir: &Path) -> Self {
         match backend() {
             Backend::Sqlite => Self::Sqlite(dir.join("issuer.db")),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres(cluster) => {
+                static NEXT: AtomicU32 = AtomicU32::new(1);
+                let schema = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+                Self::Postgres { cluster, schema }
+            }
         }
     }
 
     pub(crate) async fn open(&self) -> Store {
         match self {
             Self::Sqlite(path) => Store::open(path).unwrap(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres { cluster, schema } => {
+                let config = PostgresConfig::new(&cluster.by_socket()).unwrap();
+                Store::open_postgres(config.schema(schema).unwrap()).await.unwrap()
+            }
         }
     }
 }
@@ -152,6 +174,29 @@ impl House {
                 // The log and its index are beside it.
                 let beside = std::fs::read_dir(path.parent().unwrap()).unwrap();
                 beside.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
+            }
+            #[cfg(feature = "postgres")]
+            Database::Postgres { cluster, schema } => {
+                let (client, io) =
+                    tokio_postgres::connect(&cluster.by_socket(), tokio_postgres::NoTls).await.unwrap();
+                tokio::spawn(io);
+                let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables \
+                              WHERE schemaname = $1";
+                let mut bytes = Vec::new();
+                for table in client.query(tables, &[schema]).await.unwrap() {
+                    let rows = format!("SELECT t::text FROM {} t", table.get::<_, &str>(0));
+                    for row in client.query(&rows, &[]).await.unwrap() {
+                        let text: &str = row.get(0);
+                        bytes.extend_from_slice(text.as_bytes());
+                        // Octets are shown as digits.
+                        for octets in text.split("\\x").skip(1) {
+                            let end = octets.find(|c: char| !c.is_ascii_hexdigit());
+                            let digits = &octets[..end.unwrap_or(octets.len())];
+                            bytes.extend(hex::decode(digits).unwrap());
+                        }
+                    }
+                }
+                bytes
             }
         }
     }

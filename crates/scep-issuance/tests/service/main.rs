@@ -9,6 +9,10 @@
 
 mod harness;
 mod house;
+#[cfg(feature = "postgres")]
+mod postgres;
+#[cfg(feature = "postgres")]
+mod proxy;
 
 use harness::{Tests, tests};
 use house::{House, PROFILE, below, group, tenant};
@@ -41,7 +45,10 @@ fn routes() -> Vec<(String, String)> {
     let mut routes = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            routes.push((method.clone(), path.replace("{tenant}", "contoso").replace("{id}", "1")));
+            routes.push((method.clone(), path
+                .replace("{tenant}", "contoso")
+                .replace("{kind}", "user")
+                .replace("{id}", "1")));
         }
     }
     assert!(routes.len() > 20, "{routes:?}");
@@ -376,8 +383,19 @@ async fn devices_that_may_not_have_a_challenge_get_none() {
         house.send("PUT", "/devices/laptop-1", &change).await.is(200);
         ask("laptop-1", "wifi", json!({})).await.is_problem(409, kind);
     }
-    let change = json!({ "state": "enrolled", "attributes": {} });
+    // What was wiped does not come back by the way.
+    for state in ["enrolled", "disabled"] {
+        let change = json!({ "state": state, "attributes": {} });
+        let refused = house.send("PUT", "/devices/laptop-1", &change).await;
+        refused.is_problem(409, "device-wiped");
+    }
+    let change = json!({ "state": "wiped", "attributes": { "SerialNumber": "C02" } });
     house.send("PUT", "/devices/laptop-1", &change).await.is(200);
+    let back = house.post("/devices/laptop-1/re-enrol", &json!({})).await.is(200);
+    assert_eq!((&back["state"], &back["attributes"]["SerialNumber"]), (&json!("enrolled"), &json!("C02")));
+    house.post("/devices/laptop-1/re-enrol", &json!({})).await.is_problem(409, "not-wiped");
+    house.post("/devices/laptop-9/re-enrol", &json!({})).await.is_problem(404, "not-found");
+    house.send("PUT", "/devices/laptop-1", &json!({ "state": "enrolled", "attributes": {} })).await.is(200);
     ask("laptop-1", "wifi", json!({})).await.is(201);
     // A user of a profile for devices, and a name without a value.
     house.post("/users", &json!({ "id": "ada" })).await.is(201);

@@ -1,0 +1,117 @@
+//! Values on their way to the server, and columns on their way back.
+
+use crate::service::db::{Cell, Value};
+use core::error::Error;
+use tokio_postgres::types::{FromSql, ToSql, Type};
+
+type Boxed = Box<dyn Error + Sync + Send>;
+
+/// What a statement is prepared for. Without it the server would take its own guess: next to a small number written in
+/// a statement, one of 32 bits. What is NULL says nothing, and the server does guess.
+pub(super) const fn type_of(value: &Value<'_>) -> Type {
+    match value {
+        Value::Null => Type::UNKNOWN,
+        Value::Integer(_) => Type::INT8,
+        Value::Text(_) => Type::TEXT,
+        Value::Blob(_) => Type::BYTEA,
+    }
+}
+
+/// The value as a parameter, which has the type that the server tells: only for NULL can that be a surprise.
+pub(super) fn parameter<'a>(value: &'a Value<'_>, to: &Type) -> &'a (dyn ToSql + Sync) {
+    match value {
+        Value::Integer(number) => number,
+        Value::Text(text) => text,
+        Value::Blob(octets) => octets,
+        Value::Null => match *to {
+            Type::INT8 => &None::<i64>,
+            Type::INT4 => &None::<i32>,
+            Type::INT2 => &None::<i16>,
+            Type::BOOL => &None::<bool>,
+            Type::BYTEA => &None::<&[u8]>,
+            _ => &None::<&str>,
+        },
+    }
+}
+
+impl<'a> FromSql<'a> for Cell {
+    fn from_sql(from: &Type, raw: &'a [u8]) -> Result<Self, Boxed> {
+        Ok(match *from {
+            Type::INT8 => Self::Integer(i64::from_sql(from, raw)?),
+            Type::INT4 => Self::Integer(i32::from_sql(from, raw)?.into()),
+            Type::INT2 => Self::Integer(i16::from_sql(from, raw)?.into()),
+            // SQLite has no other.
+            Type::BOOL => Self::Integer(bool::from_sql(from, raw)?.into()),
+            // What a sum of whole numbers is.
+            Type::NUMERIC => Self::Integer(whole(raw).ok_or("no whole number of 64 bits")?),
+            Type::TEXT | Type::VARCHAR | Type::BPCHAR | Type::NAME | Type::UNKNOWN => {
+                Self::Text(core::str::from_utf8(raw)?.to_owned())
+            }
+            Type::BYTEA => Self::Blob(raw.to_vec()),
+            _ => return Err(format!("a column is {from}").into()),
+        })
+    }
+
+    fn from_sql_null(_: &Type) -> Result<Self, Boxed> {
+        Ok(Self::Null)
+    }
+
+    fn accepts(_: &Type) -> bool {
+        true
+    }
+}
+
+/// A NUMERIC: how many digits to the base of 10,000, the power of the first, sign, decimals shown; the digits.
+fn whole(raw: &[u8]) -> Option<i64> {
+    let mut words = raw.chunks(2).map(|word| word.try_into().ok().map(i16::from_be_bytes));
+    let mut next = || words.next().flatten();
+    let (count, weight, sign, _) = (next()?, next()?, next()?, next()?);
+    let mut value = 0_i128;
+    for place in 0..count.max(weight.checked_add(1)?) {
+        let digit = if place < count { next()? } else { 0 };
+        if place > weight {
+            // Behind the point.
+            if digit != 0 {
+                return None;
+            }
+            continue;
+        }
+        value = value.checked_mul(10_000)?.checked_add(digit.into())?;
+    }
+    match sign {
+        0 => i64::try_from(value).ok(),
+        0x4000 => i64::try_from(value.checked_neg()?).ok(),
+        // No number, or infinite.
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whole_numbers_of_any_width_are_read() {
+        let numeric = |words: &[i16]| -> Vec<u8> {
+            words.iter().flat_map(|word| word.to_be_bytes()).collect()
+        };
+        for (words, expected) in [
+            ([0, 0, 0, 0].as_slice(), Some(0)),
+            (&[1, 0, 0, 0, 7], Some(7)),
+            (&[1, 1, 0, 0, 7], Some(70_000)),
+            (&[2, 1, 0x4000, 0, 1, 2], Some(-10_002)),
+            (&[5, 4, 0, 0, 922, 3372, 368, 5477, 5807], Some(i64::MAX)),
+            (&[5, 4, 0, 0, 922, 3372, 368, 5477, 5808], None),
+            (&[5, 4, 0x4000, 0, 922, 3372, 368, 5477, 5808], Some(i64::MIN)),
+            // 1.5, 1.0 with its zero, a fraction, not a number, cut short.
+            (&[2, 0, 0, 1, 1, 5000], None),
+            (&[2, 0, 0, 1, 1, 0], Some(1)),
+            (&[1, -1, 0, 1, 5000], None),
+            (&[0, 0, -0x4000, 0], None),
+            (&[2, 1, 0, 0, 1], None),
+            (&[0, 0, 0], None),
+        ] {
+            assert_eq!(whole(&numeric(words)), expected, "{words:?}");
+        }
+    }
+}
