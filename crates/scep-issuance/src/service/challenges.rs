@@ -337,12 +337,13 @@ impl Wanted {
         let sql = "SELECT id, public_key, ca_certificate FROM gateway_group \
                    WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) LIMIT 2";
         let wanted = self.group.as_ref().map(GatewayGroupId::as_str);
-        let found: Vec<(String, Vec<u8>, Option<Vec<u8>>)> =
+        let found: Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)> =
             tx.query(sql, values![self.tenant.as_str(), wanted], |row| {
                 Ok::<_, StoreError>((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;
         let (kind, detail) = match (found.as_slice(), wanted) {
-            ([(id, key, ca)], _) => {
+            ([(id, None, _)], _) => (Kind::GroupWithoutKey, format!("gateway group {id}")),
+            ([(id, Some(key), ca)], _) => {
                 let bad = |_| Problem::new(Kind::Internal, "a stored gateway group cannot be read");
                 let id =
                     GatewayGroupId::new(id.as_str()).map_err(|error| bad(error.to_string()))?;

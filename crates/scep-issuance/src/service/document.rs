@@ -1,7 +1,7 @@
 //! The routes and their OpenAPI document, made from the same list.
 
 use crate::service::problem::{Kind, Problem};
-use crate::service::{Service, alarms, assignments, certificates, challenges, contacts, denials, health, link, objects, revocations_api, upkeep};
+use crate::service::{Service, alarms, assignments, certificates, challenges, contacts, denials, health, link, objects, revocations_api, upkeep, connectors, groups};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, header};
@@ -18,7 +18,7 @@ pub(crate) const BASE: &str = "/api/v1";
 #[openapi(
     info(
         title = "scep-issuer",
-        description = "Tenants, profiles, users, devices and challenges of a Sceptic issuer."
+        description = "Tenants, profiles, users, devices, gateways and challenges of a Sceptic issuer."
     ),
     components(schemas(Problem))
 )]
@@ -35,8 +35,15 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(objects::list_devices, objects::create_device))
         .routes(routes!(objects::read_device, objects::replace_device, objects::delete_device))
         .routes(routes!(objects::re_enrol_device))
-        .routes(routes!(objects::list_groups, objects::create_group))
-        .routes(routes!(objects::read_group, objects::replace_group, objects::delete_group))
+        .routes(routes!(groups::list, groups::create))
+        .routes(routes!(groups::read, groups::replace, groups::delete))
+        .routes(routes!(groups::release_ledger))
+        .routes(routes!(connectors::list_tokens, connectors::create_token))
+        .routes(routes!(connectors::read_token, connectors::withdraw_token))
+        .routes(routes!(connectors::list))
+        .routes(routes!(connectors::read, connectors::remove))
+        .routes(routes!(connectors::confirm))
+        .routes(routes!(connectors::resolve_clone))
         .routes(routes!(assignments::list, assignments::create))
         .routes(routes!(assignments::read, assignments::delete))
         .routes(routes!(challenges::list, challenges::create))

@@ -22,10 +22,12 @@ mod assignments;
 mod certificates;
 mod challenges;
 mod changes;
+mod connectors;
 mod contacts;
 mod db;
 mod denials;
 mod document;
+mod groups;
 mod health;
 mod link;
 mod listen;
@@ -49,12 +51,13 @@ pub use postgres::PostgresConfig;
 pub use orders::RevocationBrake;
 pub use problem::Problem;
 pub use store::{Store, StoreError};
-pub use token::{Scope, ScopeError, TokenError};
+pub use token::{Scope, ScopeError, TokenError, TokenInfo};
 pub use upkeep::{Expiring, Findings, Found, Reconciliation, Upkeep};
 
 use crate::mint::MinterError;
 use crate::service::changes::Bell;
 use crate::service::db::values;
+use crate::service::link::keys::{self, KeyPurpose};
 use crate::service::link::turn::Turns;
 use scep_challenge::{KeyRole, is_suitable};
 use scep_types::{Clock, CryptoProvider, GatewayGroupId, Signer, SpkiDer, TenantId};
@@ -154,7 +157,8 @@ impl Service {
         self.store.write(move |tx| token::put_tenant(tx, &tenant)).await
     }
 
-    /// Takes up a gateway group of a tenant that is there, or gives it another key.
+    /// Takes up a gateway group of a tenant that is there, or gives it another key, unless a gateway of the group has
+    /// renewed that.
     ///
     /// # Errors
     /// When the key is unsuitable, or the database fails.
@@ -170,9 +174,11 @@ impl Service {
             .write(move |tx| {
                 tx.execute(
                     "INSERT INTO gateway_group (tenant, id, public_key) VALUES (?1, ?2, ?3) \
-                     ON CONFLICT (tenant, id) DO UPDATE SET public_key = excluded.public_key",
+                     ON CONFLICT (tenant, id) DO UPDATE SET public_key = excluded.public_key \
+                     WHERE gateway_group.key_by IS NULL",
                     values![tenant.as_str(), group.as_str(), key.as_der()],
                 )?;
+                keys::take(tx, key.key_id(), &tenant, &group, KeyPurpose::Decryption)?;
                 Ok::<_, StoreError>(())
             })
             .await?;

@@ -1,4 +1,4 @@
-//! Tenants, profiles, users, devices and gateway groups.
+//! Tenants, profiles, users and devices.
 
 use crate::profile::{CertificateFor, Profile, RevokeOn};
 use crate::service::Service;
@@ -17,10 +17,7 @@ use axum::http::StatusCode;
 use axum::response::Response;
 use core::time::Duration;
 use scep_link::DenialSubject;
-use scep_types::{
-    CertificateDer, DeviceId, GatewayGroupId, IdError, ProfileId, SpkiDer, TenantId, UserId,
-    format_duration,
-};
+use scep_types::{DeviceId, IdError, ProfileId, TenantId, UserId, format_duration};
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
@@ -116,7 +113,7 @@ async fn delete(
 }
 
 /// That a change met a row.
-fn changed(rows: usize, what: &str) -> Result<(), Problem> {
+pub(crate) fn changed(rows: usize, what: &str) -> Result<(), Problem> {
     if rows == 0 { Err(Problem::not_found(what)) } else { Ok(()) }
 }
 
@@ -760,173 +757,4 @@ pub(crate) async fn delete_device(
             Ok(StatusCode::NO_CONTENT)
         })
         .await
-}
-
-// Gateway groups.
-
-/// A group of gateways that share a decryption key.
-#[derive(Serialize, ToSchema)]
-pub(crate) struct Group {
-    id: String,
-    /// The public key that challenges are encrypted to, PEM.
-    public_key: String,
-    /// The certificate of the CA behind the group's gateways, PEM.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(nullable = false)]
-    ca_certificate: Option<String>,
-}
-
-fn pem_text(label: &str, der: Vec<u8>) -> String {
-    let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
-    pem::encode_config(&pem::Pem::new(label, der), config)
-}
-
-/// The contents of the one PEM block of a field.
-fn pem_block(field: &str, label: &str, text: &str) -> Result<Vec<u8>, Problem> {
-    pem::parse(text)
-        .ok()
-        .filter(|pem| pem.tag() == label)
-        .map(pem::Pem::into_contents)
-        .ok_or_else(|| Problem::field(field, format!("no PEM text of a {label}")))
-}
-
-/// The certificate of a CA, as it came.
-fn ca_certificate(text: Option<String>) -> Result<Option<CertificateDer>, Problem> {
-    let Some(text) = text else { return Ok(None) };
-    let field = "ca_certificate";
-    let der = pem_block(field, "CERTIFICATE", &text)?;
-    CertificateDer::parse(&der).map(Some).map_err(|error| Problem::field(field, error))
-}
-
-impl Group {
-    fn row(row: &Row) -> Result<Self, StoreError> {
-        let ca_certificate: Option<Vec<u8>> = row.get(2)?;
-        Ok(Self {
-            id: row.get(0)?,
-            public_key: pem_text("PUBLIC KEY", row.get(1)?),
-            ca_certificate: ca_certificate.map(|der| pem_text("CERTIFICATE", der)),
-        })
-    }
-
-    fn read(tx: &Tx<'_>, tenant: &TenantId, id: &str) -> Result<Self, Problem> {
-        let sql = "SELECT id, public_key, ca_certificate FROM gateway_group \
-                   WHERE tenant = ?1 AND id = ?2";
-        let found = tx.one(sql, values![tenant.as_str(), id], Self::row)?;
-        found.ok_or_else(|| Problem::not_found("gateway group"))
-    }
-}
-
-/// A gateway group to be taken up.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct NewGroup {
-    #[schema(pattern = "^[A-Za-z0-9._:@-]{1,64}$")]
-    id: String,
-    /// PEM, `PUBLIC KEY`: P-256, or RSA of 2,048 to 4,096 bits.
-    public_key: String,
-    /// PEM, `CERTIFICATE`: of the CA behind the group's gateways. Windows is told its root.
-    ca_certificate: Option<String>,
-}
-
-/// What may change about a gateway group.
-#[derive(Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub(crate) struct GroupChange {
-    /// PEM, `CERTIFICATE`; without it the group has none.
-    ca_certificate: Option<String>,
-}
-
-/// The gateway groups.
-#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/gateway-groups", tag = "gateway groups",
-    params(Paging), responses((status = 200, body = List<Group>)))]
-pub(crate) async fn list_groups(
-    State(service): State<Service>,
-    caller: Authorised<Read>,
-    page: Page,
-) -> Result<Json<List<Group>>, Problem> {
-    list(
-        &service,
-        &caller.tenant,
-        page,
-        |text| GatewayGroupId::new(text).map(drop),
-        "SELECT id, public_key, ca_certificate FROM gateway_group \
-         WHERE tenant = ?1 AND id > ?2 ORDER BY id LIMIT ?3",
-        Group::row,
-        |group| group.id.clone(),
-    )
-    .await
-}
-
-/// Takes up a gateway group.
-#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/gateway-groups", tag = "gateway groups",
-    request_body = NewGroup, responses((status = 201, body = Group)))]
-pub(crate) async fn create_group(
-    State(service): State<Service>,
-    caller: Authorised<Admin>,
-    once: Once,
-    body: Body<NewGroup>,
-) -> Result<Response, Problem> {
-    let group = id("id", body.value.id, GatewayGroupId::new)?;
-    let field = "public_key";
-    let der = pem_block(field, "PUBLIC KEY", &body.value.public_key)?;
-    let key = SpkiDer::parse(&der).map_err(|error| Problem::field(field, error))?;
-    let ca = ca_certificate(body.value.ca_certificate)?;
-    let tenant = caller.tenant.clone();
-    service.check_recipient(&key).map_err(|error| Problem::field(field, error))?;
-    service
-        .once(&caller, once, body.request, move |tx| {
-            let sql = "INSERT INTO gateway_group (tenant, id, public_key, ca_certificate) \
-                       VALUES (?1, ?2, ?3, ?4)";
-            let ca = ca.as_ref().map(CertificateDer::as_der);
-            tx.execute(sql, values![tenant.as_str(), group.as_str(), key.as_der(), ca])
-                .map_err(|error| constraint(error, "gateway group"))?;
-            let location = place(&tenant, "gateway-groups", group.as_str());
-            Done::created(location, &Group::read(tx, &tenant, group.as_str())?)
-        })
-        .await
-}
-
-/// One gateway group.
-#[utoipa::path(get, path = "/api/v1/tenants/{tenant}/gateway-groups/{id}", tag = "gateway groups",
-    responses((status = 200, body = Group)))]
-pub(crate) async fn read_group(
-    State(service): State<Service>,
-    caller: Authorised<Read>,
-    id: Id,
-) -> Result<Json<Group>, Problem> {
-    service.store.read(move |tx| Group::read(tx, &caller.tenant, &id.0).map(Json)).await
-}
-
-/// Gives a gateway group the certificate of another CA.
-#[utoipa::path(put, path = "/api/v1/tenants/{tenant}/gateway-groups/{id}", tag = "gateway groups",
-    request_body = GroupChange, responses((status = 200, body = Group)))]
-pub(crate) async fn replace_group(
-    State(service): State<Service>,
-    caller: Authorised<Admin>,
-    id: Id,
-    body: Body<GroupChange>,
-) -> Result<Json<Group>, Problem> {
-    let ca = ca_certificate(body.value.ca_certificate)?;
-    service
-        .store
-        .write(move |tx| {
-            let sql = "UPDATE gateway_group SET ca_certificate = ?3 WHERE tenant = ?1 AND id = ?2";
-            let ca = ca.as_ref().map(CertificateDer::as_der);
-            let rows = tx.execute(sql, values![caller.tenant.as_str(), &id.0, ca])?;
-            changed(rows, "gateway group")?;
-            Group::read(tx, &caller.tenant, &id.0).map(Json)
-        })
-        .await
-}
-
-/// Removes a gateway group: no challenges are made for it any more.
-#[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/gateway-groups/{id}",
-    tag = "gateway groups", responses((status = 204)))]
-pub(crate) async fn delete_group(
-    State(service): State<Service>,
-    caller: Authorised<Admin>,
-    id: Id,
-) -> Result<StatusCode, Problem> {
-    let sql = "DELETE FROM gateway_group WHERE tenant = ?1 AND id = ?2";
-    delete(&service, &caller.tenant, id, "gateway group", sql).await
 }

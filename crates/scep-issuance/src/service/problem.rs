@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     CannotMint,
     SigningKeyNotKnown,
     ProfileUnreadable,
+    GroupWithoutKey,
+    ConnectorLeft,
     UnknownCertificate,
     NotHeld,
     Overloaded,
@@ -133,6 +135,14 @@ impl Kind {
                 "signing-key-not-known",
                 "No valid signing key is known to every gateway of the group",
             ),
+            Self::GroupWithoutKey => (
+                StatusCode::CONFLICT,
+                "group-without-key",
+                "No confirmed gateway of the group has proven a decryption key",
+            ),
+            Self::ConnectorLeft => {
+                (StatusCode::CONFLICT, "connector-left", "The gateway has left its group")
+            }
             Self::ProfileUnreadable => (
                 StatusCode::CONFLICT,
                 "profile-unreadable",
@@ -164,6 +174,10 @@ impl Problem {
             detail: detail.to_string(),
             field: None,
         }
+    }
+
+    pub(crate) fn is(&self, kind: Kind) -> bool {
+        self.kind == Self::new(kind, "").kind
     }
 
     pub(crate) fn at(mut self, field: impl Into<String>) -> Self {

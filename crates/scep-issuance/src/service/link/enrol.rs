@@ -231,9 +231,9 @@ impl Token {
     /// Whether it serves, or may be a repetition.
     fn may_count(&self, now: Timestamp) -> bool {
         let now = now.seconds();
-        match self.used_at {
+        !self.revoked && match self.used_at {
             Some(used_at) => now < Timestamp::from_seconds(used_at).plus(REPEATS).seconds(),
-            None => !self.revoked && now < self.expires_at,
+            None => now < self.expires_at,
         }
     }
 }
