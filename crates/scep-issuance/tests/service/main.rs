@@ -7,6 +7,7 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod denials;
 mod harness;
 mod house;
 #[cfg(feature = "postgres")]
@@ -32,7 +33,7 @@ use tokio_util::sync::CancellationToken;
 
 /// One line for each module.
 fn every_test() -> Vec<Tests> {
-    vec![TESTS]
+    vec![TESTS, denials::TESTS]
 }
 
 fn main() {
@@ -45,10 +46,10 @@ fn routes() -> Vec<(String, String)> {
     let mut routes = Vec::new();
     for (path, item) in document["paths"].as_object().unwrap() {
         for method in item.as_object().unwrap().keys() {
-            routes.push((method.clone(), path
-                .replace("{tenant}", "contoso")
-                .replace("{kind}", "user")
-                .replace("{id}", "1")));
+            routes.push((
+                method.clone(),
+                path.replace("{tenant}", "contoso").replace("{kind}", "user").replace("{id}", "1"),
+            ));
         }
     }
     assert!(routes.len() > 20, "{routes:?}");
@@ -392,10 +393,16 @@ async fn devices_that_may_not_have_a_challenge_get_none() {
     let change = json!({ "state": "wiped", "attributes": { "SerialNumber": "C02" } });
     house.send("PUT", "/devices/laptop-1", &change).await.is(200);
     let back = house.post("/devices/laptop-1/re-enrol", &json!({})).await.is(200);
-    assert_eq!((&back["state"], &back["attributes"]["SerialNumber"]), (&json!("enrolled"), &json!("C02")));
+    assert_eq!(
+        (&back["state"], &back["attributes"]["SerialNumber"]),
+        (&json!("enrolled"), &json!("C02"))
+    );
     house.post("/devices/laptop-1/re-enrol", &json!({})).await.is_problem(409, "not-wiped");
     house.post("/devices/laptop-9/re-enrol", &json!({})).await.is_problem(404, "not-found");
-    house.send("PUT", "/devices/laptop-1", &json!({ "state": "enrolled", "attributes": {} })).await.is(200);
+    house
+        .send("PUT", "/devices/laptop-1", &json!({ "state": "enrolled", "attributes": {} }))
+        .await
+        .is(200);
     ask("laptop-1", "wifi", json!({})).await.is(201);
     // A user of a profile for devices, and a name without a value.
     house.post("/users", &json!({ "id": "ada" })).await.is(201);
