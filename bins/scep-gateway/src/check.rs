@@ -21,6 +21,7 @@ pub(crate) fn run(path: &Path) -> Result<ExitCode, GatewayError> {
     }
     println!("{} is complete and consistent.", path.display());
     println!("serves SCEP on {}, health and metrics on {}", config.listen, config.admin_listen);
+    println!("ledger   {}", config.ledger);
     for endpoint in &config.endpoints {
         println!("endpoint {:30} {} (signer: {:?})", endpoint.path, endpoint.name, endpoint.signer);
     }

@@ -4,7 +4,6 @@ use crate::cli::OperatorOptions;
 use crate::config::Config;
 use crate::error::GatewayError;
 use scep_keys::AwsLc;
-use scep_ledger::{Ledger, LedgerSettings};
 use scep_server::SystemClock;
 use scep_types::{Clock, CryptoProvider};
 use std::process::ExitCode;
@@ -15,7 +14,7 @@ pub(crate) fn run(options: &OperatorOptions) -> Result<ExitCode, GatewayError> {
     let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
     let config = Config::load(&options.config, now, &provider)?;
     crate::serve::runtime()?.block_on(async {
-        let ledger = Ledger::open_sqlite(&config.ledger, LedgerSettings::default())?;
+        let ledger = config.ledger.open().await?;
         ledger.clock_reset(now, &options.operator).await?;
         println!("the ledger's clock mark is now {now}; the change is in its audit");
         Ok(ExitCode::SUCCESS)

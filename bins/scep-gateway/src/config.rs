@@ -1,13 +1,16 @@
 //! The configuration: raw as read, checked as used. After [`Config::load`] nothing asks "is this set?".
 
 mod connector;
+mod ledger;
 
 pub(crate) use connector::LinkConfig;
+pub(crate) use ledger::LedgerConfig;
 
 use crate::error::GatewayError;
 use crate::renewal::{Owned, Pair, RaFiles, one_certificate};
 use connector::RawConnector;
 use core::time::Duration;
+use ledger::{RawLedger, RawRevocations};
 use scep_ca::{LocalCa, LocalCaSettings};
 use scep_challenge::{Opener, OpeningKey, PinnedSigner};
 use scep_keys::{Backend, SoftwareKey, read_certificates, read_public_key};
@@ -32,7 +35,7 @@ struct Raw {
     gateway_group: String,
     listen: SocketAddr,
     admin_listen: SocketAddr,
-    ledger: PathBuf,
+    ledger: RawLedger,
     site_rules: PathBuf,
     #[serde(default)]
     log: RawLog,
@@ -44,6 +47,8 @@ struct Raw {
     challenge: RawChallenge,
     connector: Option<RawConnector>,
     endpoints: Vec<RawEndpoint>,
+    #[serde(default)]
+    revocations: RawRevocations,
     #[serde(default)]
     limits: RawLimits,
 }
@@ -181,7 +186,7 @@ struct RawLimits {
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
-    pub(crate) ledger: PathBuf,
+    pub(crate) ledger: LedgerConfig,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
     pub(crate) ca: LocalCa,
@@ -289,7 +294,7 @@ impl Raw {
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
-            ledger: base.join(self.ledger),
+            ledger: self.ledger.check(base, &self.revocations)?,
             log_level: self.log.level.unwrap_or_else(|| "info".into()),
             log_format: self.log.format.unwrap_or_default(),
             limits: self.limits.check()?,
@@ -552,6 +557,25 @@ mod tests {
         let after = signers + text[signers..].find("\n\n").unwrap();
         text.replace_range(signers..after, "");
         text.replace("decryption_key = \"challenge.key.pem\"", "")
+    }
+
+    #[test]
+    fn the_examples_shared_ledger_has_every_key_there_is() {
+        let start = EXAMPLE.find("# [ledger]").unwrap();
+        let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+        let lines = EXAMPLE[start..end].lines().filter_map(|line| {
+            let line = line.strip_prefix("# ")?;
+            (line.starts_with('[') || line.contains(" = \"")).then_some(line)
+        });
+        let section: Vec<&str> = lines.collect();
+        let text = EXAMPLE.replacen("ledger = \"ledger.sqlite\"", "", 1);
+        let text = format!("{text}\n{}", section.join("\n"));
+        let table: toml::Table = toml::from_str(&text).unwrap();
+        assert_eq!(table["ledger"].as_table().unwrap().len(), 6);
+        let raw: Raw = toml::from_str(&text).unwrap();
+        // All is read and accepted up to the password, whose file is not there.
+        let error = raw.ledger.check(Path::new("gw"), &raw.revocations).unwrap_err().to_string();
+        assert!(error.contains("ledger.password"), "{error}");
     }
 
     #[test]

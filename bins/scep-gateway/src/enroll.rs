@@ -71,8 +71,8 @@ pub(crate) fn link<'a>(config: &'a Config, command: &str) -> Result<&'a LinkConf
     }
 }
 
-fn ledger_kind(_: &Config) -> LedgerKind {
-    LedgerKind::Single
+const fn ledger_kind(config: &Config) -> LedgerKind {
+    if config.ledger.is_shared() { LedgerKind::Shared } else { LedgerKind::Single }
 }
 
 /// The issuer of the configuration, which the command line may only repeat: what `serve` will talk to is the

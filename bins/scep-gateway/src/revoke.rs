@@ -1,14 +1,12 @@
-//! `revoke`, `confirm-revocations` and `crl`: what an operator does about revocations while the gateway is stopped.
+//! `revoke`, `confirm-revocations` and `crl`: what an operator does about revocations. With SQLite while the gateway is
+//! stopped; in a shared ledger at any time.
 
 use crate::cli::{CrlOptions, OperatorOptions, RevokeOptions};
 use crate::config::Config;
 use crate::error::GatewayError;
 use scep_ca::CertificateAuthority as _;
 use scep_keys::AwsLc;
-use scep_ledger::{
-    Ledger, LedgerSettings, OrderedBy, QueueOutcome, RevocationOrder, RevocationReason,
-    RevocationState,
-};
+use scep_ledger::{OrderedBy, QueueOutcome, RevocationOrder, RevocationReason, RevocationState};
 use scep_server::SystemClock;
 use scep_types::{Clock, CryptoProvider, NameHash, SerialNumber};
 use std::path::Path;
@@ -25,6 +23,15 @@ fn issuer(config: &Config) -> Result<NameHash, GatewayError> {
     let ca = config.ca.chain().first();
     let ca = ca.ok_or_else(|| GatewayError::config("ca.certificate", "there is none"))?;
     Ok(NameHash::of(ca.subject_der()))
+}
+
+/// When what was ordered happens.
+const fn when(config: &Config) -> &'static str {
+    if config.ledger.is_shared() {
+        "by a gateway of the group that runs"
+    } else {
+        "when the gateway starts"
+    }
 }
 
 /// Hexadecimal with or without colons, as OpenSSL and browsers show it.
@@ -62,13 +69,14 @@ pub(crate) fn run(options: &RevokeOptions) -> Result<ExitCode, GatewayError> {
     let (config, _) = load(&options.config)?;
     let issuer = issuer(&config)?;
     crate::serve::runtime()?.block_on(async {
-        let ledger = Ledger::open_sqlite(&config.ledger, LedgerSettings::default())?;
+        let ledger = config.ledger.open().await?;
         let now = ledger.effective_now(SystemClock.now()).await?.now;
         let by = OrderedBy::Operator(options.operator.clone());
         let order = RevocationOrder { issuer, serial: serial.clone(), reason, by };
         match ledger.queue_revocation(order, now).await? {
             QueueOutcome::Queued | QueueOutcome::Already(RevocationState::Queued) => {
-                println!("ordered: the gateway revokes {serial} when it starts; the order is in its audit");
+                let when = when(&config);
+                println!("ordered: {serial} is revoked {when}; the order is in the ledger's audit");
             }
             QueueOutcome::Already(RevocationState::OnCrl) => {
                 println!("{serial} is revoked, and the CRL shows it");
@@ -87,12 +95,11 @@ pub(crate) fn run(options: &RevokeOptions) -> Result<ExitCode, GatewayError> {
 pub(crate) fn confirm(options: &OperatorOptions) -> Result<ExitCode, GatewayError> {
     let (config, _) = load(&options.config)?;
     crate::serve::runtime()?.block_on(async {
-        let ledger = Ledger::open_sqlite(&config.ledger, LedgerSettings::default())?;
+        let ledger = config.ledger.open().await?;
         let now = ledger.effective_now(SystemClock.now()).await?.now;
         let count = ledger.confirm_revocations(&options.operator, now).await?;
-        println!(
-            "confirmed: {count} revocations go on when the gateway starts; this is in its audit"
-        );
+        let when = when(&config);
+        println!("confirmed: {count} more are revoked {when}; this is in the ledger's audit");
         Ok(ExitCode::SUCCESS)
     })
 }

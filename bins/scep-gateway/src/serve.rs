@@ -8,7 +8,7 @@ use crate::logging::LogControl;
 use core::time::Duration;
 use scep_connector::{Connector, Host as _};
 use scep_keys::AwsLc;
-use scep_ledger::{Ledger, LedgerSettings};
+use scep_ledger::Ledger;
 use scep_server::{Gateway, Observer, Parts, SystemClock};
 use scep_types::{Clock, CryptoProvider, SpkiDer, Timestamp};
 use std::net::SocketAddr;
@@ -171,7 +171,7 @@ impl Link {
 
 /// The ledger of a configuration.
 pub(crate) async fn open_ledger(config: &Config) -> Result<Ledger, GatewayError> {
-    Ok(Ledger::open_sqlite(&config.ledger, LedgerSettings::default())?)
+    Ok(config.ledger.open().await?)
 }
 
 /// Opens the ledger and builds the gateway.

@@ -101,6 +101,32 @@ impl PostgresConfig {
         Ok(self)
     }
 
+    /// The password, where it does not stand in the connection string. It takes that one's place.
+    #[must_use]
+    pub fn password(mut self, password: &[u8]) -> Self {
+        self.connection.password(password);
+        self
+    }
+
+    /// Whether there is one, by either way.
+    #[must_use]
+    pub fn has_password(&self) -> bool {
+        self.connection.get_password().is_some()
+    }
+
+    /// The PEM file with the certificates to verify the server's by, as `sslrootcert` would name it.
+    ///
+    /// # Errors
+    /// [`LedgerError::Connection`] when no certificate will be asked for: the server is on this machine, and the
+    /// connection string does not demand TLS.
+    pub fn tls_roots(mut self, file: impl Into<PathBuf>) -> Result<Self, LedgerError> {
+        if self.tls.is_none() {
+            return Err(refused("the server is spoken to without TLS; let sslmode be verify-full"));
+        }
+        self.tls = Some(Roots::File(file.into()));
+        Ok(self)
+    }
+
     /// For how long the intents of a gateway that nobody hears from are left alone: 60 s unless told. Afterwards the
     /// recovery of any other gateway settles them, so it must be longer than the longest call of the CA.
     ///
@@ -112,6 +138,29 @@ impl PostgresConfig {
         }
         self.lease = lease;
         Ok(self)
+    }
+}
+
+impl core::fmt::Display for PostgresConfig {
+    /// Database, hosts and schema: what an operator must see to know which ledger it is, and no secret.
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.write_str(self.connection.get_dbname().unwrap_or("the user's database"))?;
+        f.write_str(" at ")?;
+        for (n, host) in self.connection.get_hosts().iter().enumerate() {
+            let comma = if n == 0 { "" } else { ", " };
+            match host {
+                #[cfg(unix)]
+                Host::Unix(path) => write!(f, "{comma}{}", path.display())?,
+                Host::Tcp(name) => write!(f, "{comma}{name}")?,
+            }
+        }
+        if self.connection.get_hosts().is_empty() {
+            for (n, address) in self.connection.get_hostaddrs().iter().enumerate() {
+                let comma = if n == 0 { "" } else { ", " };
+                write!(f, "{comma}{address}")?;
+            }
+        }
+        write!(f, ", schema {}", self.schema)
     }
 }
 
@@ -256,6 +305,20 @@ mod tests {
         assert!(!format!("{config:?}").contains("s3cret"));
         let error = PostgresConfig::new("host=localhost s3cret").unwrap_err();
         assert!(!format!("{error:?} {error}").contains("s3cret"));
+    }
+
+    #[test]
+    fn what_is_told_apart_from_the_connection_string_counts() {
+        let config = PostgresConfig::new("postgresql://g:one@db.example.org/scep").unwrap();
+        let config = config.password(b"two").tls_roots("/etc/ca.pem").unwrap();
+        assert_eq!(config.connection.get_password(), Some(&b"two"[..]));
+        assert_eq!(config.tls, Some(Roots::File(PathBuf::from("/etc/ca.pem"))));
+        assert_eq!(config.to_string(), "scep at db.example.org, schema scep_ledger");
+        let local = PostgresConfig::new("host=/run/postgresql,localhost user=g").unwrap();
+        assert!(!local.has_password());
+        let shown = local.to_string();
+        assert_eq!(shown, "the user's database at /run/postgresql, localhost, schema scep_ledger");
+        assert!(local.tls_roots("/etc/ca.pem").is_err());
     }
 
     #[test]
