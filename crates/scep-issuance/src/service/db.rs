@@ -11,10 +11,48 @@ use rusqlite::{ToSql, Transaction};
 /// A value of a statement.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Value<'a> {
-    Null,
+    /// None of the values of this kind.
+    Null(Kind),
     Integer(i64),
     Text(&'a str),
     Blob(&'a [u8]),
+}
+
+/// What a value is when there is one. SQLite does not care; PostgreSQL must be told, as it cannot always guess.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    Integer,
+    Text,
+    Blob,
+}
+
+/// What a value can be made of.
+pub(crate) trait Kinded {
+    const KIND: Kind;
+}
+
+impl Kinded for i64 {
+    const KIND: Kind = Kind::Integer;
+}
+
+impl Kinded for &str {
+    const KIND: Kind = Kind::Text;
+}
+
+impl Kinded for &String {
+    const KIND: Kind = Kind::Text;
+}
+
+impl Kinded for &[u8] {
+    const KIND: Kind = Kind::Blob;
+}
+
+impl Kinded for &Vec<u8> {
+    const KIND: Kind = Kind::Blob;
+}
+
+impl<const N: usize> Kinded for &[u8; N] {
+    const KIND: Kind = Kind::Blob;
 }
 
 impl From<i64> for Value<'_> {
@@ -53,16 +91,16 @@ impl<'a, const N: usize> From<&'a [u8; N]> for Value<'a> {
     }
 }
 
-impl<'a, T: Into<Self>> From<Option<T>> for Value<'a> {
+impl<'a, T: Into<Self> + Kinded> From<Option<T>> for Value<'a> {
     fn from(value: Option<T>) -> Self {
-        value.map_or(Self::Null, Into::into)
+        value.map_or(Self::Null(T::KIND), Into::into)
     }
 }
 
 impl ToSql for Value<'_> {
     fn to_sql(&self) -> rusqlite::Result<ToSqlOutput<'_>> {
         Ok(ToSqlOutput::Borrowed(match self {
-            Self::Null => ValueRef::Null,
+            Self::Null(_) => ValueRef::Null,
             Self::Integer(value) => ValueRef::Integer(*value),
             Self::Text(value) => ValueRef::Text(value.as_bytes()),
             Self::Blob(value) => ValueRef::Blob(value),

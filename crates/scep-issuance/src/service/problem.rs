@@ -58,6 +58,8 @@ pub(crate) enum Kind {
     UnknownCertificate,
     NotHeld,
     Overloaded,
+    DatabaseAway,
+    Uncertain,
     Internal,
 }
 
@@ -157,6 +159,16 @@ impl Kind {
             Self::Overloaded => {
                 (StatusCode::SERVICE_UNAVAILABLE, "overloaded", "Too much is going on; try again")
             }
+            Self::DatabaseAway => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "database-away",
+                "The database cannot be reached; try again",
+            ),
+            Self::Uncertain => (
+                StatusCode::INTERNAL_SERVER_ERROR,
+                "uncertain",
+                "It is unknown whether this was done; repeat it with the same idempotency key",
+            ),
             Self::Internal => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "internal", "The issuer has failed")
             }
@@ -202,7 +214,12 @@ impl From<StoreError> for Problem {
             // What the database says is for the log alone.
             error => {
                 tracing::error!(%error, "the issuer's database failed");
-                Self::new(Kind::Internal, "the log has the cause")
+                let kind = match error {
+                    StoreError::Away { .. } => Kind::DatabaseAway,
+                    StoreError::Uncertain { .. } => Kind::Uncertain,
+                    _ => Kind::Internal,
+                };
+                Self::new(kind, "the log has the cause")
             }
         }
     }

@@ -22,6 +22,7 @@ use std::path::{Path, PathBuf};
 use std::pin::Pin;
 #[cfg(feature = "postgres")]
 use std::sync::Arc;
+use tracing_subscriber::EnvFilter;
 
 /// A test, not yet begun.
 pub(crate) type Test = fn() -> Pin<Box<dyn Future<Output = ()>>>;
@@ -61,9 +62,11 @@ fn on(backend: Backend, test: Test) {
     runtime.block_on(BACKEND.scope(backend, test()));
 }
 
-/// Runs what the arguments ask for.
-pub(crate) fn run(tests: &[Tests]) -> Conclusion {
+/// Runs what the arguments ask for: each of `tests` on every database, those `of_server` on PostgreSQL alone.
+pub(crate) fn run(tests: &[Tests], of_server: &[Tests]) -> Conclusion {
     let arguments = Arguments::from_args();
+    // Errors, unless RUST_LOG wants more.
+    tracing_subscriber::fmt().with_env_filter(EnvFilter::from_default_env()).init();
     let mut trials = vec![Trial::test("every_test_is_named", every_test_is_named)];
     for &(name, test) in tests.iter().copied().flatten() {
         trials.push(Trial::test(format!("sqlite::{name}"), move || {
@@ -71,13 +74,12 @@ pub(crate) fn run(tests: &[Tests]) -> Conclusion {
             Ok(())
         }));
     }
+    #[cfg(not(feature = "postgres"))]
+    let _ = of_server;
     #[cfg(feature = "postgres")]
     let _cluster = {
         let server = Server::find(&arguments);
-        for &(name, test) in tests.iter().copied().flatten() {
-            trials.push(server.trial(name, move |cluster| on(Backend::Postgres(cluster), test)));
-        }
-        for &(name, test) in crate::postgres::TESTS {
+        for &(name, test) in tests.iter().chain(of_server).copied().flatten() {
             trials.push(server.trial(name, move |cluster| on(Backend::Postgres(cluster), test)));
         }
         server

@@ -178,7 +178,9 @@ impl House {
             #[cfg(feature = "postgres")]
             Database::Postgres { cluster, schema } => {
                 let (client, io) =
-                    tokio_postgres::connect(&cluster.by_socket(), tokio_postgres::NoTls).await.unwrap();
+                    tokio_postgres::connect(&cluster.by_socket(), tokio_postgres::NoTls)
+                        .await
+                        .unwrap();
                 tokio::spawn(io);
                 let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables \
                               WHERE schemaname = $1";

@@ -7,6 +7,7 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod check_in;
 mod denials;
 mod harness;
 mod house;
@@ -33,11 +34,15 @@ use tokio_util::sync::CancellationToken;
 
 /// One line for each module.
 fn every_test() -> Vec<Tests> {
-    vec![TESTS, denials::TESTS]
+    vec![TESTS, denials::TESTS, check_in::TESTS]
 }
 
 fn main() {
-    harness::run(&every_test()).exit();
+    #[cfg(feature = "postgres")]
+    let of_server = &[postgres::TESTS];
+    #[cfg(not(feature = "postgres"))]
+    let of_server = &[];
+    harness::run(&every_test(), of_server).exit();
 }
 
 /// Every route of the document, with its method.

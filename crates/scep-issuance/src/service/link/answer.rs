@@ -29,7 +29,14 @@ impl From<StoreError> for Refusal {
             StoreError::Overloaded => Self::new(ErrorCode::Unavailable, "the issuer is busy"),
             error => {
                 tracing::error!(%error, "the issuer's database failed");
-                Self::new(ErrorCode::InternalError, "the issuer's log has the cause")
+                // A connector repeats what it does not know to be done, and then it is done once.
+                let code = match error {
+                    StoreError::Away { .. } | StoreError::Uncertain { .. } => {
+                        ErrorCode::Unavailable
+                    }
+                    _ => ErrorCode::InternalError,
+                };
+                Self::new(code, "the issuer's log has the cause")
             }
         }
     }

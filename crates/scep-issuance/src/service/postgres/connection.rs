@@ -62,8 +62,7 @@ fn is_lost(error: &tokio_postgres::Error) -> bool {
         // Shut down, crashed, not yet started; ended for being idle; a connection's own.
         Some(code) => ["57P", "25P03", "08"].iter().any(|class| code.code().starts_with(class)),
         None => {
-            error.is_closed()
-                || error.source().is_some_and(|source| source.is::<std::io::Error>())
+            error.is_closed() || error.source().is_some_and(|source| source.is::<std::io::Error>())
         }
     }
 }

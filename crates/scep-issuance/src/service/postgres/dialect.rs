@@ -162,7 +162,10 @@ mod tests {
     #[test]
     fn values_are_numbered_where_they_are_values() {
         for (sqlite, postgres) in [
-            ("SELECT a FROM t WHERE b = ?1 AND c > ?12", "SELECT a FROM t WHERE b = $1 AND c > $12"),
+            (
+                "SELECT a FROM t WHERE b = ?1 AND c > ?12",
+                "SELECT a FROM t WHERE b = $1 AND c > $12",
+            ),
             ("VALUES (?1, ?2, ?1)", "VALUES ($1, $2, $1)"),
             ("SELECT '?1 it''s ?2' WHERE a = ?3", "SELECT '?1 it''s ?2' WHERE a = $3"),
             ("SELECT \"?1\" FROM t", "SELECT \"?1\" FROM t"),
@@ -205,7 +208,10 @@ mod tests {
                 "CREATE UNIQUE INDEX i ON t (a, b) WHERE b IS NOT NULL AND a <> '';",
                 "CREATE UNIQUE INDEX i ON t (a, b) WHERE b IS NOT NULL AND a <> '';\n",
             ),
-            ("UPDATE t SET integer = 1, text_of = x'01';", "UPDATE t SET integer = 1, text_of = '\\x01'::BYTEA;\n"),
+            (
+                "UPDATE t SET integer = 1, text_of = x'01';",
+                "UPDATE t SET integer = 1, text_of = '\\x01'::BYTEA;\n",
+            ),
             ("-- Nothing yet.\n", ""),
         ] {
             assert_eq!(migration(sqlite), postgres);

@@ -141,11 +141,7 @@ struct Session {
 }
 
 impl Session {
-    fn new(
-        config: Arc<PostgresConfig>,
-        tls: Option<Tls>,
-        known: i64,
-    ) -> Result<Self, StoreError> {
+    fn new(config: Arc<PostgresConfig>, tls: Option<Tls>, known: i64) -> Result<Self, StoreError> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let runtime = runtime.map_err(|error: io::Error| StoreError::Thread(error.kind()))?;
         let link = Link::new(Arc::clone(&config), tls);

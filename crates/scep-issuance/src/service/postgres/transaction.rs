@@ -100,11 +100,7 @@ impl<'a> Transaction<'a> {
                     self.conn.prepared(sql, values).await?
                 }
             };
-            let parameters: Vec<_> = values
-                .iter()
-                .zip(statement.params())
-                .map(|(value, to)| parameter(value, to))
-                .collect();
+            let parameters: Vec<_> = values.iter().map(parameter).collect();
             let asked = ask(client, &statement, &parameters);
             match savepoint {
                 // In the order in which they are first polled, both go out at once.

@@ -1,36 +1,30 @@
 //! Values on their way to the server, and columns on their way back.
 
-use crate::service::db::{Cell, Value};
+use crate::service::db::{Cell, Kind, Value};
 use core::error::Error;
 use tokio_postgres::types::{FromSql, ToSql, Type};
 
 type Boxed = Box<dyn Error + Sync + Send>;
 
-/// What a statement is prepared for. Without it the server would take its own guess: next to a small number written in
-/// a statement, one of 32 bits. What is NULL says nothing, and the server does guess.
+/// What a statement is prepared for. Without it the server would guess: next to a small number written in a statement,
+/// one of 32 bits; and `?1 IS NULL` would leave it without a guess.
 pub(super) const fn type_of(value: &Value<'_>) -> Type {
     match value {
-        Value::Null => Type::UNKNOWN,
-        Value::Integer(_) => Type::INT8,
-        Value::Text(_) => Type::TEXT,
-        Value::Blob(_) => Type::BYTEA,
+        Value::Integer(_) | Value::Null(Kind::Integer) => Type::INT8,
+        Value::Text(_) | Value::Null(Kind::Text) => Type::TEXT,
+        Value::Blob(_) | Value::Null(Kind::Blob) => Type::BYTEA,
     }
 }
 
-/// The value as a parameter, which has the type that the server tells: only for NULL can that be a surprise.
-pub(super) fn parameter<'a>(value: &'a Value<'_>, to: &Type) -> &'a (dyn ToSql + Sync) {
+/// The value as a parameter of that type.
+pub(super) fn parameter<'a>(value: &'a Value<'_>) -> &'a (dyn ToSql + Sync) {
     match value {
         Value::Integer(number) => number,
         Value::Text(text) => text,
         Value::Blob(octets) => octets,
-        Value::Null => match *to {
-            Type::INT8 => &None::<i64>,
-            Type::INT4 => &None::<i32>,
-            Type::INT2 => &None::<i16>,
-            Type::BOOL => &None::<bool>,
-            Type::BYTEA => &None::<&[u8]>,
-            _ => &None::<&str>,
-        },
+        Value::Null(Kind::Integer) => &None::<i64>,
+        Value::Null(Kind::Text) => &None::<&str>,
+        Value::Null(Kind::Blob) => &None::<&[u8]>,
     }
 }
 
