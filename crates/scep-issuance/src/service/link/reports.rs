@@ -10,8 +10,8 @@ use crate::service::store::StoreError;
 use axum::extract::State;
 use scep_link::{Acknowledgement, ErrorCode, Event, ReportBatch, V1};
 use scep_types::{
-    CertificateFingerprint, ChallengeId, DeviceId, NameHash, ProfileId, SpkiHash, TenantId,
-    Timestamp, UserId,
+    CertificateFingerprint, ChallengeId, DeviceId, LedgerId, NameHash, ProfileId, SpkiHash,
+    TenantId, Timestamp, UserId,
 };
 use serde::Deserialize;
 use serde_json::Value;
@@ -44,11 +44,24 @@ pub(crate) async fn reports(
 pub(crate) struct Source {
     pub(crate) tenant: TenantId,
     pub(crate) group: String,
+    /// The one with which it is enrolled.
+    pub(crate) ledger: LedgerId,
 }
 
 impl Source {
     pub(crate) fn of(caller: &Caller) -> Self {
-        Self { tenant: caller.tenant.clone(), group: caller.group.as_str().to_owned() }
+        let group = caller.group.as_str().to_owned();
+        Self { tenant: caller.tenant.clone(), group, ledger: caller.ledger }
+    }
+
+    /// Whether it may speak for this ledger: it is enrolled with it, and its group is bound to it.
+    pub(crate) fn has(&self, tx: &Tx<'_>, ledger: LedgerId) -> Result<bool, StoreError> {
+        let bound: Option<Option<String>> = tx.one(
+            "SELECT ledger FROM gateway_group WHERE tenant = ?1 AND id = ?2",
+            values![self.tenant.as_str(), &self.group],
+            |row| row.get(0),
+        )?;
+        Ok(self.ledger == ledger && bound.flatten() == Some(ledger.to_string()))
     }
 }
 
@@ -115,17 +128,12 @@ fn foreign(
         alarms::raise(tx, tenant, kind, &batch.connector.to_string(), &detail, now)?;
         Ok(Some(Refusal::new(ErrorCode::LedgerNotAccepted, detail)))
     };
-    let bound: Option<Option<String>> = tx.one(
-        "SELECT ledger FROM gateway_group WHERE tenant = ?1 AND id = ?2",
-        values![tenant.as_str(), &source.group],
-        |row| row.get(0),
-    )?;
     let owner: Option<String> =
         tx.one("SELECT tenant FROM ledger_report WHERE ledger = ?1", values![&ledger], |row| {
             row.get(0)
         })?;
     let ours = owner.is_none_or(|owner| owner == tenant.as_str());
-    if bound.flatten().as_ref() != Some(&ledger) || !ours {
+    if !ours || !source.has(tx, batch.ledger)? {
         let detail = format!("ledger {ledger} is not the one of group {}", source.group);
         return refuse(AlarmKind::ForeignLedger, detail);
     }
@@ -449,3 +457,7 @@ impl Inbox<'_> {
 fn fact<'a>(event: &'a Event, name: &str) -> Option<&'a str> {
     event.body.facts().get(name).and_then(Value::as_str)
 }
+
+#[cfg(test)]
+#[path = "reports_tests.rs"]
+mod tests;

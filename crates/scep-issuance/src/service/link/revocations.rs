@@ -2,7 +2,7 @@
 
 use crate::service::Service;
 use crate::service::alarms::{self, AlarmKind};
-use crate::service::db::{Tx, values};
+use crate::service::db::Tx;
 use crate::service::link::answer::{Refusal, Success};
 use crate::service::link::caller::{Caller, Received};
 use crate::service::link::reports::{AWAITING, Source};
@@ -36,13 +36,8 @@ pub(crate) fn record(
     now: Timestamp,
 ) -> Result<Result<u32, Refusal>, StoreError> {
     let tenant = &source.tenant;
-    let bound: Option<Option<String>> = tx.one(
-        "SELECT ledger FROM gateway_group WHERE tenant = ?1 AND id = ?2",
-        values![tenant.as_str(), &source.group],
-        |row| row.get(0),
-    )?;
     let ledger = results.ledger.to_string();
-    if bound.flatten().as_ref() != Some(&ledger) {
+    if !source.has(tx, results.ledger)? {
         let detail = format!("ledger {ledger} is not the one of group {}", source.group);
         let subject = results.connector.to_string();
         alarms::raise(tx, tenant, AlarmKind::ForeignLedger, &subject, &detail, now)?;
