@@ -1,8 +1,12 @@
 //! What can go wrong, and what to do about it.
 
-use scep_issuance::service::{GroupError, ListenError, StoreError, TlsError, TokenError};
+use crate::admin::client::ApiError;
+use scep_ca::CaError;
+use scep_issuance::service::{
+    GroupError, IssuerKeysError, ListenError, StoreError, TlsError, TokenError,
+};
 use scep_issuance::{AttributesError, MintError, MinterError, ProfileError};
-use scep_keys::{KeyFileError, PublicFileError};
+use scep_keys::{KeyFileError, PublicFileError, SharedKey};
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -28,6 +32,18 @@ pub(crate) enum IssuerError {
     /// A public key file.
     #[error(transparent)]
     Public(#[from] PublicFileError),
+    /// Two purposes are served by one key.
+    #[error(transparent)]
+    Shared(#[from] SharedKey),
+    /// The issuer's keys cannot be used.
+    #[error(transparent)]
+    Keys(#[from] IssuerKeysError),
+    /// A certificate of the issuer's own could not be made.
+    #[error(transparent)]
+    Ca(#[from] CaError),
+    /// The service did not do it.
+    #[error(transparent)]
+    Api(#[from] ApiError),
     /// The profile.
     #[error("{path}: {source}", path = path.display())]
     Profile { path: PathBuf, source: ProfileError },
@@ -90,6 +106,13 @@ impl IssuerError {
             Self::NoService | Self::Toml { .. } => {
                 Some("issuer.example.toml explains every key; unknown keys are refused.")
             }
+            Self::Api(ApiError::Problem { status: 401, .. }) => {
+                Some("scep-issuer token create makes a token; token list shows which are good.")
+            }
+            Self::Api(ApiError::Unreachable { why, .. }) if why.contains("certificate") => Some(
+                "--ca-file tls.pem, or --pin with what `scep-issuer fingerprint` prints, says whom to trust. A proxy \
+                 that opens TLS cannot be used.",
+            ),
             _ => None,
         }
     }

@@ -1,30 +1,24 @@
 //! The issuer of challenges on the command line: arguments, configuration, exit code. The work is in scep-issuance.
 
+mod admin;
 mod cli;
+mod clock;
 mod config;
 mod error;
 mod init;
+mod keys;
 mod mint;
+mod run;
 mod serve;
+mod store;
+mod tls;
+mod token;
 
 use clap::Parser;
-use cli::{Cli, Command, TokenCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    let done = match Cli::parse().command {
-        Command::Init(options) => init::run(&options),
-        Command::AddGateway(options) => init::add_gateway(&options),
-        Command::Mint(options) => mint::run(&options),
-        Command::Lint { profile } => mint::lint(&profile),
-        Command::Serve(options) => serve::run(&options),
-        Command::Token { command: TokenCommand::Create(options) } => serve::create_token(&options),
-        Command::Completions { shell } => {
-            cli::completions(shell);
-            Ok(())
-        }
-    };
-    match done {
+    match run::run(cli::Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("scep-issuer: {error}");

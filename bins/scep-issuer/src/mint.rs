@@ -8,7 +8,7 @@ use scep_issuance::payload::{
 };
 use scep_issuance::{Attributes, Minted, Minter, Profile};
 use scep_keys::{AwsLc, read_certificates};
-use scep_types::{DeviceId, Timestamp, UserId};
+use scep_types::{Clock as _, DeviceId, UserId};
 use std::path::Path;
 
 pub(crate) fn run(options: &MintOptions) -> Result<(), IssuerError> {
@@ -35,13 +35,9 @@ fn text(options: &MintOptions) -> Result<String, IssuerError> {
         }
         None => Attributes::from_pairs(options.attributes.iter().map(String::as_str))?,
     };
-    let minter = Minter::new(
-        config.tenant.clone(),
-        group.clone(),
-        config.signing_key.signer(),
-        recipient.clone(),
-    )?;
-    let now = Timestamp::from(std::time::SystemTime::now());
+    let now = crate::clock::System.now();
+    let minter =
+        Minter::new(config.tenant.clone(), group.clone(), config.signer(now)?, recipient.clone())?;
     let minted = minter.mint(&profile, &device, user.as_ref(), &attributes, now, &AwsLc)?;
     for warning in profile.lint() {
         eprintln!("warning: {warning}");
@@ -97,7 +93,7 @@ pub(crate) fn lint(path: &Path) -> Result<(), IssuerError> {
     Ok(())
 }
 
-fn profile(path: &Path) -> Result<Profile, IssuerError> {
+pub(crate) fn profile(path: &Path) -> Result<Profile, IssuerError> {
     let text = std::fs::read_to_string(path).map_err(IssuerError::file(path))?;
     Profile::from_toml(&text).map_err(|source| IssuerError::Profile { path: path.into(), source })
 }
@@ -118,7 +114,17 @@ mod tests {
     fn minted(more: &[&str]) -> Result<String, String> {
         let folder = tempfile::tempdir().unwrap();
         let dir = folder.path().join("issuer");
-        let init = InitOptions { dir: dir.clone(), tenant: "contoso".into(), key: "p256".into() };
+        let init = InitOptions {
+            dir: dir.clone(),
+            tenant: "contoso".into(),
+            key: "p256".into(),
+            listen: None,
+            public_name: Vec::new(),
+            tls_certificate: None,
+            tls_key: None,
+            postgres: None,
+            postgres_password_file: None,
+        };
         crate::init::run(&init).unwrap();
         let gateway = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
         let public_key = folder.path().join("gateway.pub.pem");

@@ -1,42 +1,57 @@
-//! `serve` and `token create`.
+//! `serve`: the service with its keys, until it is told to stop.
 
-use crate::cli::{ServeOptions, TokenCreateOptions};
-use crate::config::{Config, Encryption, ServiceConfig};
+use crate::cli::ServeOptions;
+use crate::clock::System;
+use crate::config::{Config, Connectors, Encryption, ServiceConfig};
 use crate::error::IssuerError;
-use scep_issuance::service::{Service, Store, Tls};
+use crate::{store, tls};
+use core::time::Duration;
+use scep_issuance::service::{Link, Service, Tls};
 use scep_keys::AwsLc;
-use scep_types::{Clock, TenantId, Timestamp, parse_duration};
+use scep_types::Clock as _;
 use std::future::Future;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
 use tokio::net::TcpListener;
 use tokio::signal;
 use tokio_util::sync::CancellationToken;
 
-/// The system's clock.
-#[derive(Debug)]
-struct SystemClock;
-
-impl Clock for SystemClock {
-    fn now(&self) -> Timestamp {
-        Timestamp::from(SystemTime::now())
-    }
-}
+/// How often certificates are looked at.
+const LOOK: Duration = Duration::from_secs(3_600);
 
 pub(crate) fn run(options: &ServeOptions) -> Result<(), IssuerError> {
     let config = Config::load(&options.config)?;
     let service = config.service()?;
+    // A certificate that became due while the service was away, before it is presented.
+    let renewed = tls::renew(&service.encryption, System.now())?;
     let tls = match &service.encryption {
         Encryption::None => None,
-        Encryption::Tls { certificate, key } => Some(Tls::read(certificate, key)?),
+        Encryption::Tls { certificate, key, .. } => Some(Tls::read(certificate, key)?),
     };
+    let link = config.connectors.as_ref().map(|c| link(c, service)).transpose()?;
     let filter = tracing_subscriber::EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| tracing_subscriber::EnvFilter::new("info"));
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).init();
-    block_on(serve(&config, service, tls))
+    if let Some(until) = renewed {
+        tracing::info!(%until, "the TLS certificate was renewed");
+    }
+    block_on(serve(&options.config, &config, service, link, tls))
 }
 
-fn block_on(work: impl Future<Output = Result<(), IssuerError>>) -> Result<(), IssuerError> {
+/// What connectors are served with.
+fn link(connectors: &Connectors, service: &ServiceConfig) -> Result<Link, IssuerError> {
+    let pin = service.tls_pin()?.ok_or_else(|| {
+        let why = "connectors need TLS: they authenticate with certificates";
+        IssuerError::config("connectors", why)
+    })?;
+    let mut tls_pins = vec![pin];
+    tls_pins.extend(connectors.next_pins.iter().filter(|next| **next != pin).copied());
+    Ok(Link { connector_ca: connectors.ca()?, tls_pins })
+}
+
+pub(crate) fn block_on<T>(
+    work: impl Future<Output = Result<T, IssuerError>>,
+) -> Result<T, IssuerError> {
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -45,13 +60,21 @@ fn block_on(work: impl Future<Output = Result<(), IssuerError>>) -> Result<(), I
 }
 
 async fn serve(
+    path: &Path,
     config: &Config,
     wanted: &ServiceConfig,
+    link: Option<Link>,
     tls: Option<Tls>,
 ) -> Result<(), IssuerError> {
-    let store = Store::open(&wanted.database)?;
-    let signer = config.signing_key.signer();
-    let service = Service::new(store, signer, Arc::new(AwsLc), Arc::new(SystemClock));
+    let store = store::open(&wanted.database).await?;
+    let signer = config.signer(System.now())?;
+    let mut service =
+        Service::new(store, signer, Arc::new(AwsLc), Arc::new(System)).with_upkeep(config.upkeep);
+    let connectors = link.is_some();
+    match link {
+        Some(link) => service = service.with_link(link, config.keys())?,
+        None => service.set_keys(config.keys())?,
+    }
     service.put_tenant(&config.tenant).await?;
     for (group, key) in &config.groups {
         service.put_group(&config.tenant, group, key).await?;
@@ -69,11 +92,116 @@ async fn serve(
         tracing::info!("stopping");
         asked.cancel();
     });
+    let reloads = Reload {
+        path: path.to_path_buf(),
+        service: service.clone(),
+        tls: tls.clone(),
+        alarms: tls::Alarms::default(),
+    };
+    let reloading = tokio::spawn(reloads.run(reload_signal()?));
     let scheme = if tls.is_some() { "https" } else { "http" };
-    tracing::info!(url = %format!("{scheme}://{address}/api/v1"), "listening");
-    service.serve(listener, tls, stop).await?;
+    let pin = wanted.tls_pin()?.map(|pin| pin.to_string()).unwrap_or_default();
+    let url = format!("{scheme}://{address}/api/v1");
+    tracing::info!(%url, connectors, tls_fingerprint = pin, "listening");
+    let ended = service.serve(listener, tls, stop).await;
+    reloading.abort();
+    ended?;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// What changes while the service runs.
+struct Reload {
+    path: PathBuf,
+    service: Service,
+    tls: Option<Tls>,
+    alarms: tls::Alarms,
+}
+
+impl Reload {
+    /// Looks every hour, and when a signal says that files have changed.
+    async fn run(mut self, mut signals: Signals) {
+        self.look();
+        loop {
+            tokio::select! {
+                () = signals.next() => match self.reload() {
+                    Ok(()) => tracing::info!("keys and certificates were read anew"),
+                    Err(error) => {
+                        tracing::error!(%error, "nothing was read anew; the service goes on with what it had");
+                    }
+                },
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            self.look();
+        }
+    }
+
+    /// Takes up the keys and the TLS certificate of the configuration: all of it, or nothing.
+    fn reload(&mut self) -> Result<(), IssuerError> {
+        let config = Config::load(&self.path)?;
+        let files = tls_files(&config)?;
+        self.service.set_keys(config.keys())?;
+        if let (Some(tls), Some((certificate, key))) = (&self.tls, files) {
+            tls.replace(&certificate, &key)?;
+        }
+        Ok(())
+    }
+
+    /// Renews what is due, and says what is about to end.
+    fn look(&mut self) {
+        let now = System.now();
+        let looked = Config::load(&self.path).and_then(|config| {
+            if let Some(until) = tls::renew(&config.service()?.encryption, now)? {
+                if let (Some(tls), Some((certificate, key))) = (&self.tls, tls_files(&config)?) {
+                    tls.replace(&certificate, &key)?;
+                }
+                tracing::info!(%until, "the TLS certificate was renewed");
+            }
+            self.alarms.tell(&tls::ends(&config)?, now);
+            Ok(())
+        });
+        if let Err(error) = looked {
+            tracing::error!(%error, "certificates could not be looked after");
+        }
+    }
+}
+
+fn tls_files(config: &Config) -> Result<Option<(PathBuf, PathBuf)>, IssuerError> {
+    Ok(match &config.service()?.encryption {
+        Encryption::None => None,
+        Encryption::Tls { certificate, key, .. } => Some((certificate.clone(), key.clone())),
+    })
+}
+
+/// Each says that files have changed.
+struct Signals {
+    #[cfg(unix)]
+    hangups: signal::unix::Signal,
+}
+
+impl Signals {
+    #[cfg(unix)]
+    async fn next(&mut self) {
+        if self.hangups.recv().await.is_none() {
+            std::future::pending::<()>().await;
+        }
+    }
+
+    #[cfg(not(unix))]
+    async fn next(&mut self) {
+        std::future::pending::<()>().await;
+    }
+}
+
+#[cfg(unix)]
+fn reload_signal() -> Result<Signals, IssuerError> {
+    use signal::unix::{SignalKind, signal};
+    Ok(Signals { hangups: signal(SignalKind::hangup()).map_err(IssuerError::Runtime)? })
+}
+
+#[cfg(not(unix))]
+fn reload_signal() -> Result<Signals, IssuerError> {
+    Ok(Signals {})
 }
 
 /// Ends when somebody asks the program to stop.
@@ -95,33 +223,5 @@ fn stop_signal() -> Result<impl Future<Output = ()> + Send, IssuerError> {
 fn stop_signal() -> Result<impl Future<Output = ()> + Send, IssuerError> {
     Ok(async {
         let _ = signal::ctrl_c().await;
-    })
-}
-
-pub(crate) fn create_token(options: &TokenCreateOptions) -> Result<(), IssuerError> {
-    let config = Config::load(&options.config)?;
-    let service = config.service()?;
-    let tenant = match &options.tenant {
-        Some(id) => TenantId::new(&**id).map_err(|e| IssuerError::config("--tenant", e))?,
-        None => config.tenant.clone(),
-    };
-    let scopes = options
-        .scope
-        .iter()
-        .map(|name| name.parse())
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| IssuerError::config("--scope", error))?;
-    let life = parse_duration(&options.expires)
-        .map_err(|error| IssuerError::config("--expires", error))?;
-    if life.is_zero() {
-        return Err(IssuerError::config("--expires", "a token must live"));
-    }
-    let expires_at = SystemClock.now().plus(life);
-    block_on(async {
-        let store = Store::open(&service.database)?;
-        let token = store.create_token(&tenant, &scopes, expires_at, &AwsLc).await?;
-        eprintln!("a token of {tenant} until {expires_at}; it is not shown again:");
-        println!("{}", token.expose());
-        Ok(())
     })
 }

@@ -8,8 +8,8 @@ use axum::http::StatusCode;
 
 /// 200 `ok` when the database answers; otherwise 503 `not ok`, and the log has the cause.
 pub(crate) async fn health(State(service): State<Service>) -> (StatusCode, &'static str) {
-    let asked =
-        service.store.read(|tx| Ok::<_, StoreError>(tx.exists("SELECT 1", values![])?)).await;
+    let asked: Result<bool, StoreError> =
+        service.store.read(|tx| tx.exists("SELECT 1", values![])).await;
     match asked {
         Ok(true) => (StatusCode::OK, "ok\n"),
         Ok(false) => (StatusCode::SERVICE_UNAVAILABLE, "not ok\n"),

@@ -67,6 +67,21 @@ pub enum TokenError {
     Random(#[from] KeyError),
 }
 
+/// A token as it is listed: what it is cannot be seen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct TokenInfo {
+    /// What its hash begins with, hexadecimal: its name.
+    pub id: String,
+    /// What it allows.
+    pub scopes: Vec<Scope>,
+    /// Its end.
+    pub expires_at: Timestamp,
+}
+
+/// How much of a token's hash is its name, octets.
+const ID: usize = 8;
+
 /// What is known of a token that was presented.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Grant {
@@ -82,6 +97,10 @@ impl Grant {
 
 pub(crate) fn hash(token: &str) -> [u8; 32] {
     Sha256::digest(token.as_bytes()).into()
+}
+
+fn id(hash: &[u8; 32]) -> String {
+    hash.iter().take(ID).map(|octet| format!("{octet:02x}")).collect()
 }
 
 impl Store {
@@ -114,6 +133,51 @@ impl Store {
         })
         .await?;
         Ok(Secret::new(token))
+    }
+
+    /// The tokens of a tenant, expired ones included, those that end last in front.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn tokens(&self, tenant: &TenantId) -> Result<Vec<TokenInfo>, StoreError> {
+        let tenant = tenant.clone();
+        self.read(move |tx| {
+            tx.query(
+                "SELECT hash, scopes, expires_at FROM token WHERE tenant = ?1 \
+                 ORDER BY expires_at DESC, hash",
+                values![tenant.as_str()],
+                |row| {
+                    let (hash, scopes): ([u8; 32], String) = (row.get(0)?, row.get(1)?);
+                    Ok::<_, StoreError>(TokenInfo {
+                        id: id(&hash),
+                        scopes: scopes.split(' ').filter_map(|name| name.parse().ok()).collect(),
+                        expires_at: Timestamp::from_seconds(row.get(2)?),
+                    })
+                },
+            )
+        })
+        .await
+    }
+
+    /// Takes a token's rights, at once. Gives whether there was one.
+    ///
+    /// # Errors
+    /// When the database fails.
+    pub async fn revoke_token(&self, tenant: &TenantId, token: &str) -> Result<bool, StoreError> {
+        let (tenant, token) = (tenant.clone(), token.to_owned());
+        self.write(move |tx| {
+            let hashes: Vec<[u8; 32]> = tx.query(
+                "SELECT hash FROM token WHERE tenant = ?1",
+                values![tenant.as_str()],
+                |row| row.get(0),
+            )?;
+            let mut gone = 0;
+            for hash in hashes.iter().filter(|hash| id(hash) == token) {
+                gone = tx.execute("DELETE FROM token WHERE hash = ?1", values![hash])?;
+            }
+            Ok::<_, StoreError>(gone > 0)
+        })
+        .await
     }
 
     /// What a token allows; nothing when it is unknown or expired.
