@@ -8,13 +8,16 @@
 )]
 
 mod check_in;
+mod connectors;
 mod denials;
+mod gateway;
 mod harness;
 mod house;
 #[cfg(feature = "postgres")]
 mod postgres;
 #[cfg(feature = "postgres")]
 mod proxy;
+mod reports;
 
 use harness::{Tests, tests};
 use house::{House, PROFILE, below, group, tenant};
@@ -34,7 +37,7 @@ use tokio_util::sync::CancellationToken;
 
 /// One line for each module.
 fn every_test() -> Vec<Tests> {
-    vec![TESTS, denials::TESTS, check_in::TESTS]
+    vec![TESTS, connectors::TESTS, denials::TESTS, check_in::TESTS, reports::TESTS]
 }
 
 fn main() {
