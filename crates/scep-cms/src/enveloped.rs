@@ -211,6 +211,12 @@ impl EnvelopedData {
         Ok(Opened { plaintext, padding, content_encryption: self.encryption, recipient: index })
     }
 
+    /// Which of our recipients it names, known before opening; `None`: not exactly one.
+    #[must_use]
+    pub fn recipient(&self, ours: &[Recipient]) -> Option<usize> {
+        self.find(ours).ok().map(|(_, index, _)| index)
+    }
+
     /// The encryption algorithm, known before opening.
     #[must_use]
     pub const fn content_encryption(&self) -> ContentEncryption {

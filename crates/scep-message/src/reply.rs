@@ -153,11 +153,23 @@ pub(crate) struct Mirror {
 pub struct ReplyContext {
     base: FailureContext,
     mirror: Option<Mirror>,
+    recipient: Option<usize>,
 }
 
 impl ReplyContext {
-    pub(crate) const fn new(base: FailureContext, mirror: Option<Mirror>) -> Self {
-        Self { base, mirror }
+    pub(crate) const fn new(
+        base: FailureContext,
+        mirror: Option<Mirror>,
+        recipient: Option<usize>,
+    ) -> Self {
+        Self { base, mirror, recipient }
+    }
+
+    /// Which of the RA's recipients the envelope names, whether it opened or not: who asked for the RA's certificates
+    /// before they were replaced knows the signer of that time.
+    #[must_use]
+    pub const fn recipient(&self) -> Option<usize> {
+        self.recipient
     }
 
     /// transactionID.

@@ -176,18 +176,20 @@ impl SignedRequest {
         ra: &RaIdentity,
         provider: &dyn CryptoProvider,
     ) -> (Result<Request, MessageError>, ReplyContext) {
-        let opened = self.open(ra, provider);
+        let mut recipient = None;
+        let opened = self.open(ra, provider, &mut recipient);
         let (request, mirror) = match opened {
             Ok((request, mirror)) => (Ok(request), Some(mirror)),
             Err(error) => (Err(error), None),
         };
-        (request, ReplyContext::new(self.into_failure(), mirror))
+        (request, ReplyContext::new(self.into_failure(), mirror, recipient))
     }
 
     fn open(
         &self,
         ra: &RaIdentity,
         provider: &dyn CryptoProvider,
+        recipient: &mut Option<usize>,
     ) -> Result<(Request, Mirror), MessageError> {
         let content = Content::of(self.message_type)?;
         // Before the envelope is opened: afterwards the refusal would tell that it did open.
@@ -199,6 +201,8 @@ impl SignedRequest {
         let der = ber::normalize(&self.content, &self.limits).map_err(MessageError::Envelope)?;
         let envelope = EnvelopedData::parse(&der, &self.limits, self.legacy)
             .map_err(MessageError::Envelope)?;
+        // Before it is known whether it opens: nothing that depends on this tells.
+        *recipient = envelope.recipient(&ra.recipients);
         let opened = envelope.open(&ra.recipients, provider).map_err(|error| match error {
             CmsError::NotForUs => MessageError::NotForUs,
             CmsError::DoesNotOpen => MessageError::DoesNotOpen,

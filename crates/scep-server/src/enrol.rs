@@ -463,6 +463,10 @@ impl Gateway {
                 granted.releasable.certificate().serial().map(|serial| serial.to_string());
         }
         let inner = self.inner.clone();
+        let ra = match &context {
+            Context::Full(context) => self.answering_ra(&ra, context.recipient()),
+            Context::FailureOnly(_) | Context::Nobody => ra,
+        };
         let with_ca = endpoint.reply == ReplyCertificates::LeafAndCa;
         let sealed = place
             .run(move || {

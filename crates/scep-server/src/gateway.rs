@@ -176,6 +176,7 @@ pub(crate) struct Inner {
     pub(crate) opener: Slot<Opener>,
     pub(crate) denials: Slot<Denials>,
     pub(crate) ra: Slot<RaIdentity>,
+    previous_ra: Slot<Option<RaIdentity>>,
     our_keys: Slot<Vec<SpkiHash>>,
     pub(crate) standing: crate::standing::Standing,
     pub(crate) pool: Pool,
@@ -224,6 +225,7 @@ impl Gateway {
                 opener: Slot::new(opener),
                 denials: Slot::new(denials),
                 ra: Slot::new(ra),
+                previous_ra: Slot::new(None),
                 our_keys: Slot::new(our_keys),
                 standing: crate::standing::Standing::default(),
                 parts,
@@ -253,6 +255,32 @@ impl Gateway {
     /// a device may hold an earlier GetCACert. Answers are signed by the new one.
     pub fn set_ra(&self, ra: RaIdentity) {
         self.inner.ra.set(ra);
+    }
+
+    /// Who answers what is enveloped to one of its recipients, which are among the RA's but not the first: the RA that
+    /// was replaced. A device that holds an earlier GetCACert takes no other signer. `None`: the RA answers everything.
+    /// To be called before [`Gateway::set_ra`].
+    pub fn set_previous_ra(&self, ra: Option<RaIdentity>) {
+        self.inner.previous_ra.set(ra);
+    }
+
+    /// Who answers a request that names this recipient of the RA.
+    pub(crate) fn answering_ra(
+        &self,
+        ra: &Arc<RaIdentity>,
+        recipient: Option<usize>,
+    ) -> Arc<RaIdentity> {
+        let replaced = recipient.filter(|index| *index > 0);
+        let named = replaced.and_then(|index| ra.recipients.get(index));
+        let previous = self.inner.previous_ra.get();
+        match (named, &*previous) {
+            (Some(named), Some(previous))
+                if previous.recipients.iter().any(|one| one.certificate == named.certificate) =>
+            {
+                Arc::new(previous.clone())
+            }
+            _ => Arc::clone(ra),
+        }
     }
 
     /// Replaces the keys that no device may have certified, from the next request on. The RA's need not be among them.

@@ -107,6 +107,38 @@ async fn the_ra_is_replaced_and_what_was_enveloped_to_the_last_one_is_opened() {
 }
 
 #[tokio::test]
+async fn attack_21_an_earlier_getcacert_is_answered_by_its_signer_whether_the_envelope_opens_or_not() {
+    let mut running = Running::start().await;
+    let generate = || SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
+    let old = running.house.ra.clone();
+    let mut ra = ra_identity(&running.house.ca, &generate(), &generate());
+    ra.recipients.extend(old.recipients.iter().cloned());
+    let before = running.house.enrolment(&device_key());
+    let before_in_vain = running.house.send(b"\x04\x00", &other_key());
+
+    running.gateway.set_previous_ra(Some(old.clone()));
+    running.gateway.set_ra(ra.clone());
+    assert!(granted_by(&running, &old, &before).await, "the signer that the device knows");
+    let refused_by = async |sent: &Sent, ra: &RaIdentity| {
+        let http = running.post("/scep", "", &sent.bytes).await;
+        let reply = sent.read(core::slice::from_ref(&ra.signing_certificate), &http.body);
+        assert!(matches!(reply, Reply::Failure { .. }), "{reply:?}");
+        running.traces.last().reason
+    };
+    // What opens to nothing has the same signer as what is granted: the signer tells nothing of the envelope.
+    let reason = refused_by(&before_in_vain, &old).await;
+    assert_eq!(reason, Some(Reason::MessageDecryptionFailed));
+
+    running.house.ra = ra.clone();
+    let after = running.house.enrolment(&generate());
+    assert!(granted_by(&running, &ra, &after).await, "the present signer for the present recipient");
+    let after_in_vain = running.house.send(b"\x04\x00", &other_key());
+    let http = running.post("/scep", "", &after_in_vain.bytes).await;
+    let signer = core::slice::from_ref(&ra.signing_certificate);
+    assert!(matches!(after_in_vain.read(signer, &http.body), Reply::Failure { .. }));
+}
+
+#[tokio::test]
 async fn attack_25_a_new_key_of_the_system_is_certified_for_nobody() {
     let mut running = Running::start().await;
     let (signing, decryption) = (other_key(), device_key());
