@@ -28,7 +28,7 @@ fn issuer(config: &Config) -> Result<NameHash, GatewayError> {
 /// When what was ordered happens.
 const fn when(config: &Config) -> &'static str {
     if config.ledger.is_shared() {
-        "by a gateway of the group that runs"
+        "at once, at a gateway of the group"
     } else {
         "when the gateway starts"
     }
@@ -76,7 +76,7 @@ pub(crate) fn run(options: &RevokeOptions) -> Result<ExitCode, GatewayError> {
         match ledger.queue_revocation(order, now).await? {
             QueueOutcome::Queued | QueueOutcome::Already(RevocationState::Queued) => {
                 let when = when(&config);
-                println!("ordered: {serial} is revoked {when}; the order is in the ledger's audit");
+                println!("ordered: the revocation of {serial} goes on {when}; the order is in the ledger's audit");
             }
             QueueOutcome::Already(RevocationState::OnCrl) => {
                 println!("{serial} is revoked, and the CRL shows it");
@@ -99,7 +99,7 @@ pub(crate) fn confirm(options: &OperatorOptions) -> Result<ExitCode, GatewayErro
         let now = ledger.effective_now(SystemClock.now()).await?.now;
         let count = ledger.confirm_revocations(&options.operator, now).await?;
         let when = when(&config);
-        println!("confirmed: {count} more are revoked {when}; this is in the ledger's audit");
+        println!("confirmed: {count} revocations go on {when}; this is in the ledger's audit");
         Ok(ExitCode::SUCCESS)
     })
 }

@@ -11,6 +11,7 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+#[allow(dead_code, reason = "other tests use the rest")]
 mod support;
 
 use core::time::Duration;

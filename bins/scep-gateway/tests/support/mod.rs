@@ -58,6 +58,53 @@ impl Gateway {
         Self { process: None, issuer, challenge, address, runs: 0, devices: AtomicU64::new(1), dir }
     }
 
+    /// Another gateway of the group: the same keys, on ports and a folder of its own.
+    pub(crate) fn twin(&self) -> Self {
+        let dir = temporary();
+        std::fs::create_dir(dir.path().join("gw")).unwrap();
+        for file in std::fs::read_dir(self.file("gw")).unwrap() {
+            let file = file.unwrap();
+            // With its mode: a key's is checked.
+            std::fs::copy(file.path(), dir.path().join("gw").join(file.file_name())).unwrap();
+        }
+        let address = free_address();
+        let twin = Self {
+            process: None,
+            issuer: self.issuer.clone(),
+            challenge: self.challenge.clone(),
+            address,
+            runs: 0,
+            devices: AtomicU64::new(1_000_000),
+            dir,
+        };
+        twin.configure(|text| {
+            let admin = text.lines().find(|line| line.starts_with("admin_listen")).unwrap();
+            text.replace(&self.address.to_string(), &address.to_string())
+                .replace(admin, &format!("admin_listen = \"{}\"", free_address()))
+        });
+        twin
+    }
+
+    /// Changes the configuration.
+    pub(crate) fn configure(&self, change: impl FnOnce(String) -> String) {
+        let path = self.file("gw/gateway.toml");
+        let text = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, change(text)).unwrap();
+    }
+
+    /// Where SCEP is served.
+    pub(crate) const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// One of the gateway's commands, on its configuration.
+    pub(crate) fn command(&self, name: &[&str]) -> Command {
+        let mut command = Command::new(PROGRAM);
+        command.env_remove("SCEP_GATEWAY_CONFIG").env_remove("PGPASSWORD");
+        command.args(name).arg("--config").arg(self.file("gw/gateway.toml"));
+        command
+    }
+
     /// A file of the test's folder.
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join(name)
@@ -206,6 +253,12 @@ impl Device {
             ..CsrBuilder::default()
         };
         request.sign(&*self.key.signer(), SignatureScheme::EcdsaSha256).unwrap()
+    }
+
+    /// The same challenge with another key.
+    pub(crate) fn with_another_key(&self) -> Self {
+        let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        Self { claims: self.claims.clone(), blob: self.blob.clone(), key }
     }
 
     pub(crate) fn public_key(&self) -> &SpkiDer {

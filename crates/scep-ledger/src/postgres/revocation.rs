@@ -169,28 +169,24 @@ pub(super) async fn work(
     issuer: NameHash,
     instance: Instance,
 ) -> Result<RevocationWork, LedgerError> {
+    // One statement: what it counts and the CRL that it names are of one moment.
     let rows = conn
         .read(
-            "SELECT count(*) FILTER (WHERE state = 1 AND (owner = $2 OR NOT EXISTS (\
+            "SELECT w.waiting, w.held, w.unpublished, crl.number, crl.this_update FROM (\
+             SELECT count(*) FILTER (WHERE state = 1 AND (owner = $2 OR NOT EXISTS (\
              SELECT 1 FROM gateway g WHERE g.instance = owner AND g.lease_until > clock_timestamp())) \
-             OR state = 0 AND NOT (counted AND engaged)), \
-             count(*) FILTER (WHERE state = 0 AND counted AND engaged), \
-             count(*) FILTER (WHERE state = 2) \
+             OR state = 0 AND NOT (counted AND engaged)) AS waiting, \
+             count(*) FILTER (WHERE state = 0 AND counted AND engaged) AS held, \
+             count(*) FILTER (WHERE state = 2) AS unpublished \
              FROM revocation, (SELECT EXISTS (SELECT 1 FROM revocation_brake) AS engaged) AS brake \
-             WHERE issuer = $1 AND state <= 2",
+             WHERE issuer = $1 AND state <= 2) AS w LEFT JOIN crl ON crl.issuer = $1",
             &[&issuer.as_bytes().as_slice(), &instance.octets()],
         )
         .await?;
     let row = rows.first().ok_or(LedgerError::Damaged { what: "revocation" })?;
-    let rows = conn
-        .read(
-            "SELECT number, this_update FROM crl WHERE issuer = $1",
-            &[&issuer.as_bytes().as_slice()],
-        )
-        .await?;
-    let last_crl = match rows.first() {
+    let last_crl = match get::<Option<i64>>(row, 3, "crl.number")? {
         None => None,
-        Some(row) => Some((number(row, 0, "crl.number")?, time(row, 1, "crl.this_update")?)),
+        Some(_) => Some((number(row, 3, "crl.number")?, time(row, 4, "crl.this_update")?)),
     };
     Ok(RevocationWork {
         waiting: number(row, 0, "revocation.state")?,
