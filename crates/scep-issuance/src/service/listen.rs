@@ -172,8 +172,8 @@ impl Tls {
                 builder.with_client_cert_verifier(verifier)
             }
         };
-        let mut config =
-            builder.with_cert_resolver(Arc::<Present>::clone(&self.0) as Arc<dyn ResolvesServerCert>);
+        let mut config = builder
+            .with_cert_resolver(Arc::<Present>::clone(&self.0) as Arc<dyn ResolvesServerCert>);
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         // A resumed session would authenticate without the key.
         config.session_storage = Arc::new(NoServerSessionStorage {});

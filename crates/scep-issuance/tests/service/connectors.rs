@@ -12,9 +12,7 @@ use scep_link::{
     renew_decryption,
 };
 use scep_testkit::keys::TestKey;
-use scep_types::{
-    CertificateDer, ExtendedKeyUsages, KeyAlgorithm, LedgerId, SpkiDer, TenantId,
-};
+use scep_types::{CertificateDer, ExtendedKeyUsages, KeyAlgorithm, LedgerId, SpkiDer, TenantId};
 use serde_json::{Value, json};
 use std::time::Duration;
 
@@ -197,7 +195,10 @@ async fn tokens_expire_are_withdrawn_and_are_for_one_group() {
     there.enrol(&house, &token).await.unwrap();
     let path = format!("/connector-tokens/{}", made["id"].as_str().unwrap());
     let seen = house.get(&path).await.is(200);
-    assert_eq!((&seen["state"], &seen["connector"]), (&json!("used"), &json!(there.id().to_string())));
+    assert_eq!(
+        (&seen["state"], &seen["connector"]),
+        (&json!("used"), &json!(there.id().to_string()))
+    );
 
     let list = house.get("/connector-tokens?limit=2").await.is(200);
     assert_eq!(list["items"].as_array().unwrap().len(), 2);
@@ -685,9 +686,7 @@ async fn an_expired_gateway_enrols_again_and_keeps_its_ledger() {
     gateway.enrol(&house, &token).await.unwrap();
     assert_ne!(gateway.id(), former.id());
     assert_eq!(house.connector(&former).await["membership"], "left");
-    let key = async || {
-        house.get("/gateway-groups/berlin").await.is(200)["public_key"].clone()
-    };
+    let key = async || house.get("/gateway-groups/berlin").await.is(200)["public_key"].clone();
     let pem = |key: &SoftwareKey| json!(scep_keys::public_key_pem(key.public_key()));
     // Challenges are for the old key until the new one is proven.
     assert_eq!(key().await, pem(&former.decryption));
@@ -721,10 +720,14 @@ async fn connectors_are_known_by_a_certificate_of_the_connector_ca_alone() {
     let url = format!("https://{}/api/v1/openapi.json", house.address);
     let other = connector_ca(TestKey::P256D);
     let foreign = issue(&other, &key, InfrastructurePurpose::Connector);
-    let signing = issue(&house.connector_ca, &key, InfrastructurePurpose::TlsServer {
-        dns_names: vec!["x.example".into()],
-        addresses: Vec::new(),
-    });
+    let signing = issue(
+        &house.connector_ca,
+        &key,
+        InfrastructurePurpose::TlsServer {
+            dns_names: vec!["x.example".into()],
+            addresses: Vec::new(),
+        },
+    );
     for (what, certificate) in [("foreign", &foreign), ("server", &signing)] {
         client(Some((certificate, &key))).get(&url).send().await.expect_err(what);
     }
@@ -749,8 +752,7 @@ async fn attack_49_connectors_are_not_served_without_tls() {
 async fn a_message_of_another_connector_is_refused() {
     let house = LinkedHouse::new().await;
     let (first, second) = pair(&house).await;
-    let told =
-        house.tell(&first.client, "check-in", written(&second.check_in_request(&[]))).await;
+    let told = house.tell(&first.client, "check-in", written(&second.check_in_request(&[]))).await;
     told.is_refused(ErrorCode::ConnectorMismatch);
 }
 

@@ -55,8 +55,7 @@ pub(crate) fn connector_ca(key: TestKey) -> LocalCa {
     let life = Duration::from_secs(3650 * 86_400);
     let name = "CN=Connector CA".parse().unwrap();
     let signer = key.signer();
-    let root =
-        LocalCa::self_signed_root(&*signer, &name, life, FixedClock::DAY, &AwsLc).unwrap();
+    let root = LocalCa::self_signed_root(&*signer, &name, life, FixedClock::DAY, &AwsLc).unwrap();
     LocalCa::new(signer, root, Vec::new(), LocalCaSettings::default(), Arc::new(AwsLc)).unwrap()
 }
 

@@ -185,8 +185,7 @@ fn act(
 ) -> Result<Result<Caller, Refusal>, StoreError> {
     let fingerprint = certificate.fingerprint();
     let owner = "SELECT connector FROM connector_certificate WHERE fingerprint = ?1";
-    let owner: Option<String> =
-        tx.one(owner, values![fingerprint.as_bytes()], |row| row.get(0))?;
+    let owner: Option<String> = tx.one(owner, values![fingerprint.as_bytes()], |row| row.get(0))?;
     let owner = owner.unwrap_or_default();
     // One after the other, wherever several processes serve.
     tx.execute("UPDATE connector SET id = id WHERE id = ?1", values![&owner])?;

@@ -151,10 +151,7 @@ pub(crate) fn certify(
         .map_err(|error| failed(&error))
 }
 
-fn subject(
-    tenant: &TenantId,
-    connector: ConnectorId,
-) -> Result<DistinguishedName, NameError> {
+fn subject(tenant: &TenantId, connector: ConnectorId) -> Result<DistinguishedName, NameError> {
     const ORGANISATION: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.10");
     const COMMON_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.4.3");
     let rdn = |oid, value: String| Rdn::new(vec![AttributeValue::new(oid, value)?]);
@@ -231,10 +228,11 @@ impl Token {
     /// Whether it serves, or may be a repetition.
     fn may_count(&self, now: Timestamp) -> bool {
         let now = now.seconds();
-        !self.revoked && match self.used_at {
-            Some(used_at) => now < Timestamp::from_seconds(used_at).plus(REPEATS).seconds(),
-            None => now < self.expires_at,
-        }
+        !self.revoked
+            && match self.used_at {
+                Some(used_at) => now < Timestamp::from_seconds(used_at).plus(REPEATS).seconds(),
+                None => now < self.expires_at,
+            }
     }
 }
 
@@ -339,12 +337,7 @@ impl Wanted {
         Ok(members)
     }
 
-    fn check_ledger(
-        &self,
-        tx: &Tx<'_>,
-        group: &Group,
-        members: &[Member],
-    ) -> Result<(), Refusal> {
+    fn check_ledger(&self, tx: &Tx<'_>, group: &Group, members: &[Member]) -> Result<(), Refusal> {
         let refuse = |why: String| Err(Refusal::new(ErrorCode::LedgerNotAccepted, why));
         let (ledger, kind) = (self.request.ledger, self.request.ledger_kind);
         if let Some(bound) = group.ledger.filter(|bound| *bound != ledger) {
@@ -353,7 +346,11 @@ impl Wanted {
             ));
         }
         if let Some(bound) = group.ledger_kind.filter(|bound| *bound != kind) {
-            return refuse(format!("the group's ledger is {}, not {}", kind_name(bound), kind_name(kind)));
+            return refuse(format!(
+                "the group's ledger is {}, not {}",
+                kind_name(bound),
+                kind_name(kind)
+            ));
         }
         if let (LedgerKind::Single, Some(member)) = (kind, members.first()) {
             return refuse(format!(
@@ -389,7 +386,8 @@ impl Wanted {
         if members.iter().all(|member| member.name != name) {
             return Ok(());
         }
-        let why = format!("the group has a gateway {name}: choose another name, or remove it first");
+        let why =
+            format!("the group has a gateway {name}: choose another name, or remove it first");
         Err(Refusal::new(ErrorCode::GroupNotAllowed, why))
     }
 

@@ -151,8 +151,7 @@ impl Group {
             |row| {
                 let ledger: Option<String> = row.get(0)?;
                 let bad = StoreError::Column { column: 0 };
-                let ledger =
-                    ledger.map(|text| LedgerId::from_hex(&text).ok_or(bad)).transpose()?;
+                let ledger = ledger.map(|text| LedgerId::from_hex(&text).ok_or(bad)).transpose()?;
                 let ledger_kind = match row.get::<Option<String>>(1)?.as_deref() {
                     Some("shared") => Some(LedgerKind::Shared),
                     Some(_) => Some(LedgerKind::Single),

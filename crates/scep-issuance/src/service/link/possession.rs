@@ -50,7 +50,8 @@ pub(crate) fn accept(
         ErrorCode::InternalError
     };
     let connector = id.to_string();
-    let (tenant, group) = home(tx, &connector).map_err(failed)?.ok_or(ErrorCode::ConnectorRevoked)?;
+    let (tenant, group) =
+        home(tx, &connector).map_err(failed)?.ok_or(ErrorCode::ConnectorRevoked)?;
     for proof in proofs {
         let key = proof.key();
         let asked = asked(tx, &connector, key).map_err(failed)?;
@@ -109,14 +110,10 @@ fn asked(tx: &Tx<'_>, connector: &str, key: KeyId) -> Result<Option<Asked>, Stor
 }
 
 fn home(tx: &Tx<'_>, connector: &str) -> Result<Option<(TenantId, GatewayGroupId)>, StoreError> {
-    tx.one(
-        "SELECT tenant, gateway_group FROM connector WHERE id = ?1",
-        values![connector],
-        |row| {
-            let (tenant, group): (String, String) = (row.get(0)?, row.get(1)?);
-            let tenant = TenantId::new(tenant).map_err(|_| StoreError::Column { column: 0 })?;
-            let group = GatewayGroupId::new(group).map_err(|_| StoreError::Column { column: 1 })?;
-            Ok((tenant, group))
-        },
-    )
+    tx.one("SELECT tenant, gateway_group FROM connector WHERE id = ?1", values![connector], |row| {
+        let (tenant, group): (String, String) = (row.get(0)?, row.get(1)?);
+        let tenant = TenantId::new(tenant).map_err(|_| StoreError::Column { column: 0 })?;
+        let group = GatewayGroupId::new(group).map_err(|_| StoreError::Column { column: 1 })?;
+        Ok((tenant, group))
+    })
 }

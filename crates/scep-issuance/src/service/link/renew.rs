@@ -128,8 +128,7 @@ async fn decryption(service: &Service, caller: Caller, key: SpkiDer) -> Result<V
     let (provider, connector) = (service.provider.as_ref(), caller.connector);
     let (challenge, proof) = scep_link::challenge(provider, &key, &caller.tenant, connector)
         .map_err(|error| unchallenged(&error))?;
-    let renewed =
-        Renewed::Decryption { key: key.key_id(), possession_challenge: challenge };
+    let renewed = Renewed::Decryption { key: key.key_id(), possession_challenge: challenge };
     let answer = written(renewed)?;
     service.store.write(move |tx| ask(tx, &caller, &key, answer, &proof, now)).await
 }
@@ -164,8 +163,8 @@ fn ask(
     if keys::use_of(tx, key_id)?.is_some() && !is_groups {
         return refuse("the decryption key is or was in use: make a new one");
     }
-    let text = String::from_utf8(answer)
-        .map_err(|error| Refusal::new(ErrorCode::InternalError, error))?;
+    let text =
+        String::from_utf8(answer).map_err(|error| Refusal::new(ErrorCode::InternalError, error))?;
     possession::expect(tx, caller.connector, key, Some(&text), proof, now)?;
     Ok(text.into_bytes())
 }
