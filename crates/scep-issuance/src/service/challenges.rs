@@ -337,7 +337,8 @@ impl Wanted {
         let sql = "SELECT id, public_key, ca_certificate FROM gateway_group \
                    WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) LIMIT 2";
         let wanted = self.group.as_ref().map(GatewayGroupId::as_str);
-        let found: Vec<(String, Option<Vec<u8>>, Option<Vec<u8>>)> =
+        type Found = (String, Option<Vec<u8>>, Option<Vec<u8>>);
+        let found: Vec<Found> =
             tx.query(sql, values![self.tenant.as_str(), wanted], |row| {
                 Ok::<_, StoreError>((row.get(0)?, row.get(1)?, row.get(2)?))
             })?;

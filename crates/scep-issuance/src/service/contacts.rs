@@ -8,7 +8,7 @@ use crate::service::once::{Done, Once};
 use crate::service::problem::Problem;
 use crate::service::request::{Admin, Authorised, Body, Id, Read};
 use crate::service::store::StoreError;
-use crate::service::{Service, changes, orders, renewals};
+use crate::service::{Service, changes, renewals};
 use axum::Json;
 use axum::extract::State;
 use axum::response::Response;
@@ -77,7 +77,7 @@ pub(crate) struct CertificateView {
 /// Something about a gateway that an operator must know.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct AlarmView {
-    /// `certificate-ends`, `counters-differ`, `ledger-restored` or `silent`.
+    /// `certificate-ends`, `counters-differ`, `ledger-restored` or `silent`. All but the last are among the alarms too.
     kind: &'static str,
     detail: String,
 }
@@ -128,7 +128,12 @@ fn connector(tx: &Tx<'_>, tenant: &TenantId, id: &str) -> Result<ConnectorId, Pr
     found.then_some(wanted).ok_or_else(none)
 }
 
-fn view(tx: &Tx<'_>, connector: ConnectorId, now: Timestamp) -> Result<ContactView, StoreError> {
+fn view(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    connector: ConnectorId,
+    now: Timestamp,
+) -> Result<ContactView, StoreError> {
     let id = connector.to_string();
     let sql = format!("SELECT log_level, {HEARD} FROM connector_contact WHERE connector = ?1");
     let read = |row: &Row| Ok::<_, StoreError>((row.get(0)?, Heard::row(row, 1)?));
@@ -139,7 +144,7 @@ fn view(tx: &Tx<'_>, connector: ConnectorId, now: Timestamp) -> Result<ContactVi
         return Ok(ContactView { id, log_level, last: None, alarms: Vec::new() });
     };
     let acknowledged = match heard.ledger() {
-        Some(ledger) => orders::acknowledged(tx, ledger)?,
+        Some(ledger) => contact::acknowledged(tx, tenant, ledger)?,
         None => 0,
     };
     let alarms = heard.alarms(acknowledged, now).into_iter();
@@ -182,7 +187,7 @@ pub(crate) async fn read(
         .store
         .read(move |tx| {
             let connector = connector(tx, &caller.tenant, &id.0)?;
-            Ok::<_, Problem>(Json(view(tx, connector, now)?))
+            Ok::<_, Problem>(Json(view(tx, &caller.tenant, connector, now)?))
         })
         .await
 }
@@ -219,7 +224,7 @@ pub(crate) async fn set_log_level(
                 values![&connector.to_string(), level],
             )?;
             changes::note(tx, &caller.tenant)?;
-            Ok::<_, Problem>(Json(view(tx, connector, now)?))
+            Ok::<_, Problem>(Json(view(tx, &caller.tenant, connector, now)?))
         })
         .await
 }

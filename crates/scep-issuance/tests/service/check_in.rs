@@ -46,10 +46,10 @@ fn keys(signing: &[TestKey], command: &[TestKey]) -> IssuerKeys {
 }
 
 /// An issuer that serves connectors.
-struct Office {
-    house: House,
+pub(crate) struct Office {
+    pub(crate) house: House,
     service: Service,
-    base: String,
+    pub(crate) base: String,
     stop: CancellationToken,
     serving: JoinHandle<()>,
 }
@@ -60,7 +60,7 @@ impl Drop for Office {
     }
 }
 
-fn client(identity: Option<TestKey>, chain: &str) -> Client {
+pub(crate) fn client(identity: Option<TestKey>, chain: &str) -> Client {
     let builder = Client::builder().no_proxy().tls_danger_accept_invalid_certs(true);
     let builder = match identity {
         None => builder,
@@ -73,7 +73,7 @@ fn client(identity: Option<TestKey>, chain: &str) -> Client {
 }
 
 impl Office {
-    async fn open() -> Self {
+    pub(crate) async fn open() -> Self {
         let house = House::new().await;
         house.furnish().await;
         let root = LocalCa::self_signed_root(
@@ -114,6 +114,10 @@ impl Office {
         let running = service.clone().serve(listener, Some(tls), stop.clone());
         let serving = tokio::spawn(async move { running.await.unwrap() });
         Self { house, service, base, stop, serving }
+    }
+
+    pub(crate) async fn prune(&self, keep: Duration) {
+        self.service.prune(keep).await.unwrap();
     }
 
     /// As the administrator, at this issuer.
@@ -166,20 +170,20 @@ impl Office {
     }
 }
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     content_type: String,
-    body: Vec<u8>,
+    pub(crate) body: Vec<u8>,
 }
 
 impl Answer {
-    fn code(&self) -> String {
+    pub(crate) fn code(&self) -> String {
         let json: Value = serde_json::from_slice(&self.body).unwrap();
         json["code"].as_str().unwrap().to_owned()
     }
 }
 
-async fn send(client: &Client, base: &str, path: &str, body: Vec<u8>) -> Answer {
+pub(crate) async fn send(client: &Client, base: &str, path: &str, body: Vec<u8>) -> Answer {
     let request = client.post(format!("{base}/connector/v1/{path}")).body(body);
     let response = request.header("Content-Type", "application/json").send().await.unwrap();
     let status = response.status().as_u16();

@@ -18,6 +18,7 @@ use crate::service::{Service, changes, denials, orders, renewals};
 use axum::extract::State;
 use axum::http::{HeaderValue, header};
 use axum::response::{IntoResponse as _, Response};
+use core::pin::pin;
 use core::time::Duration;
 use scep_link::{
     CheckInRequest, Commands, DenialChanges, ErrorCode, LedgerBinding, MAX_ORDERS, RevocationOrder,
@@ -26,7 +27,6 @@ use scep_link::{
 use scep_types::{ConnectorId, Signer, TenantId, Timestamp};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
-use tokio::time::Instant;
 
 /// How long an answer counts.
 const LIFETIME: Duration = Duration::from_secs(5 * 60);
@@ -59,7 +59,8 @@ pub(super) async fn hear(
         return Err(Refusal::new(ErrorCode::ConnectorMismatch, why));
     }
     let turn = service.turns.take(connector);
-    let until = Instant::now() + Duration::from_secs(u64::from(request.wait_seconds));
+    let mut patience =
+        pin!(tokio::time::sleep(Duration::from_secs(u64::from(request.wait_seconds))));
     let request = Arc::new(request);
     let now = service.clock.now();
     let heard = Arc::clone(&request);
@@ -79,7 +80,7 @@ pub(super) async fn hear(
             () = bell.rings(&told.member.tenant, told.counter) => {}
             () = turn.over() => return Err(taken_over()),
             () = service.stop.cancelled() => break,
-            () = tokio::time::sleep_until(until) => break,
+            () = patience.as_mut() => break,
         }
     }
     let (keys, now) = (service.keys(), service.clock.now());
@@ -142,12 +143,12 @@ impl Member {
 }
 
 /// What there is to tell a connector, and what of it is not known to it.
-struct Told {
+pub(super) struct Told {
     member: Member,
     contact: Contact,
     /// The tenant's counter when this was gathered.
     counter: i64,
-    news: bool,
+    pub(super) news: bool,
     /// Everything but the number.
     commands: Commands,
     /// By topic, what is told until it is known.
@@ -155,7 +156,7 @@ struct Told {
 }
 
 impl Told {
-    fn gather(
+    pub(super) fn gather(
         tx: &Tx<'_>,
         request: &CheckInRequest,
         keys: &IssuerKeys,
@@ -177,7 +178,7 @@ impl Told {
         }
         let (mut outbox_acknowledged, mut unheard) = (0, false);
         if member.ledger == LedgerBinding::This {
-            outbox_acknowledged = orders::acknowledged(tx, request.ledger)?;
+            outbox_acknowledged = contact::acknowledged(tx, tenant, request.ledger)?;
             if member.confirmed {
                 (revocations, unheard) = orders::open(tx, tenant, request.ledger, MAX_ORDERS)?;
             }

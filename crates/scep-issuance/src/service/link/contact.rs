@@ -1,5 +1,6 @@
 //! What a connector has last said of itself, and what of that is alarming.
 
+use crate::service::alarms::{self, AlarmKind};
 use crate::service::db::{Row, Tx, values};
 use crate::service::link::answer::Refusal;
 use crate::service::link::{possession, told};
@@ -111,9 +112,8 @@ pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Re
     let id = request.connector.to_string();
     let sql = "SELECT tenant FROM connector WHERE id = ?1";
     let tenant: Option<String> = tx.one(sql, values![&id], |row| row.get::<String>(0))?;
-    let tenant = tenant.and_then(|tenant| TenantId::new(tenant).ok());
-    let tenant = tenant
-        .ok_or_else(|| Refusal::new(ErrorCode::CertificateNotAccepted, "no such connector"))?;
+    let unknown = || Refusal::new(ErrorCode::CertificateNotAccepted, "no such connector");
+    let tenant = tenant.and_then(|tenant| TenantId::new(tenant).ok()).ok_or_else(unknown)?;
     denials::lapse(tx, &tenant, now)?;
     told::accepted(tx, &id, last)?;
     let contact = Contact::find(tx, &id)?;
@@ -131,50 +131,82 @@ pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Re
     }
     let before = Heard::find(tx, request.connector)?;
     let mut heard = Heard::of(request, before.as_ref(), now);
+    let mut alarms = heard.alarms(acknowledged(tx, &tenant, request.ledger)?, now);
+    alarms.extend(other_ledger(tx, request)?);
+    let known = before.map(|before| before.logged).unwrap_or_default();
+    heard.logged = alarms.iter().map(Alarm::name).collect();
+    alarms.retain(|alarm| !known.contains(&alarm.name()));
     if let Some(reason) = request.refused {
-        tracing::warn!(connector = %request.connector, reason = %reason, "it has refused an answer");
+        // Each of them counts.
+        let detail = format!("it has refused an answer: {reason}");
+        alarms.push(Alarm::new("answer-refused", &id, "", detail));
     }
-    let alarms = heard.alarms(orders::acknowledged(tx, request.ledger)?, now);
-    heard.logged = announce(request.connector, before.as_ref(), alarms);
+    for alarm in alarms {
+        let kind = AlarmKind::Gateway(alarm.kind);
+        alarms::raise(tx, &tenant, kind, &alarm.subject, &alarm.detail, now)?;
+    }
     heard.keep(tx, request, relist_until)?;
     Ok(contact.arrivals.saturating_add(1))
 }
 
-/// Logs the alarms that are new. Gives the names of all.
-fn announce(connector: ConnectorId, before: Option<&Heard>, alarms: Vec<Alarm>) -> Vec<String> {
-    let mut names = Vec::new();
-    for alarm in alarms {
-        let name = alarm.name();
-        if !before.is_some_and(|before| before.logged.contains(&name)) {
-            tracing::error!(%connector, alarm = alarm.kind, detail = alarm.detail, "alarm");
-        }
-        names.push(name);
+/// Up to which event the issuer has everything of a ledger, if it is the tenant's.
+pub(crate) fn acknowledged(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    ledger: LedgerId,
+) -> Result<u64, StoreError> {
+    let sql = "SELECT 1 FROM ledger WHERE id = ?1 AND tenant = ?2";
+    match tx.exists(sql, values![&ledger.to_string(), tenant.as_str()])? {
+        true => orders::acknowledged(tx, ledger),
+        false => Ok(0),
     }
-    names
+}
+
+/// A gateway whose group is bound to another ledger than its own.
+fn other_ledger(tx: &Tx<'_>, request: &CheckInRequest) -> Result<Option<Alarm>, StoreError> {
+    let sql = "SELECT gateway_group.ledger FROM connector JOIN gateway_group \
+               ON gateway_group.tenant = connector.tenant \
+               AND gateway_group.id = connector.gateway_group WHERE connector.id = ?1";
+    let id = request.connector.to_string();
+    let bound: Option<Option<String>> = tx.one(sql, values![&id], |row| row.get(0))?;
+    let own = request.ledger.to_string();
+    let other = bound.flatten().filter(|bound| *bound != own);
+    Ok(other.map(|bound| {
+        let detail = format!("its ledger is {own}, its group's {bound}: it issues nothing");
+        Alarm::new("ledger-differs", &id, own, detail)
+    }))
 }
 
 /// Something about a gateway that an operator must know.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Alarm {
     pub(crate) kind: &'static str,
-    /// Which of its kind; two with one kind and step are the same alarm.
+    /// What it is about: a connector, a certificate.
+    subject: String,
+    /// How bad it is: an alarm is raised again with each step.
     step: String,
     pub(crate) detail: String,
 }
 
 impl Alarm {
-    fn new(kind: &'static str, step: impl fmt::Display, detail: String) -> Self {
-        Self { kind, step: step.to_string(), detail }
+    fn new(
+        kind: &'static str,
+        subject: impl fmt::Display,
+        step: impl fmt::Display,
+        detail: String,
+    ) -> Self {
+        Self { kind, subject: subject.to_string(), step: step.to_string(), detail }
     }
 
     fn name(&self) -> String {
-        format!("{} {}", self.kind, self.step)
+        format!("{} {} {}", self.kind, self.subject, self.step)
     }
 }
 
 /// What a connector has said at its last check-in.
 #[derive(Clone, Debug)]
 pub(crate) struct Heard {
+    connector: ConnectorId,
     pub(crate) at: Timestamp,
     pub(crate) software: String,
     pub(crate) challenge_version: i64,
@@ -196,7 +228,7 @@ pub(crate) struct Heard {
 
 pub(crate) const HEARD: &str = "heard_at, software, challenge_version, health, ledger, \
     queue_depth, outbox_high_mark, issued, delivered, reported, certificates, refused, refused_at, \
-    refusals, behind_since, behind_goal, alarms";
+    refusals, behind_since, behind_goal, alarms, connector";
 
 impl Heard {
     /// Out of the columns [`HEARD`], of which the first is `first`; `None` when it was never heard.
@@ -208,7 +240,9 @@ impl Heard {
         let instant = |column: usize| {
             Ok::<_, StoreError>(row.get::<Option<i64>>(at(column))?.map(Timestamp::from_seconds))
         };
+        let unknown = StoreError::Column { column: at(17) };
         Ok(Some(Self {
+            connector: ConnectorId::from_hex(&row.get::<String>(at(17))?).ok_or(unknown)?,
             at: Timestamp::from_seconds(heard_at),
             software: row.get(at(1))?,
             challenge_version: row.get(at(2))?,
@@ -245,6 +279,7 @@ impl Heard {
         let refused = request.refused.map(|reason| reason.code().to_owned());
         let refusals = before.map_or(0, |before| before.refusals);
         Self {
+            connector: request.connector,
             at: now,
             software: request.software.to_string(),
             challenge_version: i64::from(request.challenge_version),
@@ -326,13 +361,15 @@ impl Heard {
         for certificate in &self.certificates {
             let (purpose, end) = (purpose_name(certificate.purpose), certificate.not_after);
             let left = end.since(now);
-            let Some(step) = [7, 14, 30].into_iter().find(|days| left < DAY * *days) else {
+            let Some(step) = [7, 14, 30].into_iter().find(|days| left < DAY.saturating_mul(*days))
+            else {
                 continue;
             };
             let thumbprint = certificate.thumbprint_sha256;
             alarms.push(Alarm::new(
                 "certificate-ends",
-                format!("{thumbprint} {step}"),
+                thumbprint,
+                step,
                 format!(
                     "{purpose} certificate {thumbprint} ends at {end}, in less than {step} days"
                 ),
@@ -345,17 +382,18 @@ impl Heard {
                 "of {goal} certificates issued by {since}, {} were delivered and {} reported",
                 self.delivered, self.reported
             );
-            alarms.push(Alarm::new("counters-differ", since, detail));
+            alarms.push(Alarm::new("counters-differ", self.connector, since, detail));
         }
         if unsigned(self.outbox_high_mark) < acknowledged {
             let detail = format!(
                 "the ledger's last event is {}, and the issuer has {acknowledged}: a backup was restored",
                 self.outbox_high_mark
             );
-            alarms.push(Alarm::new("ledger-restored", acknowledged, detail));
+            alarms.push(Alarm::new("ledger-restored", self.connector, acknowledged, detail));
         }
         if now.since(self.at) >= SILENT {
-            alarms.push(Alarm::new("silent", "", format!("last heard at {}", self.at)));
+            let detail = format!("last heard at {}", self.at);
+            alarms.push(Alarm::new("silent", self.connector, self.at, detail));
         }
         alarms
     }

@@ -2,8 +2,9 @@
 
 use crate::service::db::values;
 use crate::service::denials;
-use crate::service::link::check_in::hear;
+use crate::service::link::check_in::{Told, hear};
 use crate::service::link::issuer_keys::{self, IssuerKey, IssuerKeys, IssuerKeysError, NoSigner};
+use crate::service::link::told;
 use crate::service::store::StoreError;
 use crate::service::{Service, Store, changes, renewals};
 use scep_keys::AwsLc;
@@ -134,6 +135,17 @@ impl Desk {
         }
     }
 
+    /// The alarms that an operator is shown, and how often each was raised.
+    async fn raised(&self) -> Vec<String> {
+        let alarms = self.service.store.read(|tx| {
+            tx.query("SELECT kind, times FROM alarm ORDER BY id", values![], |row| {
+                let (kind, times): (String, i64) = (row.get(0)?, row.get(1)?);
+                Ok::<_, StoreError>(format!("{kind} {times}"))
+            })
+        });
+        alarms.await.unwrap()
+    }
+
     async fn deny(&self, subject: DenialSubject, denied: bool) {
         let done =
             self.service.store.write(move |tx| denials::set(tx, &tenant(), &subject, denied));
@@ -202,6 +214,18 @@ impl Peer {
             CommandVerifier::new(tenant(), self.connector, self.commanders.clone(), skew).unwrap();
         let opened = verifier.open(answer, nonce, self.last_sequence, desk.clock.now(), &AwsLc)?;
         Ok(opened.commands().clone())
+    }
+
+    /// Whether its next check-in would be answered at once.
+    async fn would_hear_news(&mut self, desk: &Desk) -> bool {
+        let (request, keys) = (self.request(60), desk.service.keys());
+        let now = desk.clock.now();
+        let last = i64::try_from(self.last_sequence).unwrap();
+        let told = desk.service.store.write(move |tx| {
+            told::accepted(tx, &request.connector.to_string(), last)?;
+            Told::gather(tx, &request, &keys, now)
+        });
+        told.await.unwrap().news
     }
 
     /// An answer that gets lost.
@@ -628,7 +652,44 @@ async fn another_ledger_than_the_groups_is_named_as_such() {
     assert_eq!(peer.ask(&desk, 0).await.ledger, LedgerBinding::This);
     peer.change = |request| request.ledger = LedgerId::from_bytes([7; 16]);
     assert_eq!(peer.ask(&desk, 60).await.ledger, LedgerBinding::Another);
+    assert!(!peer.would_hear_news(&desk).await);
     assert_eq!(peer.ask(&desk, 0).await.ledger, LedgerBinding::Another);
+    assert_eq!(desk.raised().await, ["ledger-differs 1"]);
+    peer.change = |_| {};
+    assert_eq!(peer.ask(&desk, 60).await.ledger, LedgerBinding::This);
+}
+
+#[tokio::test]
+async fn attack_a_ledger_restored_from_a_backup_is_noticed_and_told_how_far_the_issuer_is() {
+    let desk = Desk::new().await;
+    let mut peer = desk.enrol(1, "confirmed").await;
+    let reported = |tenant: &'static str, ledger: LedgerId| {
+        desk.service.store.write(move |tx| {
+            let ledger = ledger.to_string();
+            let sql = "INSERT INTO tenant (id) VALUES (?1) ON CONFLICT DO NOTHING";
+            tx.execute(sql, values![tenant])?;
+            let sql = "INSERT INTO ledger (id, tenant) VALUES (?1, ?2)";
+            tx.execute(sql, values![&ledger, tenant])?;
+            tx.execute(
+                "INSERT INTO ledger_report \
+                 (ledger, tenant, gateway_group, acknowledged, pruned, heard_at) \
+                 VALUES (?1, ?2, 'main', 100, 0, 0)",
+                values![&ledger, tenant],
+            )
+        })
+    };
+    reported("contoso", LEDGER).await.unwrap();
+    peer.change = |request| request.outbox_high_mark = 40;
+    assert_eq!(peer.ask(&desk, 60).await.outbox_acknowledged, 100);
+    // Until it has caught up it is told each time, and need not be told at once each time.
+    assert!(!peer.would_hear_news(&desk).await);
+    assert_eq!(peer.ask(&desk, 0).await.outbox_acknowledged, 100);
+    assert_eq!(desk.raised().await, ["ledger-restored 1"]);
+    // How far another tenant is, is nobody's business.
+    let foreign = LedgerId::from_bytes([7; 16]);
+    reported("fabrikam", foreign).await.unwrap();
+    peer.change = |request| request.ledger = LedgerId::from_bytes([7; 16]);
+    assert_eq!(peer.ask(&desk, 0).await.outbox_acknowledged, 0);
 }
 
 #[tokio::test]
@@ -647,6 +708,7 @@ async fn orders_to_renew_come_until_they_are_done_and_a_log_level_until_it_is_kn
     assert_eq!((told[0].order, told[0].by), (first, now.plus(DAY * 7)));
     assert_eq!(order(now.plus(DAY * 5)).await.unwrap(), first);
     assert_eq!(peer.ask(&desk, 60).await.renewals[0].by, now.plus(DAY * 5));
+    assert!(!peer.would_hear_news(&desk).await);
     assert_eq!(peer.ask(&desk, 0).await.renewals.len(), 1);
     let subject = RenewalSubject::Authentication;
     let done = desk.service.store.write(move |tx| renewals::done(tx, connector, subject, now));
@@ -716,7 +778,9 @@ async fn counters_that_do_not_catch_up_within_an_hour_raise_an_alarm_and_those_t
     // Not any more.
     assert_eq!(said(counters(31, 29, 28), 59).await, none);
     assert_eq!(said(counters(32, 31, 29), 1).await, ["counters-differ"]);
+    assert_eq!(said(counters(32, 32, 31), 1).await, none);
     assert_eq!(said(counters(32, 32, 32), 1).await, none);
+    assert_eq!(desk.raised().await, ["counters-differ 1"]);
 }
 
 #[tokio::test]
@@ -739,4 +803,12 @@ async fn certificates_that_end_and_gateways_that_are_silent_raise_alarms() {
     assert_eq!(alarms(&desk, &peer).await, ["certificate-ends"]);
     desk.clock.advance(Duration::from_secs(600));
     assert_eq!(alarms(&desk, &peer).await, ["certificate-ends", "silent"]);
+    peer.ask(&desk, 0).await;
+    // Each refused answer counts; a certificate when there are 30, 14 and 7 days left.
+    assert_eq!(desk.raised().await, ["answer-refused 3", "certificate-ends 1"]);
+    for days in [16, 8] {
+        desk.clock.advance(DAY * days);
+        peer.ask(&desk, 0).await;
+    }
+    assert_eq!(desk.raised().await, ["answer-refused 5", "certificate-ends 3"]);
 }
