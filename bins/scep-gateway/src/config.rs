@@ -192,6 +192,8 @@ pub(crate) struct Config {
     pub(crate) ca: LocalCa,
     pub(crate) crl: CrlSettings,
     pub(crate) ra: RaIdentity,
+    /// The RA that it has replaced, while that still opens and answers requests.
+    pub(crate) previous_ra: Option<RaIdentity>,
     /// Where the RA's keys and certificates are, for their renewal.
     pub(crate) ra_files: RaFiles,
     pub(crate) tenant: TenantId,
@@ -301,6 +303,7 @@ impl Raw {
             ca,
             crl,
             ra: ra.identity,
+            previous_ra: ra.previous.map(|previous| previous.identity),
             ra_files,
             tenant,
             group,

@@ -360,6 +360,42 @@ mod tests {
     }
 
     #[test]
+    fn openssl_reads_it_and_writes_what_we_read() {
+        let test = "openssl_reads_it_and_writes_what_we_read";
+        if !scep_testkit::programs::available("openssl", test) {
+            return;
+        }
+        let (key, about, text) = exported();
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str, text: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            path
+        };
+        let (sealed, word) = (file("main.key", &text), file("word", PASSPHRASE));
+        let openssl = |words: &[&str], input: &Path| {
+            let mut openssl = Command::new("openssl");
+            openssl.args(words).arg("-in").arg(input);
+            let side = if words.contains(&"-topk8") { "-passout" } else { "-passin" };
+            openssl.arg(side).arg(format!("file:{}", word.display()));
+            let output = openssl.output().unwrap();
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8(output.stdout).unwrap()
+        };
+        let public = openssl(&["pkey", "-pubout"], &sealed);
+        assert_eq!(public, scep_keys::public_key_pem(key.public_key()));
+        // And back, in both of its ways to derive a key.
+        let plain = file("plain.key", &openssl(&["pkey"], &sealed));
+        for more in [&["-iter", "700000"][..], &["-scrypt"]] {
+            let words: Vec<&str> =
+                ["pkcs8", "-topk8", "-v2", "aes-256-cbc"].iter().chain(more).copied().collect();
+            let block = openssl(&words, &plain);
+            let opened = open(&about, &block, PASSPHRASE).unwrap();
+            assert_eq!(opened.public_key(), key.public_key());
+        }
+    }
+
+    #[test]
     fn a_head_that_is_not_ours_is_refused() {
         let (_, _, text) = exported();
         for (find, replace) in [

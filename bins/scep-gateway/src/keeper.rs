@@ -3,12 +3,12 @@
 use crate::config::Config;
 use crate::connector::SharedOwn;
 use crate::error::GatewayError;
-use crate::renewal::{Ra, RaFiles, Renewed};
+use crate::renewal::{Owned, PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING, Ra, RaFiles, Renewed};
 use core::time::Duration;
 use scep_ca::LocalCa;
 use scep_connector::Connector;
 use scep_server::Gateway;
-use scep_types::{Clock, SpkiDer, Timestamp};
+use scep_types::{Clock, Timestamp};
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
@@ -100,13 +100,16 @@ impl Keeper {
 
     fn take(&self, ra: Ra) {
         let (mut keys, mut certificates) = (self.own.keys(), self.own.certificates());
-        let roles: Vec<&str> = ra.certificates.iter().map(|owned| owned.role()).collect();
-        let theirs = |role: &str| roles.contains(&role) || role == PREVIOUS_RA;
+        let roles: Vec<&str> = ra.certificates.iter().map(Owned::role).collect();
+        let theirs = |role: &str| {
+            roles.contains(&role) || [PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING].contains(&role)
+        };
         keys.retain(|(role, _)| !theirs(role));
         keys.extend(ra.keys());
         certificates.retain(|owned| !theirs(owned.role()));
         certificates.extend(ra.certificates);
         self.own.set(keys, certificates);
+        self.gateway.set_previous_ra(ra.previous.map(|previous| previous.identity));
         self.gateway.set_ra(ra.identity);
         self.list();
     }
@@ -127,8 +130,6 @@ impl Keeper {
     }
 }
 
-/// The role of an RA key that was replaced and still opens requests.
-pub(crate) const PREVIOUS_RA: &str = "previous RA encryption";
 /// The connector's certificate, in lists.
 pub(crate) const CONNECTOR: &str = "connector certificate";
 /// The keys of the issuer that sign challenges, in lists.
@@ -139,13 +140,141 @@ pub(crate) fn last_signer(trust: &scep_connector::Trust) -> Option<Timestamp> {
     trust.signers.iter().map(|signer| signer.not_after).max()
 }
 
-impl Ra {
-    /// Every key with its role.
-    pub(crate) fn keys(&self) -> Vec<(&'static str, SpkiDer)> {
-        let present = self.certificates.iter();
-        let mut keys: Vec<(&'static str, SpkiDer)> =
-            present.map(|owned| (owned.role(), owned.certificate.spki().clone())).collect();
-        keys.extend(self.previous.iter().map(|(key, _)| (PREVIOUS_RA, key.clone())));
-        keys
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::connector::SharedOwn;
+    use crate::init::{KnownIssuer, Plan, make};
+    use scep_challenge::{
+        ApprovalMode, ChallengeClaims, DemandUsages, Expectation, Purpose, Renewal, seal,
+    };
+    use scep_client::{Answer, Identity, ScepClient, Server, Trust};
+    use scep_keys::{AwsLc, SoftwareKey, read_certificates, read_public_key};
+    use scep_pkcs10::CsrBuilder;
+    use scep_server::SystemClock;
+    use scep_testkit::keys;
+    use scep_types::{
+        CertificateDer, ChallengeId, CryptoProvider, DeviceId, ExtendedKeyUsages, GatewayGroupId,
+        KeyAlgorithm, KeyUsages, ProfileId, Secret, SignatureScheme, TenantId,
+    };
+    use std::path::Path;
+
+    /// Enrols one device by what is known of the server, whenever that was.
+    async fn enrol(
+        dir: &Path,
+        client: &ScepClient,
+        server: &Server,
+        device: &str,
+    ) -> CertificateDer {
+        let (issuer, now) = (keys::p256(1), SystemClock.now());
+        let recipient = read_public_key(&dir.join("challenge.pub.pem")).unwrap();
+        let mut id = [0; 16];
+        AwsLc.random(&mut id).unwrap();
+        let client_auth = ExtendedKeyUsages::purpose("clientAuth").unwrap();
+        let claims = ChallengeClaims {
+            challenge_id: ChallengeId::from_bytes(id),
+            tenant: TenantId::new("contoso").unwrap(),
+            issuer_key: issuer.public_key().key_id(),
+            audience: GatewayGroupId::new("main").unwrap(),
+            recipient_key: recipient.key_id(),
+            profile: ProfileId::new("wifi").unwrap(),
+            device: DeviceId::new(device).unwrap(),
+            user: None,
+            issued_at: now,
+            expires_at: now.plus(Duration::from_secs(3_600)),
+            purpose: Purpose::Enrol,
+            expectation: Expectation {
+                subject: format!("CN={device}").parse().unwrap(),
+                subject_alt_names: Vec::new(),
+                key_usage: KeyUsages::DIGITAL_SIGNATURE,
+                extended_key_usages: ExtendedKeyUsages::new(vec![client_auth]).unwrap(),
+                demand_usages: DemandUsages::No,
+                key_algorithms: vec![KeyAlgorithm::P256],
+                spki_hash: None,
+                validity: DAILY * 30,
+                extensions: Vec::new(),
+                renewal: Renewal::Blob,
+                approval: ApprovalMode::Automatic,
+            },
+        };
+        let blob = seal(&claims, &*issuer.signer(), &recipient, &AwsLc).unwrap();
+        let request = CsrBuilder {
+            subject: claims.expectation.subject.clone(),
+            challenge_password: Some(Secret::new(blob)),
+            ..CsrBuilder::default()
+        };
+        let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        let request = request.sign(&*key.signer(), SignatureScheme::EcdsaSha256).unwrap();
+        let signer = keys::rsa2048(2);
+        let (name, opens) = ("CN=device".parse().unwrap(), signer.decryption().unwrap());
+        let identity = Identity::self_signed(&name, signer.signer(), opens, now, &AwsLc).unwrap();
+        match client.enrol(server, &request, &identity, now, &AwsLc).await.unwrap() {
+            Answer::Issued(issued) => issued.certificate,
+            Answer::Pending(pending) => panic!("{pending:?}"),
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_running_gateway_takes_its_renewed_ra_and_still_opens_for_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("gw");
+        let plan = Plan {
+            dir: dir.clone(),
+            tenant: TenantId::new("contoso").unwrap(),
+            group: GatewayGroupId::new("main").unwrap(),
+            issuer: KnownIssuer::Key(keys::p256(1).public_key().clone()),
+            suffixes: vec!["example.org".into()],
+            listen: ([127, 0, 0, 1], 0).into(),
+            admin_listen: ([127, 0, 0, 1], 0).into(),
+            crl_url: None,
+            ca_key: KeyAlgorithm::P256,
+            challenge_key: KeyAlgorithm::P256,
+            ca_name: "CN=CA".parse().unwrap(),
+        };
+        let now = SystemClock.now();
+        let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
+        let config = Config::load(&make(&plan, now).unwrap(), now, &provider).unwrap();
+        let own = SharedOwn::of(&config);
+        let (ca, files) = (config.ca.clone(), config.ra_files.clone());
+        let gateway = crate::serve::assemble(config, provider, None).await.unwrap();
+        let listener = crate::serve::listen(plan.listen).await.unwrap();
+        let url = format!("http://{}/certsrv/mscep/mscep.dll", listener.local_addr().unwrap());
+        let stop = CancellationToken::new();
+        let (running, stopped) = (gateway.clone(), stop.clone().cancelled_owned());
+        let server = tokio::spawn(async move { running.run(listener, stopped).await });
+        let keeper = Keeper {
+            gateway: gateway.clone(),
+            clock: Arc::new(SystemClock),
+            ca,
+            files,
+            own: own.clone(),
+            connector: None,
+            pinned: vec![(SIGNERS, now.plus(DAILY * 1_000))],
+        };
+
+        let client = ScepClient::new(&url).unwrap();
+        let root = read_certificates(&dir.join("ca.cert.pem")).unwrap().remove(0);
+        let trust = Trust::Certificate(root);
+        let before = client.discover(&trust, now, &AwsLc).await.unwrap();
+        enrol(&dir, &client, &before, "a").await;
+        keeper.renew(now.plus(DAILY * 100));
+        let same = client.discover(&trust, now, &AwsLc).await.unwrap();
+        assert_eq!(format!("{same:?}"), format!("{before:?}"), "renewed too early");
+
+        let roles = |own: &SharedOwn| -> Vec<&str> { own.keys().iter().map(|k| k.0).collect() };
+        assert_eq!(roles(&own).iter().filter(|role| **role == PREVIOUS_ENCRYPTION).count(), 0);
+        let later = now.plus(DAILY * 250);
+        keeper.renew(later);
+        let after = client.discover(&trust, now.plus(DAILY), &AwsLc).await;
+        // What the new one is good for begins at its renewal, which is not now.
+        assert!(after.is_err() || format!("{after:?}") != format!("{before:?}"));
+        assert_eq!(roles(&own).iter().filter(|role| **role == PREVIOUS_ENCRYPTION).count(), 1);
+        let ends: Vec<Timestamp> = gateway.expiries().iter().map(|e| e.not_after).collect();
+        assert!(ends.iter().filter(|end| **end > later.plus(DAILY * 300)).count() >= 3, "{ends:?}");
+        // Whoever asked for the RA's certificates before the renewal is served.
+        enrol(&dir, &client, &before, "b").await;
+
+        stop.cancel();
+        server.await.unwrap().unwrap();
     }
 }

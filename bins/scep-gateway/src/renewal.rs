@@ -1,7 +1,8 @@
 //! The RA's certificates: read from their files, renewed by the local CA with new keys before they end.
 //!
-//! A renewal replaces the files under their names, so the configuration stays as it is. The encryption key that was
-//! replaced is kept beside (`.previous`) as long as its certificate may still be in use at devices.
+//! A renewal replaces the files under their names, so the configuration stays as it is. What was replaced is kept beside
+//! (`.previous`) as long as devices may still use it: the encryption key opens what is enveloped to it, and the signing
+//! key answers that, as a device that holds an earlier GetCACert takes no other signer.
 
 use crate::error::GatewayError;
 use crate::keystore::sync_folder;
@@ -59,9 +60,46 @@ pub(crate) struct RaFiles {
 pub(crate) struct Ra {
     pub(crate) identity: RaIdentity,
     pub(crate) certificates: Vec<Owned>,
-    /// The key that still opens requests until then.
-    pub(crate) previous: Option<(SpkiDer, Timestamp)>,
+    /// What it was before, while that still opens and answers requests.
+    pub(crate) previous: Option<Previous>,
 }
+
+/// An RA that was replaced.
+#[derive(Debug)]
+pub(crate) struct Previous {
+    pub(crate) identity: RaIdentity,
+    /// Until when it opens.
+    pub(crate) until: Timestamp,
+}
+
+impl Previous {
+    /// Its keys, with their roles; `present`: of the RA that has replaced it.
+    fn keys(&self, present: &RaIdentity) -> Vec<(&'static str, SpkiDer)> {
+        let encryption = self.identity.recipients.iter().map(|one| one.certificate.spki());
+        let signing = self.identity.signing_certificate.spki();
+        let mut keys: Vec<(&'static str, SpkiDer)> =
+            encryption.map(|key| (PREVIOUS_ENCRYPTION, key.clone())).collect();
+        if signing != present.signing_certificate.spki() && keys.iter().all(|(_, k)| k != signing) {
+            keys.push((PREVIOUS_SIGNING, signing.clone()));
+        }
+        keys
+    }
+}
+
+impl Ra {
+    /// Every key with its role.
+    pub(crate) fn keys(&self) -> Vec<(&'static str, SpkiDer)> {
+        let present = self.certificates.iter();
+        let mut keys: Vec<(&'static str, SpkiDer)> =
+            present.map(|owned| (owned.role(), owned.certificate.spki().clone())).collect();
+        keys.extend(self.previous.iter().flat_map(|previous| previous.keys(&self.identity)));
+        keys
+    }
+}
+
+/// The roles of RA keys that were replaced.
+pub(crate) const PREVIOUS_ENCRYPTION: &str = "previous RA encryption";
+pub(crate) const PREVIOUS_SIGNING: &str = "previous RA signing";
 
 /// What became of a certificate that was due.
 #[derive(Debug)]
@@ -94,20 +132,22 @@ impl RaFiles {
                 &self.signing,
             )];
         }
+        // What was replaced is known by its encryption key, so that one goes first: a renewal that is cut off between
+        // the two leaves the signer that every device knows.
         vec![
-            role(
-                "ra.signing",
-                "RA signing certificate",
-                CertificatePurpose::RaSigning,
-                InfrastructurePurpose::RaSigning,
-                &self.signing,
-            ),
             role(
                 "ra.encryption",
                 "RA encryption certificate",
                 CertificatePurpose::RaDecryption,
                 InfrastructurePurpose::RaEncryption,
                 &self.encryption,
+            ),
+            role(
+                "ra.signing",
+                "RA signing certificate",
+                CertificatePurpose::RaSigning,
+                InfrastructurePurpose::RaSigning,
+                &self.signing,
             ),
         ]
     }
@@ -130,14 +170,14 @@ impl RaFiles {
             });
             read.push((key, certificate));
         }
-        let (Some(signing), Some(encryption)) = (read.first(), read.last()) else {
+        let (Some(encryption), Some(signing)) = (read.first(), read.last()) else {
             return Err(GatewayError::config("ra", "there is none"));
         };
         // An answer mirrors the request's digest, and SHA-1 needs a signer that makes it.
-        let signing_key = match self.legacy {
-            LegacyAlgorithms::Accept => scep_keys::danger::sha1_signer(&signing.0)
-                .map_err(|error| GatewayError::config("ra.signing_key", error))?,
-            LegacyAlgorithms::Refuse => signing.0.signer(),
+        let signer = |key: &SoftwareKey| match self.legacy {
+            LegacyAlgorithms::Accept => scep_keys::danger::sha1_signer(key)
+                .map_err(|error| GatewayError::config("ra.signing_key", error)),
+            LegacyAlgorithms::Refuse => Ok(key.signer()),
         };
         let recipient = |(key, certificate): &(SoftwareKey, CertificateDer)| {
             Ok::<_, GatewayError>(Recipient {
@@ -149,12 +189,21 @@ impl RaFiles {
         let mut previous = None;
         if let Some((pair, until)) = self.encryption.previous(&encryption.1).filter(|p| now < p.1) {
             recipients.push(recipient(&pair)?);
-            previous = Some((pair.0.public_key().clone(), until));
+            // The signer of that time, while its certificate is good; otherwise the present one.
+            let answers = self.signing.previous(&signing.1).map(|(pair, _)| pair);
+            let answers = answers.filter(|(_, certificate)| now < certificate.not_after());
+            let answers = answers.as_ref().unwrap_or(signing);
+            let identity = RaIdentity {
+                signing_certificate: answers.1.clone(),
+                signing_key: signer(&answers.0)?,
+                recipients: vec![recipient(&pair)?],
+            };
+            previous = Some(Previous { identity, until });
         }
         Ok(Ra {
             identity: RaIdentity {
                 signing_certificate: signing.1.clone(),
-                signing_key,
+                signing_key: signer(&signing.0)?,
                 recipients,
             },
             certificates,
@@ -162,15 +211,38 @@ impl RaFiles {
         })
     }
 
-    /// Renews what is due, and forgets a previous key whose time is over. What could not be renewed stays as it was.
+    /// Renews both when one is due, and forgets what was replaced once its time is over. What could not be renewed
+    /// stays as it was.
+    ///
+    /// Together, as the answer to a request is signed by the signer that belongs to the key it is enveloped to.
     pub(crate) fn renew(&self, ca: &LocalCa, now: Timestamp) -> Vec<Renewed> {
-        let roles = self.pairs().into_iter();
-        roles
-            .filter_map(|role| {
-                let outcome = role.renew(ca, now).transpose()?;
-                Some(Renewed { what: role.what, outcome })
-            })
-            .collect()
+        let mut done = Vec::new();
+        let mut ready = Vec::new();
+        for role in self.pairs() {
+            match role.pair.tidy(role.name, now).and_then(|()| role.pair.read(role.name)) {
+                Ok((_, certificate)) => ready.push((role, certificate)),
+                Err(error) => done.push(Renewed { what: role.what, outcome: Err(error) }),
+            }
+        }
+        let due = ready.iter().any(|(_, certificate)| renewal_due(certificate) <= now);
+        if !due || !done.is_empty() {
+            return done;
+        }
+        for (role, certificate) in ready {
+            // One that a renewal has done before it was cut off.
+            if now < renewal_due(&certificate) && role.pair.previous(&certificate).is_some() {
+                continue;
+            }
+            match role.renew(ca, now) {
+                Ok(None) => {}
+                Ok(Some(until)) => done.push(Renewed { what: role.what, outcome: Ok(until) }),
+                Err(error) => {
+                    done.push(Renewed { what: role.what, outcome: Err(error) });
+                    break;
+                }
+            }
+        }
+        done
     }
 }
 
@@ -185,14 +257,9 @@ struct Role<'a> {
 }
 
 impl Role<'_> {
-    /// `None`: not due.
+    /// `None`: there is nothing to gain.
     fn renew(&self, ca: &LocalCa, now: Timestamp) -> Result<Option<Timestamp>, GatewayError> {
-        let decrypts = self.issue != InfrastructurePurpose::RaSigning;
-        self.pair.tidy(self.name, now)?;
         let (old_key, old) = self.pair.read(self.name)?;
-        if now < renewal_due(&old) {
-            return Ok(None);
-        }
         // No certificate outlives its CA. One that would not outlive the present one is not worth a new key; that the
         // CA itself ends is an alarm of its own.
         let ca_end = ca.chain().iter().map(CertificateDer::not_after).min();
@@ -207,9 +274,7 @@ impl Role<'_> {
         let key = SoftwareKey::generate(old_key.public_key().algorithm())?;
         let new =
             ca.issue_infrastructure(self.issue.clone(), key.public_key(), &subject, life, now)?;
-        if decrypts {
-            self.pair.keep(&old_key, &old)?;
-        }
+        self.pair.keep(&old_key, &old)?;
         self.pair.replace(&key, &new)?;
         Ok(Some(new.not_after()))
     }
@@ -343,12 +408,11 @@ mod tests {
     }
 
     /// A CA that ends after this many days, and an RA of 90 days.
-    fn site(ca_days: u64, combined: bool) -> Site {
+    fn site(ca_days: u32, combined: bool) -> Site {
         let dir = tempfile::tempdir().unwrap();
         let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
         let name = "CN=CA".parse().unwrap();
-        let root =
-            LocalCa::self_signed_root(&*key.signer(), &name, DAY * (ca_days as u32), START, &AwsLc);
+        let root = LocalCa::self_signed_root(&*key.signer(), &name, DAY * ca_days, START, &AwsLc);
         let settings = LocalCaSettings::default();
         let ca = LocalCa::new(key.signer(), root.unwrap(), Vec::new(), settings, Arc::new(AwsLc));
         let ca = ca.unwrap();
@@ -381,7 +445,11 @@ mod tests {
 
         fn renew(&self, now: Timestamp) -> Vec<&'static str> {
             let renewed = self.files.renew(&self.ca, now);
-            renewed.iter().inspect(|r| assert!(r.outcome.is_ok(), "{r:?}")).map(|r| r.what).collect()
+            renewed
+                .iter()
+                .inspect(|r| assert!(r.outcome.is_ok(), "{r:?}"))
+                .map(|r| r.what)
+                .collect()
         }
 
         fn names(&self) -> Vec<String> {
@@ -393,8 +461,8 @@ mod tests {
         }
     }
 
-    fn day(n: u64) -> Timestamp {
-        START.plus(DAY * (n as u32))
+    fn day(n: u32) -> Timestamp {
+        START.plus(DAY * n)
     }
 
     #[test]
@@ -411,10 +479,7 @@ mod tests {
     fn both_are_renewed_with_new_keys_and_the_old_encryption_key_still_opens() {
         let site = site(3_650, false);
         let old = site.read(START);
-        assert_eq!(
-            site.renew(day(61)),
-            ["RA signing certificate", "RA encryption certificate"]
-        );
+        assert_eq!(site.renew(day(61)), ["RA encryption certificate", "RA signing certificate"]);
         let new = site.read(day(61));
         for (old, new) in old.certificates.iter().zip(&new.certificates) {
             assert_ne!(old.certificate.spki(), new.certificate.spki());
@@ -426,9 +491,15 @@ mod tests {
         };
         let [present, previous] = certificates(&new).try_into().unwrap();
         assert_eq!(previous, certificates(&old)[0]);
-        assert_eq!(present, new.certificates[1].certificate);
+        assert_eq!(present, new.certificates[0].certificate);
         // Until its own end, and not a day longer.
-        assert_eq!(new.previous.as_ref().map(|(_, until)| *until), Some(previous.not_after()));
+        let replaced = new.previous.as_ref().unwrap();
+        assert_eq!(replaced.until, previous.not_after());
+        // And what is enveloped to it is answered by the signer of that time.
+        let signer = &old.identity.signing_certificate;
+        assert_eq!(&replaced.identity.signing_certificate, signer);
+        assert_eq!(replaced.identity.signing_key.public_key(), signer.spki());
+        assert_ne!(&new.identity.signing_certificate, signer);
         assert_eq!(site.read(day(89)).identity.recipients.len(), 2);
         assert_eq!(site.read(day(91)).identity.recipients.len(), 1);
         assert!(site.renew(day(91)).is_empty());
@@ -441,7 +512,9 @@ mod tests {
         let site = site(3_650, false);
         site.renew(day(200));
         let new = site.read(day(200));
-        let (_, until) = new.previous.unwrap();
+        let Previous { until, identity } = new.previous.unwrap();
+        // The signer of that time has ended too: nobody takes it any more.
+        assert_eq!(identity.signing_certificate, new.identity.signing_certificate);
         assert!(until > day(200).plus(DAY / 2) && until <= day(201), "{until}");
     }
 
@@ -471,7 +544,7 @@ mod tests {
     fn a_renewal_may_be_cut_off_anywhere() {
         let cut = |at: usize| {
             let site = site(3_650, false);
-            let old = site.read(START).certificates[1].certificate.clone();
+            let old = site.read(START).certificates[0].certificate.clone();
             let pair = &site.files.encryption;
             let (old_key, _) = pair.read("x").unwrap();
             let key = SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
@@ -497,7 +570,7 @@ mod tests {
             }
             let replaced = at >= 5;
             let found = site.read(day(61));
-            let present = &found.certificates[1].certificate;
+            let present = &found.certificates[0].certificate;
             assert_eq!(present, if replaced { &new } else { &old }, "{at}");
             assert_eq!(found.previous.is_some(), replaced, "{at}");
             let again = site.renew(day(61));

@@ -196,7 +196,8 @@ async fn assemble_with(
         crate::connector::same_ledger(link, &ledger)?;
     }
     let denials = ledger.denials().await?;
-    Ok(Gateway::new(Parts {
+    let previous_ra = config.previous_ra;
+    let gateway = Gateway::new(Parts {
         provider,
         clock: Arc::new(SystemClock),
         opener,
@@ -210,7 +211,9 @@ async fn assemble_with(
         crl: config.crl,
         limits: config.limits,
         observer,
-    }))
+    });
+    gateway.set_previous_ra(previous_ra);
+    Ok(gateway)
 }
 
 pub(crate) async fn listen(address: SocketAddr) -> Result<TcpListener, GatewayError> {
