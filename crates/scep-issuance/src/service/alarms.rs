@@ -46,6 +46,8 @@ pub(crate) enum AlarmKind {
     RevocationFailed,
     /// No gateway knows a certificate that was to be revoked.
     RevocationNotFound,
+    /// Two holders of a connector's keys were seen: both are refused.
+    ConnectorCloned,
 }
 
 impl AlarmKind {
@@ -64,6 +66,7 @@ impl AlarmKind {
             Self::RevocationBrake => "revocation-brake",
             Self::RevocationFailed => "revocation-failed",
             Self::RevocationNotFound => "revocation-not-found",
+            Self::ConnectorCloned => "connector-cloned",
         }
     }
 }

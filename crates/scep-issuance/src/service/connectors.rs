@@ -487,9 +487,10 @@ pub(crate) async fn resolve_clone(
         .await
 }
 
-/// Removes a gateway from its group: it is refused from now on. Those who stay are ordered to renew the group's
-/// decryption key, which the gateway knows; with the last one the group has no key any more. Its record stays, and so do
-/// the group's ledger and the events that it has reported.
+/// Removes a gateway from its group: it is refused from now on. One of those who stay is ordered to renew the group's
+/// decryption key, which the gateway knows; the others must be brought the new one then. With the last gateway that was
+/// confirmed goes the key that the group had from one. The record stays, and so do the group's ledger and the events that
+/// the gateway has reported.
 #[utoipa::path(delete, path = "/api/v1/tenants/{tenant}/connectors/{id}", tag = "connectors",
     operation_id = "remove_connector", responses((status = 204)))]
 pub(crate) async fn remove(

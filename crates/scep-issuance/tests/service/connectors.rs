@@ -485,6 +485,10 @@ async fn attack_56_the_old_certificate_ends_with_the_new_ones_first_use() {
     let (code, _) = gateway.check_in(&house, &[]).await.unwrap_err();
     assert_eq!(code, ErrorCode::ConnectorCloned);
     assert_eq!(house.connector(&gateway).await["standing"], "cloned");
+    let alarms = house.get("/alarms").await.is(200);
+    let alarm = &alarms["items"][0];
+    assert_eq!(alarm["kind"], "connector-cloned", "{alarms}");
+    assert_eq!(alarm["subject"], gateway.id().to_string());
     // An operator decides: the holder of the present certificate goes on, the other one would be seen again.
     let path = format!("/connectors/{}/resolve-clone", gateway.id());
     assert_eq!(house.post(&path, &json!({})).await.is(200)["standing"], "active");
@@ -664,6 +668,21 @@ async fn a_gateway_that_leaves_is_refused_and_its_groups_key_is_renewed() {
     house.challenge("berlin").await.is(201);
 }
 
+async fn whoever_is_not_confirmed_is_sent_no_challenge_when_the_others_have_left() {
+    let house = LinkedHouse::new().await;
+    house.furnish().await;
+    let (first, second) = pair(&house).await;
+    let mut third = first.sibling("gw-3");
+    third.enrol(&house, &house.token("berlin").await).await.unwrap();
+    third.check_in(&house, &[third.proof()]).await.unwrap();
+    house.delete(&format!("/connectors/{}", first.id())).await.is(204);
+    house.challenge("berlin").await.is(201);
+    house.delete(&format!("/connectors/{}", second.id())).await.is(204);
+    house.challenge("berlin").await.is_problem(409, "group-without-key");
+    house.post(&format!("/connectors/{}/confirm", third.id()), &json!({})).await.is(200);
+    house.challenge("berlin").await.is(201);
+}
+
 async fn an_expired_gateway_enrols_again_and_keeps_its_ledger() {
     let mut house = LinkedHouse::new().await;
     house.furnish().await;
@@ -820,6 +839,7 @@ tests![
     a_groups_key_changes_with_the_proof_of_the_new_one,
     whoever_was_not_confirmed_does_not_change_the_groups_key,
     a_gateway_that_leaves_is_refused_and_its_groups_key_is_renewed,
+    whoever_is_not_confirmed_is_sent_no_challenge_when_the_others_have_left,
     an_expired_gateway_enrols_again_and_keeps_its_ledger,
     connectors_are_known_by_a_certificate_of_the_connector_ca_alone,
     attack_49_connectors_are_not_served_without_tls,

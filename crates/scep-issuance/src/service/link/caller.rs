@@ -1,6 +1,7 @@
 //! Which connector has sent a request, by its TLS certificate.
 
 use crate::service::Service;
+use crate::service::alarms::{self, AlarmKind};
 use crate::service::db::{Tx, values};
 use crate::service::link::Link;
 use crate::service::link::answer::Refusal;
@@ -184,9 +185,13 @@ fn act(
     now: Timestamp,
 ) -> Result<Result<Caller, Refusal>, StoreError> {
     let fingerprint = certificate.fingerprint();
-    let owner = "SELECT connector FROM connector_certificate WHERE fingerprint = ?1";
-    let owner: Option<String> = tx.one(owner, values![fingerprint.as_bytes()], |row| row.get(0))?;
-    let owner = owner.unwrap_or_default();
+    let sql = "SELECT c.id, c.tenant FROM connector_certificate t \
+               JOIN connector c ON c.id = t.connector WHERE t.fingerprint = ?1";
+    let owner = tx.one(sql, values![fingerprint.as_bytes()], |row| {
+        let tenant = TenantId::new(row.get::<String>(1)?);
+        Ok::<_, StoreError>((row.get(0)?, tenant.map_err(|_| StoreError::Column { column: 1 })?))
+    })?;
+    let (owner, tenant): (String, TenantId) = owner.ok_or(StoreError::Reference)?;
     // One after the other, wherever several processes serve.
     tx.execute("UPDATE connector SET id = id WHERE id = ?1", values![&owner])?;
     match look(tx, certificate, since)? {
@@ -194,7 +199,8 @@ fn act(
         Seen::Refused(refusal) => return Ok(Err(refusal)),
         Seen::Replaced => {
             tx.execute("UPDATE connector SET standing = 'cloned' WHERE id = ?1", values![&owner])?;
-            tracing::error!(connector = owner, "a replaced certificate was used: two holders");
+            let detail = format!("the replaced certificate {fingerprint} was used");
+            alarms::raise(tx, &tenant, AlarmKind::ConnectorCloned, &owner, &detail, now)?;
             return Ok(Err(cloned()));
         }
         Seen::New => {}

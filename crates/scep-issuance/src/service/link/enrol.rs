@@ -368,6 +368,8 @@ impl Wanted {
             "INSERT INTO ledger (id, tenant) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
             values![&ledger, tenant],
         )?;
+        // Two groups that want it come one after the other.
+        tx.execute("UPDATE ledger SET id = id WHERE id = ?1", values![&ledger])?;
         let own = "SELECT 1 FROM ledger WHERE id = ?1 AND tenant = ?2";
         let own = tx.exists(own, values![&ledger, tenant])?;
         let elsewhere = tx.exists(

@@ -222,26 +222,34 @@ impl Group {
     }
 }
 
-/// Gives a group without a key, or with one that nobody has any more, that of a confirmed member that has proven it.
-/// After every proof, confirmation and departure.
+/// Gives a group without a key, or with one that no confirmed member has shown to have any more, that of a confirmed
+/// member that has proven it. After every proof, confirmation and departure. False: nobody opens the group's challenges.
 pub(crate) fn settle(
     tx: &Tx<'_>,
     tenant: &TenantId,
     id: &GatewayGroupId,
     now: Timestamp,
-) -> Result<(), StoreError> {
-    let Some(group) = Group::lock(tx, tenant, id)? else { return Ok(()) };
-    let members = members(tx, tenant, id)?;
-    if group.held_key(&members).is_some() {
-        return Ok(());
-    }
-    for member in members.iter().filter(|member| member.counts) {
-        let key = &member.decryption_key;
-        if has_proven(tx, &member.id, key.key_id())? {
-            return switch(tx, tenant, id, &group, key, &member.id, now);
+) -> Result<bool, StoreError> {
+    let Some(group) = Group::lock(tx, tenant, id)? else { return Ok(false) };
+    let mut counting = members(tx, tenant, id)?;
+    counting.retain(|member| member.counts);
+    if let Some(key) = &group.key {
+        let mut held = !group.key_by_gateway;
+        for member in &counting {
+            held = held || has_proven(tx, &member.id, key.key_id())?;
+        }
+        if held {
+            return Ok(true);
         }
     }
-    Ok(())
+    for member in &counting {
+        let key = &member.decryption_key;
+        if has_proven(tx, &member.id, key.key_id())? {
+            switch(tx, tenant, id, &group, key, &member.id, now)?;
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// A member has proven a further key: it is the group's from now on.
@@ -322,8 +330,8 @@ fn keep_former(
     Ok(())
 }
 
-/// A gateway has left: without members no challenge can be opened, and with some the key must be replaced, since
-/// somebody else knows it. One of those who stay is ordered to renew it.
+/// A gateway has left. Where no confirmed member is left that can open challenges, none are made any more. Otherwise the
+/// key must be replaced, since somebody else knows it: one of those who stay is ordered to renew it.
 pub(crate) fn departed(
     tx: &Tx<'_>,
     tenant: &TenantId,
@@ -331,27 +339,27 @@ pub(crate) fn departed(
     connector: &str,
     now: Timestamp,
 ) -> Result<(), StoreError> {
+    let served = settle(tx, tenant, id, now)?;
     let Some(group) = Group::lock(tx, tenant, id)? else { return Ok(()) };
-    let members = members(tx, tenant, id)?;
-    if members.is_empty() {
-        if let Some(old) = group.key.as_ref().filter(|_| group.key_by_gateway) {
+    if !served {
+        if let Some(old) = &group.key {
             keep_former(tx, tenant, id, old, now)?;
-            tx.execute(
-                "UPDATE gateway_group SET public_key = NULL, key_by = NULL, \
-                 rotation_since = NULL WHERE tenant = ?1 AND id = ?2",
-                values![tenant.as_str(), id.as_str()],
-            )?;
         }
+        tx.execute(
+            "UPDATE gateway_group SET public_key = NULL, key_by = NULL, rotation_since = NULL \
+             WHERE tenant = ?1 AND id = ?2",
+            values![tenant.as_str(), id.as_str()],
+        )?;
         return Ok(());
     }
-    // Whoever was never shown to have the key has nothing to forget.
+    // Whoever was never shown to have a key has nothing to forget.
     let sql = "SELECT 1 FROM possession WHERE connector = ?1 AND proven_at IS NOT NULL";
     if !tx.exists(sql, values![connector])? {
         return Ok(());
     }
-    settle(tx, tenant, id, now)?;
     let sql = "UPDATE gateway_group SET rotation_since = ?3 WHERE tenant = ?1 AND id = ?2";
     tx.execute(sql, values![tenant.as_str(), id.as_str(), now.seconds()])?;
+    let members = members(tx, tenant, id)?;
     let renews = members.iter().find(|member| member.counts);
     if let Some(connector) = renews.and_then(|member| ConnectorId::from_hex(&member.id)) {
         renewals::order(tx, connector, RenewalSubject::Decryption, now.plus(ROTATION_TIME))?;

@@ -78,7 +78,7 @@ pub(crate) fn accept(
             keys::renewed(tx, &tenant, &group, &asked.key, &connector, now).map_err(failed)?;
             renewals::done(tx, id, RenewalSubject::Decryption, now).map_err(failed)?;
         } else {
-            keys::settle(tx, &tenant, &group, now).map_err(failed)?;
+            keys::settle(tx, &tenant, &group, now).map(drop).map_err(failed)?;
         }
     }
     Ok(())
