@@ -188,14 +188,14 @@ async fn status_tells_of_a_gateway_that_runs_and_of_one_that_does_not() {
         names("certificates", "name"),
         [
             "CA certificate",
-            "RA signing certificate",
             "RA encryption certificate",
+            "RA signing certificate",
             "issuer signing key"
         ]
     );
     assert_eq!(
         names("keys", "role"),
-        ["CA", "RA signing", "RA encryption", "challenge decryption", "issuer signing"]
+        ["CA", "RA encryption", "RA signing", "challenge decryption", "issuer signing"]
     );
     // For people: the same.
     let config = gateway.file("gw/gateway.toml");
