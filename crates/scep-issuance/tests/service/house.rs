@@ -8,8 +8,6 @@ use scep_issuance::service::{Scope, Service, Store};
 use scep_keys::AwsLc;
 use scep_testkit::clock::FixedClock;
 use scep_testkit::keys::TestKey;
-#[cfg(feature = "postgres")]
-use scep_testkit::postgres::Cluster;
 use scep_types::{GatewayGroupId, TenantId, Timestamp};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -96,10 +94,38 @@ pub(crate) fn group() -> GatewayGroupId {
 pub(crate) enum Database {
     Sqlite(PathBuf),
     #[cfg(feature = "postgres")]
-    Postgres {
-        cluster: Arc<Cluster>,
-        schema: String,
-    },
+    Postgres(Schema),
+}
+
+/// A schema of its own on a server.
+#[cfg(feature = "postgres")]
+#[derive(Clone, Debug)]
+pub(crate) struct Schema {
+    /// How to reach the server.
+    pub(crate) connection: String,
+    pub(crate) name: String,
+}
+
+#[cfg(feature = "postgres")]
+impl Schema {
+    pub(crate) fn new(connection: String) -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(1);
+        Self { connection, name: format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed)) }
+    }
+
+    pub(crate) fn config(&self) -> PostgresConfig {
+        PostgresConfig::new(&self.connection).unwrap().schema(&self.name).unwrap()
+    }
+
+    /// A connection that no issuer knows of.
+    pub(crate) async fn client(&self) -> tokio_postgres::Client {
+        let connecting = tokio_postgres::connect(&self.connection, tokio_postgres::NoTls);
+        let (client, io) = connecting.await.unwrap();
+        tokio::spawn(io);
+        let path = format!("SET search_path = {}", self.name);
+        client.batch_execute(&path).await.unwrap();
+        client
+    }
 }
 
 impl Database {
@@ -108,11 +134,7 @@ impl Database {
         match backend() {
             Backend::Sqlite => Self::Sqlite(dir.join("issuer.db")),
             #[cfg(feature = "postgres")]
-            Backend::Postgres(cluster) => {
-                static NEXT: AtomicU32 = AtomicU32::new(1);
-                let schema = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-                Self::Postgres { cluster, schema }
-            }
+            Backend::Postgres(cluster) => Self::Postgres(Schema::new(cluster.by_socket())),
         }
     }
 
@@ -120,10 +142,7 @@ impl Database {
         match self {
             Self::Sqlite(path) => Store::open(path).unwrap(),
             #[cfg(feature = "postgres")]
-            Self::Postgres { cluster, schema } => {
-                let config = PostgresConfig::new(&cluster.by_socket()).unwrap();
-                Store::open_postgres(config.schema(schema).unwrap()).await.unwrap()
-            }
+            Self::Postgres(schema) => Store::open_postgres(schema.config()).await.unwrap(),
         }
     }
 }
@@ -131,8 +150,13 @@ impl Database {
 impl House {
     pub(crate) async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let clock = Arc::new(FixedClock::default());
         let database = Database::new(dir.path());
+        Self::on(dir, database).await
+    }
+
+    /// On a database that is there, or another kind than the test's.
+    pub(crate) async fn on(dir: TempDir, database: Database) -> Self {
+        let clock = Arc::new(FixedClock::default());
         let store = database.open().await;
         let token = async |tenant: &str, scope| {
             let tenant = TenantId::new(tenant).unwrap();
@@ -176,16 +200,12 @@ impl House {
                 beside.flat_map(|entry| std::fs::read(entry.unwrap().path()).unwrap()).collect()
             }
             #[cfg(feature = "postgres")]
-            Database::Postgres { cluster, schema } => {
-                let (client, io) =
-                    tokio_postgres::connect(&cluster.by_socket(), tokio_postgres::NoTls)
-                        .await
-                        .unwrap();
-                tokio::spawn(io);
+            Database::Postgres(schema) => {
+                let client = schema.client().await;
                 let tables = "SELECT format('%I.%I', schemaname, tablename) FROM pg_tables \
                               WHERE schemaname = $1";
                 let mut bytes = Vec::new();
-                for table in client.query(tables, &[schema]).await.unwrap() {
+                for table in client.query(tables, &[&schema.name]).await.unwrap() {
                     let rows = format!("SELECT t::text FROM {} t", table.get::<_, &str>(0));
                     for row in client.query(&rows, &[]).await.unwrap() {
                         let text: &str = row.get(0);

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
-/// What happens at the next COMMIT, once.
+/// What happens at the next COMMIT of a transaction that writes, once.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Cut {
     Nothing,
@@ -36,8 +36,8 @@ impl Proxy {
         Self { port, cut }
     }
 
-    /// The next COMMIT is cut.
-    pub(crate) fn cut(&self, cut: Cut) {
+    /// The next one is cut.
+    pub(crate) fn cut_writes(&self, cut: Cut) {
         *self.cut.lock().unwrap() = cut;
     }
 
@@ -49,6 +49,7 @@ impl Proxy {
 
 async fn forward(mut client: TcpStream, mut server: TcpStream, cut: Arc<Mutex<Cut>>) {
     let (mut up, mut down) = (vec![0; 65_536], vec![0; 65_536]);
+    let mut writes = false;
     loop {
         tokio::select! {
             read = client.read(&mut up) => {
@@ -56,7 +57,9 @@ async fn forward(mut client: TcpStream, mut server: TcpStream, cut: Arc<Mutex<Cu
                 let request = &up[..read];
                 // A simple query: Q, length, text, zero.
                 let is_commit = request.windows(12).any(|w| w == b"Q\0\0\0\x0bCOMMIT\0");
-                let now = if is_commit {
+                // One connection writes, and the others never do.
+                writes |= request.windows(10).any(|w| w == b"READ WRITE");
+                let now = if is_commit && writes {
                     core::mem::replace(&mut *cut.lock().unwrap(), Cut::Nothing)
                 } else {
                     Cut::Nothing

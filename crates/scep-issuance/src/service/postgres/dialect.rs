@@ -169,7 +169,7 @@ mod tests {
             ("VALUES (?1, ?2, ?1)", "VALUES ($1, $2, $1)"),
             ("SELECT '?1 it''s ?2' WHERE a = ?3", "SELECT '?1 it''s ?2' WHERE a = $3"),
             ("SELECT \"?1\" FROM t", "SELECT \"?1\" FROM t"),
-            ("SELECT 1 -- why ?1\n FROM t", "SELECT 1 \n FROM t"),
+            ("SELECT 1 -- why ?1\n FROM t", "SELECT 1  \n FROM t"),
             ("SELECT 1 /* ?1 ' */ + ?2", "SELECT 1   + $2"),
             ("SELECT 3 - -?1 / 2", "SELECT 3 - -$1 / 2"),
             ("SET a = x'00ff', b = X''", "SET a = '\\x00ff'::BYTEA, b = '\\x'::BYTEA"),

@@ -18,6 +18,9 @@ mod tls;
 mod transaction;
 mod value;
 
+#[cfg(test)]
+mod tests;
+
 pub use config::PostgresConfig;
 pub(super) use transaction::Transaction;
 
@@ -39,6 +42,7 @@ const UNIT: Duration = Duration::from_secs(30);
 const READERS: usize = 2;
 
 type Job = Box<dyn FnOnce(&mut Session) + Send>;
+type Ready = oneshot::Sender<Result<(), StoreError>>;
 type Queue = Arc<Mutex<mpsc::Receiver<Job>>>;
 
 /// The threads, as seen by those who ask.
@@ -56,7 +60,7 @@ impl Database {
         let tls = config.tls.as_ref().map(Tls::new).transpose()?;
         let config = Arc::new(config);
         let known = schema::number(migrations.len());
-        let start = |name: &str, queue: Queue, ready: oneshot::Sender<Result<(), StoreError>>| {
+        let start = |name: &str, queue: Queue, migrations, ready: Ready| {
             let (config, tls) = (Arc::clone(&config), tls.clone());
             let work = move || match Session::new(config, tls, known) {
                 Ok(mut session) => {
@@ -75,13 +79,13 @@ impl Database {
         };
         let (writes, queue) = mpsc::channel(QUEUE);
         let (ready, prepared) = oneshot::channel();
-        start("issuer-writer", Arc::new(Mutex::new(queue)), ready)?;
+        start("issuer-writer", Arc::new(Mutex::new(queue)), Some(migrations), ready)?;
         prepared.await.map_err(|_| StoreError::Closed)??;
         let (reads, queue) = mpsc::channel(QUEUE);
         let queue = Arc::new(Mutex::new(queue));
         for _ in 0..READERS {
             let (ready, prepared) = oneshot::channel();
-            start("issuer-reader", Arc::clone(&queue), ready)?;
+            start("issuer-reader", Arc::clone(&queue), None, ready)?;
             prepared.await.map_err(|_| StoreError::Closed)??;
         }
         Ok(Self { writes, reads })
@@ -149,10 +153,11 @@ impl Session {
     }
 
     /// The first connection, and the schema on it.
-    fn prepare(&mut self, migrations: &[&str]) -> Result<(), StoreError> {
+    fn prepare(&mut self, migrations: Option<&[&str]>) -> Result<(), StoreError> {
         let Self { config, link, runtime, .. } = self;
         runtime.block_on(async {
             let conn = link.connection().await?;
+            let Some(migrations) = migrations else { return Ok(()) };
             let migrated = tokio::time::timeout(UNIT, async {
                 schema::migrate(&conn, &config.schema, migrations).await
             });

@@ -42,13 +42,13 @@ pub(super) async fn migrate(
         }
         script.push_str(VERSION);
     }
-    // Others that run wait until it is done.
-    script.push_str("SELECT version FROM issuer_schema FOR UPDATE;\n");
-    script.extend(missing.iter().map(|migration| dialect::migration(migration)));
     if !missing.is_empty() {
+        // Others that run wait until it is done.
+        script.push_str("SELECT version FROM issuer_schema FOR UPDATE;\n");
+        script.extend(missing.iter().map(|migration| dialect::migration(migration)));
         script.push_str(&format!("UPDATE issuer_schema SET version = {known};\n"));
+        client.batch_execute(&script).await.map_err(all)?;
     }
-    client.batch_execute(&script).await.map_err(all)?;
     client.batch_execute("COMMIT").await.map_err(all)
 }
 
