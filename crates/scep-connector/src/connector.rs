@@ -92,7 +92,9 @@ pub(crate) enum Topic {
     Keys,
     Denials,
     Reports,
-    Revocations,
+    RevocationOrders,
+    RevocationResults,
+    RevocationsAtCa,
     RenewalOfAuthentication,
     RenewalOfDecryption,
     OldKeys,
@@ -108,7 +110,9 @@ impl Topic {
             Self::Keys => "the issuer's keys",
             Self::Denials => "denials",
             Self::Reports => "reports",
-            Self::Revocations => "revocations",
+            Self::RevocationOrders => "orders to revoke",
+            Self::RevocationResults => "results of revocations",
+            Self::RevocationsAtCa => "revocations at the CA",
             Self::RenewalOfAuthentication => "renewal of the connector's certificate",
             Self::RenewalOfDecryption => "renewal of the decryption key",
             Self::OldKeys => "old keys",
@@ -327,15 +331,21 @@ impl Inner {
     /// Tells the host when its standing has changed.
     pub(crate) fn settle_standing(&self, now: Timestamp) {
         let new = standing(&locked(&self.state), &self.settings, &self.ledger, now);
+        if new == Standing::AnotherLedger {
+            self.note(
+                Topic::Ledger,
+                "LedgerNotAccepted: the gateway group is bound to another ledger than this one, and \
+                 the gateway does not issue; open that ledger, or enrol anew",
+            );
+        } else {
+            self.clear(Topic::Ledger);
+        }
         let mut known = locked(&self.standing);
         if *known == new {
             return;
         }
         match new {
-            Standing::Serving => {
-                tracing::info!("the gateway may issue");
-                self.clear(Topic::Ledger);
-            }
+            Standing::Serving => tracing::info!("the gateway may issue"),
             Standing::Offline { since } => {
                 let since = since.map_or_else(|| "ever".to_owned(), |since| since.to_string());
                 tracing::error!(
@@ -343,11 +353,7 @@ impl Inner {
                     "the issuer is silent for too long: the gateway stops issuing"
                 );
             }
-            Standing::AnotherLedger => self.note(
-                Topic::Ledger,
-                "LedgerNotAccepted: the issuer has bound the group to another ledger; the gateway \
-                 does not issue. Open that ledger, or enrol anew",
-            ),
+            Standing::AnotherLedger => tracing::error!("another ledger: the gateway stops issuing"),
         }
         *known = new;
         self.host.set_standing(new);

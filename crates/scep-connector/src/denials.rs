@@ -40,6 +40,11 @@ impl Inner {
         now: Timestamp,
     ) -> Result<bool, ConnectorError> {
         let nothing = changes.added.is_empty() && changes.removed.is_empty();
+        if nothing && changes.to == 0 {
+            // A list that never had an entry. It takes no other's place: an issuer says the same to a gateway that no
+            // operator has confirmed, and what the ledger refuses already, it goes on refusing.
+            return Ok(changes.complete);
+        }
         if changes.from == 0 {
             *listing = Some(Listing::default());
         } else if changes.from != request.denial_cursor {

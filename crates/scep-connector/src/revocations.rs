@@ -75,9 +75,9 @@ impl Inner {
         }
         match trouble {
             // Without an answer they come again.
-            Some(error) => self.note(Topic::Revocations, error),
+            Some(error) => self.note(Topic::RevocationOrders, error),
             None if orders.is_empty() => {}
-            None => self.clear(Topic::Revocations),
+            None => self.clear(Topic::RevocationOrders),
         }
         self.wake_revocations.notify_one();
     }
@@ -119,7 +119,7 @@ impl Inner {
             scep_ledger::RevocationState::Revoked => (RevocationState::Revoked, false),
             scep_ledger::RevocationState::OnCrl => (RevocationState::Published, false),
             scep_ledger::RevocationState::Failed(why) => {
-                self.note(Topic::Revocations, format!("the CA refuses to revoke: {why}"));
+                self.note(Topic::RevocationsAtCa, format!("the CA refuses to revoke: {why}"));
                 // No state of the protocol: an event of its own says so, with the reason.
                 (RevocationState::Queued, true)
             }
@@ -137,12 +137,16 @@ impl Inner {
             match self.follow_revocations().await {
                 Ok(()) => {
                     backoff.reset();
+                    self.clear(Topic::RevocationResults);
+                    if !locked(&self.orders).0.values().any(|order| order.failed.is_some()) {
+                        self.clear(Topic::RevocationsAtCa);
+                    }
                     let pause = if count > MANY { LOOK_AT_MANY } else { LOOK };
                     // A new order is answered at once.
                     let _ = tokio::time::timeout(pause, self.wake_revocations.notified()).await;
                 }
                 Err(error) => {
-                    self.note(Topic::Revocations, explain(&error));
+                    self.note(Topic::RevocationResults, explain(&error));
                     tokio::time::sleep(backoff.after(&error, &*self.provider)).await;
                 }
             }

@@ -38,9 +38,15 @@ pub(crate) async fn eventually<T>(what: &str, mut look: impl FnMut() -> Option<T
 pub(crate) struct MemoryKeys {
     keys: Mutex<HashMap<(KeySlot, KeyId), SoftwareKey>>,
     pub(crate) made: Mutex<Vec<(KeySlot, KeyId)>>,
+    algorithm: Mutex<Option<KeyAlgorithm>>,
 }
 
 impl MemoryKeys {
+    /// What keys are made from now on. (P-256, if nobody says.)
+    pub(crate) fn algorithm(&self, algorithm: KeyAlgorithm) {
+        *self.algorithm.lock().unwrap() = Some(algorithm);
+    }
+
     pub(crate) fn put(&self, slot: KeySlot, key: &SoftwareKey) -> KeyId {
         let id = key.public_key().key_id();
         self.keys.lock().unwrap().insert((slot, id), key.clone());
@@ -65,7 +71,8 @@ fn own(slot: KeySlot, key: &SoftwareKey) -> OwnKey {
 
 impl KeyStore for MemoryKeys {
     fn generate(&self, slot: KeySlot) -> Result<OwnKey, KeyStoreError> {
-        let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        let algorithm = self.algorithm.lock().unwrap().unwrap_or(KeyAlgorithm::P256);
+        let key = SoftwareKey::generate(algorithm).unwrap();
         let id = self.put(slot, &key);
         self.made.lock().unwrap().push((slot, id));
         Ok(own(slot, &key))

@@ -26,7 +26,7 @@ use tokio_rustls::rustls::pki_types::{self, PrivateKeyDer, PrivatePkcs8KeyDer, U
 use tokio_rustls::rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use tokio_rustls::rustls::{self, DigitallySignedStruct, ServerConfig};
 
-pub(crate) const NOW: Timestamp = Timestamp::from_seconds(1_800_000_000);
+pub(crate) const NOW: Timestamp = scep_testkit::house::OPENS;
 pub(crate) const DAY: Duration = Duration::from_secs(86_400);
 pub(crate) const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -432,14 +432,18 @@ impl Issuer {
 
     /// With this TLS key.
     pub(crate) async fn with(tls: SoftwareKey) -> Self {
+        let config = config(&tls, &tls, "CN=Issuer Test", rustls::ALL_VERSIONS);
+        Self::with_config(config, tls.public_key().hash()).await
+    }
+
+    pub(crate) async fn with_config(config: ServerConfig, pin: SpkiHash) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let pin = tls.public_key().hash();
         let mut book = Book::new();
         book.tls_pins = vec![pin];
         let book = Arc::new(Mutex::new(book));
         let news = Arc::new(Notify::new());
-        let acceptor = acceptor(&tls, "CN=Issuer Test");
+        let acceptor = TlsAcceptor::from(Arc::new(config));
         let server = tokio::spawn(serve(listener, acceptor, Arc::clone(&book), Arc::clone(&news)));
         Self { address, pin, book, news, server }
     }
@@ -472,19 +476,37 @@ impl Issuer {
     }
 }
 
-pub(crate) fn acceptor(tls: &SoftwareKey, issuer: &str) -> TlsAcceptor {
+/// A server that shows a certificate of one key and signs with another: an honest one has the same twice.
+pub(crate) fn config(
+    shown: &SoftwareKey,
+    signs: &SoftwareKey,
+    issuer: &str,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> ServerConfig {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let leaf = certificate(tls.public_key(), tls, issuer, NOW.minus(DAY), NOW.plus(DAY));
+    let leaf = certificate(shown.public_key(), shown, issuer, NOW.minus(DAY), NOW.plus(DAY));
     let chain = vec![pki_types::CertificateDer::from(leaf.as_der().to_vec())];
-    let der = tls.to_pkcs8_der().unwrap().expose().clone();
-    let key = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der));
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
+    let der = signs.to_pkcs8_der().unwrap().expose().clone();
+    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(der));
+    let key = provider.key_provider.load_private_key(der).unwrap();
+    let certified = Arc::new(rustls::sign::CertifiedKey::new(chain, key));
+    ServerConfig::builder_with_provider(provider)
+        .with_protocol_versions(versions)
         .unwrap()
         .with_client_cert_verifier(Arc::new(AnyClient))
-        .with_single_cert(chain, key)
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
+        .with_cert_resolver(Arc::new(Shows(certified)))
+}
+
+#[derive(Debug)]
+struct Shows(Arc<rustls::sign::CertifiedKey>);
+
+impl rustls::server::ResolvesServerCert for Shows {
+    fn resolve(
+        &self,
+        _: rustls::server::ClientHello<'_>,
+    ) -> Option<Arc<rustls::sign::CertifiedKey>> {
+        Some(Arc::clone(&self.0))
+    }
 }
 
 async fn serve(

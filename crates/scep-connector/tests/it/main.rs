@@ -8,6 +8,14 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod commands;
+mod denials;
+mod enrolment;
 mod gateway;
 mod issuer;
 mod link;
+mod renewals;
+mod reports;
+mod revocations;
+mod standing;
+mod tls;
