@@ -16,18 +16,21 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The largest answer that is read.
 const MAX_ANSWER: usize = 64 * 1024 * 1024;
 
+/// Above these options in the help of every command.
+const SERVICE: &str = "The service";
+
 /// Where the service is, and who asks.
 #[derive(Debug, Args)]
 pub(crate) struct ApiOptions {
     /// The service: https://issuer.example.org:8445.
-    #[arg(long, env = "SCEP_ISSUER_URL", value_name = "URL", global = true)]
+    #[arg(long, env = "SCEP_ISSUER_URL", value_name = "URL", global = true, help_heading = SERVICE)]
     url: Option<String>,
     /// A file with a bearer token of `token create`. Without it, the environment variable SCEP_ISSUER_TOKEN is the
     /// token.
-    #[arg(long, env = "SCEP_ISSUER_TOKEN_FILE", value_name = "FILE", global = true)]
+    #[arg(long, env = "SCEP_ISSUER_TOKEN_FILE", value_name = "FILE", global = true, help_heading = SERVICE)]
     token_file: Option<PathBuf>,
     /// Certificates to trust instead of the system's, PEM: tls.pem of the service's folder.
-    #[arg(long, env = "SCEP_ISSUER_CA_FILE", value_name = "FILE", global = true)]
+    #[arg(long, env = "SCEP_ISSUER_CA_FILE", value_name = "FILE", global = true, help_heading = SERVICE)]
     ca_file: Option<PathBuf>,
     /// The fingerprint of the service's TLS key, as `scep-issuer fingerprint` prints it: trusts it and no other,
     /// whatever its name.
@@ -36,6 +39,7 @@ pub(crate) struct ApiOptions {
         env = "SCEP_ISSUER_PIN",
         value_name = "SHA-256",
         global = true,
+        help_heading = SERVICE,
         conflicts_with = "ca_file"
     )]
     pin: Option<String>,
@@ -280,9 +284,9 @@ impl Tenant<'_> {
         Ok(self.api.ask(Method::POST, &self.path(path), Some(body)).await?.0)
     }
 
-    /// A request without a body.
+    /// An act that needs no words.
     pub(crate) async fn act(&self, path: &str) -> Result<Value, IssuerError> {
-        Ok(self.api.ask(Method::POST, &self.path(path), None).await?.0)
+        self.post(path, &Value::Object(serde_json::Map::new())).await
     }
 
     pub(crate) async fn put(&self, path: &str, body: &Value) -> Result<Value, IssuerError> {

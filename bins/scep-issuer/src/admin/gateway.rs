@@ -1,6 +1,6 @@
 //! `gateway`: who enrols, who is a member, who has left.
 
-use crate::admin::client::{Tenant, part};
+use crate::admin::client::{ApiError, Tenant, part};
 use crate::admin::table::{self, Form};
 use crate::admin::{ById, Nothing};
 use crate::clock;
@@ -191,6 +191,7 @@ async fn token(tenant: Tenant<'_>, command: TokenCommand) -> Result<(), IssuerEr
             });
             // First what can fail without a trace: a token that nobody can use is not made.
             let pin = pin(&tenant).await?;
+            group(&tenant, &options.group).await?;
             let mut made = tenant.post("/connector-tokens", &body).await?;
             let command = format!(
                 "scep-gateway enroll --config {} --issuer {} --issuer-fingerprint {pin} --token {}",
@@ -225,6 +226,16 @@ async fn token(tenant: Tenant<'_>, command: TokenCommand) -> Result<(), IssuerEr
         }
     }
     Ok(())
+}
+
+/// Makes the group unless it is there.
+async fn group(tenant: &Tenant<'_>, id: &str) -> Result<(), IssuerError> {
+    match tenant.get(&format!("/gateway-groups/{}", part(id))).await {
+        Err(IssuerError::Api(ApiError::Problem { status: 404, .. })) => {
+            tenant.post("/gateway-groups", &json!({ "id": id })).await.map(drop)
+        }
+        there => there.map(drop),
+    }
 }
 
 /// What the gateway is to pin: the key that the service has shown to us, whom it has convinced.
