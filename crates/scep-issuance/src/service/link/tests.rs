@@ -346,12 +346,13 @@ async fn what_is_disabled_is_told_at_once_and_what_is_enabled_again_too() {
     desk.deny(user.clone(), true).await;
     desk.deny(profile.clone(), true).await;
     desk.deny(device("laptop-1"), false).await;
-    // Twice is once.
-    desk.deny(user.clone(), true).await;
     let commands = peer.ask(&desk, 60).await;
     assert_eq!(commands.denials.removed, [device("laptop-1")]);
-    assert_eq!(peer.denied, [user, profile].into());
+    assert_eq!(peer.denied, [user.clone(), profile].into());
     assert!(quiet(&peer.ask(&desk, 0).await));
+    // Twice is once.
+    desk.deny(user, true).await;
+    assert!(!peer.would_hear_news(&desk).await);
 }
 
 #[tokio::test]
@@ -373,9 +374,11 @@ async fn what_was_lost_on_the_way_is_told_again() {
 async fn a_list_that_is_too_long_for_one_answer_comes_in_several() {
     let desk = Desk::new().await;
     let count = MAX_DENIALS + 7;
+    // As long as ids may be: the answer must still fit.
+    let long = |n: usize| device(&format!("{n:0>128}"));
     let done = desk.service.store.write(move |tx| {
         for n in 0..count {
-            denials::set(tx, &tenant(), &device(&format!("device-{n}")), true)?;
+            denials::set(tx, &tenant(), &long(n), true)?;
         }
         Ok::<_, StoreError>(())
     });
@@ -385,14 +388,14 @@ async fn a_list_that_is_too_long_for_one_answer_comes_in_several() {
     assert_eq!((first.from, first.added.len(), first.complete), (0, MAX_DENIALS, false));
     assert!(peer.denied.is_empty(), "a list counts when it is complete");
     // What changes in between is not lost: one that was told already, one that was not, and a new one.
-    desk.deny(device("device-0"), false).await;
-    desk.deny(device(&format!("device-{}", count - 1)), false).await;
+    desk.deny(long(0), false).await;
+    desk.deny(long(count - 1), false).await;
     desk.deny(device("device-new"), true).await;
     let second = peer.ask(&desk, 60).await.denials;
     assert_eq!((second.from, second.complete), (first.to, true));
     assert_eq!(peer.denied.len(), count - 1);
     assert!(peer.denied.contains(&device("device-new")));
-    assert!(!peer.denied.contains(&device("device-0")));
+    assert!(!peer.denied.contains(&long(0)));
 }
 
 #[tokio::test]
@@ -425,6 +428,25 @@ async fn what_was_lifted_long_ago_is_forgotten_and_a_list_that_is_older_made_ane
     for peer in [old, recent] {
         assert_eq!(peer.denied, [device("always")].into());
     }
+}
+
+#[tokio::test]
+async fn a_device_that_is_gone_is_denied_for_as_long_as_something_can_come_of_it() {
+    let desk = Desk::new().await;
+    let mut peer = desk.enrol(1, "confirmed").await;
+    let lapses = desk.clock.now().plus(DAY);
+    let gone = move |tx: &crate::service::db::Tx<'_>| {
+        denials::set_until(tx, &tenant(), &device("gone"), lapses)?;
+        denials::set_until(tx, &tenant(), &device("back"), lapses)?;
+        // Taken up again, and disabled on purpose.
+        denials::set(tx, &tenant(), &device("back"), true)
+    };
+    desk.service.store.write(gone).await.unwrap();
+    peer.ask(&desk, 60).await;
+    assert_eq!(peer.denied, ["gone", "back"].map(device).into());
+    desk.clock.advance(DAY);
+    assert_eq!(peer.ask(&desk, 60).await.denials.removed, [device("gone")]);
+    assert_eq!(peer.denied, [device("back")].into());
 }
 
 #[tokio::test]
