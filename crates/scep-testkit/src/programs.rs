@@ -3,7 +3,7 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-/// Whether `program version` or `program --version` can be run. Where neither can, it says so on stderr, for the test
+/// Whether `program version`, `program --version` or `program -v` can be run. Where neither can, it says so on stderr, for the test
 /// to return; in CI (the environment variable `CI` is `true`) every program must be there.
 ///
 /// # Panics
@@ -19,7 +19,7 @@ pub fn available(program: &str, test: &str) -> bool {
             .status()
             .is_ok_and(|status| status.success())
     };
-    if runs("--version") || runs("version") {
+    if runs("--version") || runs("version") || runs("-v") {
         return true;
     }
     assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{test} needs {program}");

@@ -262,14 +262,21 @@ impl Issuer {
 
     /// A token with which one gateway can join a group.
     pub(crate) async fn gateway_token(&self, group: &str) -> String {
+        if !self.list("/gateway-groups").await.iter().any(|known| known["id"] == group) {
+            self.post("/gateway-groups", json!({ "id": group })).await;
+        }
         let made = self.post("/connector-tokens", json!({ "group": group })).await;
         made["token"].as_str().unwrap().to_owned()
     }
 
     /// Changes a device's state.
     pub(crate) async fn set_state(&self, id: &str, state: &str) {
-        self.api("PUT", &format!("/devices/{id}"), Some(json!({ "state": state, "attributes": {} })))
-            .await;
+        self.api(
+            "PUT",
+            &format!("/devices/{id}"),
+            Some(json!({ "state": state, "attributes": {} })),
+        )
+        .await;
     }
 }
 
@@ -306,13 +313,68 @@ impl Gateway {
     pub(crate) fn enroll(&self, issuer: &Issuer, token: &str) -> std::process::Output {
         let mut enroll = command("scep-gateway");
         enroll.args(["enroll", "--issuer", &issuer.url(), "--token", token]);
+        enroll.args(["--name", &format!("gateway-{}", self.address.port())]);
         enroll.args(["--issuer-fingerprint", issuer.pin(), "--config"]).arg(self.config());
         scep_testkit::process::run(&mut enroll)
     }
 
     /// `init`, `enroll`, `serve`, an operator's confirmation, and the time it takes until challenges can be made.
     pub(crate) async fn join(issuer: &Issuer, group: &str) -> Self {
-        let mut gateway = Self::init(issuer, TENANT, group);
+        Self::init(issuer, TENANT, group).joined(issuer, group).await
+    }
+
+    /// The same with its ledger in a PostgreSQL database.
+    pub(crate) async fn join_shared(issuer: &Issuer, group: &str, connection: &str) -> Self {
+        let gateway = Self::init(issuer, TENANT, group);
+        gateway.edit(|text| {
+            let text = text.replacen("ledger = \"ledger.sqlite\"\n", "", 1);
+            format!("{text}\n[ledger]\nkind = \"postgres\"\nconnection = \"{connection}\"\n")
+        });
+        gateway.joined(issuer, group).await
+    }
+
+    /// A second gateway of this one's group, as the operators' page has it: its folder without what is its own, the
+    /// group's key under a passphrase, an enrolment.
+    pub(crate) async fn join_beside(&self, issuer: &Issuer, group: &str) -> Self {
+        let (dir, address, admin) = (temporary(), free_address(), free_address());
+        let folder = dir.path().join("gw");
+        std::fs::create_dir(&folder).unwrap();
+        for entry in std::fs::read_dir(self.file("")).unwrap() {
+            let path = entry.unwrap().path();
+            if path.is_file() {
+                std::fs::copy(&path, folder.join(path.file_name().unwrap())).unwrap();
+            }
+        }
+        let config = folder.join("gateway.toml");
+        let arguments = words(["serve", "--config", config.to_str().unwrap()]);
+        let program = Program::new("scep-gateway", arguments, dir.path(), address);
+        let beside = Self { program, address, admin, dir };
+        beside.edit(|text| {
+            text.replacen(&self.address.to_string(), &address.to_string(), 1)
+                .replacen(&self.admin.to_string(), &admin.to_string(), 1)
+        });
+        let (key, passphrase) = (beside.file("main.key"), beside.file("passphrase"));
+        std::fs::write(&passphrase, "correct horse battery staple\n").unwrap();
+        let mut export = command("scep-gateway");
+        export.args(["connector", "export", "--config"]).arg(self.config());
+        must(export.arg("--out").arg(&key).arg("--passphrase-file").arg(&passphrase));
+        let mut import = command("scep-gateway");
+        import.args(["connector", "import", "--config"]).arg(beside.config());
+        must(import.arg("--in").arg(&key).arg("--passphrase-file").arg(&passphrase));
+        beside.joined(issuer, group).await
+    }
+
+    /// Changes the configuration.
+    pub(crate) fn edit(&self, change: impl FnOnce(String) -> String) {
+        let text = std::fs::read_to_string(self.config()).unwrap();
+        let changed = change(text.clone());
+        assert_ne!(changed, text);
+        std::fs::write(self.config(), changed).unwrap();
+    }
+
+    /// `enroll`, `serve`, confirmation.
+    pub(crate) async fn joined(self, issuer: &Issuer, group: &str) -> Self {
+        let mut gateway = self;
         let token = issuer.gateway_token(group).await;
         let output = gateway.enroll(issuer, &token);
         assert!(output.status.success(), "{}", scep_testkit::process::text(&output));
@@ -349,13 +411,6 @@ impl Gateway {
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join("gw").join(name)
-    }
-
-    /// One of its commands.
-    pub(crate) fn command(&self, name: &str) -> Command {
-        let mut command = command("scep-gateway");
-        command.arg(name).arg("--config").arg(self.config());
-        command
     }
 
     pub(crate) fn ca(&self) -> CertificateDer {

@@ -9,6 +9,7 @@
 
 mod crash;
 mod estate;
+mod nginx;
 mod outage;
 mod sockets;
 mod state;

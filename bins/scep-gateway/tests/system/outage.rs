@@ -58,7 +58,7 @@ async fn an_issuer_that_is_away_delays_reports_and_nothing_else() {
         .iter()
         .map(|one| {
             let text = |name: &str| one[name].as_str().unwrap().to_owned();
-            (text("thumbprint_sha256"), text("device"))
+            (text("thumbprint"), text("device"))
         })
         .collect();
     assert_eq!(reported, issued);

@@ -12,7 +12,7 @@ async fn attack_57_a_gateway_listens_for_devices_and_on_loopback_and_nowhere_els
     // With its connection to the issuer open.
     until("the connector is connected", || async {
         let health: serde_json::Value = serde_json::from_slice(&gateway.health().body).ok()?;
-        health["issuer_heard_seconds_ago"].is_u64().then_some(())
+        health["link"]["last_heard"].is_string().then_some(())
     })
     .await;
     let listening = listening(gateway.program.id());

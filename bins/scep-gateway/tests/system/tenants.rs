@@ -45,12 +45,7 @@ async fn attack_17_a_gateway_of_another_group_or_tenant_gets_nothing() {
         }
     };
     let (status, _) = issuer
-        .ask(
-            &stranger,
-            "POST",
-            "/tenants/fabrikam/gateway-groups",
-            Some(&json!({ "id": "main" })),
-        )
+        .ask(&stranger, "POST", "/tenants/fabrikam/gateway-groups", Some(&json!({ "id": "main" })))
         .await;
     assert_eq!(status, 201);
     let foreign = token("fabrikam", "main", stranger.clone()).await;
