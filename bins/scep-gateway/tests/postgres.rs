@@ -15,9 +15,13 @@ mod support;
 
 use libtest_mimic::{Arguments, Trial};
 use scep_client::{ClientError, ScepClient, Server};
+use scep_ledger::{
+    Ledger, LedgerSettings, OrderedBy, PostgresConfig, QueueOutcome, RevocationOrder,
+    RevocationReason, RevocationState,
+};
 use scep_testkit::postgres::{Cluster, Programs};
-use scep_testkit::process::{http, must, run, text, wait_for};
-use scep_types::{CertificateDer, CrlDer};
+use scep_testkit::process::{PATIENCE, http, must, run, text, wait_for};
+use scep_types::{CertificateDer, CrlDer, NameHash, TenantId, Timestamp};
 use std::process::Output;
 use std::sync::Arc;
 use support::{Device, Gateway, enrol, identity};
@@ -148,6 +152,68 @@ async fn attack_54_an_operators_order_reaches_the_crl_of_every_gateway(cluster: 
     assert!(crl.number() > shown.number());
 }
 
+/// The ledger of the gateways, beside them.
+async fn ledger(cluster: &Cluster, schema: &str) -> Ledger {
+    let config = PostgresConfig::new(&cluster.by_socket()).unwrap().schema(schema).unwrap();
+    Ledger::open_postgres(config, LedgerSettings::default()).await.unwrap()
+}
+
+fn order(certificate: &CertificateDer, by: OrderedBy) -> RevocationOrder {
+    RevocationOrder {
+        issuer: NameHash::of(certificate.issuer_der()),
+        serial: certificate.serial().unwrap(),
+        reason: RevocationReason::KeyCompromise,
+        by,
+    }
+}
+
+async fn attack_54_what_a_killed_gateway_was_revoking_another_ends(cluster: &Cluster) {
+    const ORDERS: usize = 60;
+    let mut first = gateway(cluster, "killed");
+    first.configure(|text| format!("{text}lease = \"1s\"\n"));
+    let mut second = first.twin();
+    first.start(&[]);
+    let (client, server) = first.client().await;
+    let mut certificates = Vec::new();
+    for _ in 0..ORDERS {
+        let request = first.device().request();
+        certificates.push(enrol(&client, &server, &request, &identity()).await.unwrap());
+    }
+    let ledger = ledger(cluster, "killed").await;
+    let now = ledger.effective_now(Timestamp::EPOCH).await.unwrap().now;
+    let by = OrderedBy::Operator("alice".into());
+    let orders: Vec<_> = certificates.iter().map(|one| order(one, by.clone())).collect();
+    let queued = orders.iter().map(|order| ledger.queue_revocation(order.clone(), now));
+    for queued in queued {
+        assert_eq!(queued.await.unwrap(), QueueOutcome::Queued);
+    }
+    let states = async || {
+        let mut states = Vec::new();
+        for order in &orders {
+            states.push(ledger.revocation(order.issuer, &order.serial).await.unwrap().unwrap());
+        }
+        states
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while states().await.iter().all(|state| *state == RevocationState::Queued) {
+        assert!(std::time::Instant::now() < deadline, "nothing is revoked");
+    }
+    first.kill();
+    let left = states().await;
+    assert!(left.contains(&RevocationState::Sent), "it was killed too late: {left:?}");
+    second.start(&[]);
+    let all = |crl: &CrlDer| orders.iter().all(|order| crl.contains(&order.serial));
+    wait_for_crl(&second, "all of them on the CRL", all);
+    let events = ledger.outbox(0, 1_000).await.unwrap();
+    for kind in ["revoked", "on-crl"] {
+        let mut about: Vec<_> = events.iter().filter(|e| e.kind.code() == kind).collect();
+        assert_eq!(about.len(), ORDERS, "{kind}");
+        about.sort_by(|a, b| a.idempotency_key.cmp(&b.idempotency_key));
+        about.dedup_by(|a, b| a.idempotency_key == b.idempotency_key);
+        assert_eq!(about.len(), ORDERS, "{kind}, each once");
+    }
+}
+
 async fn the_operators_commands_work_beside_running_gateways(cluster: &Cluster) {
     let [gateway, _other] = two(cluster, "commands");
     wait_for_crl(&gateway, "a first CRL", |_| true);
@@ -175,20 +241,12 @@ async fn attack_55_the_configured_brake_holds_at_every_gateway(cluster: &Cluster
     let request = gateway.device().request();
     let certificate = enrol(&client, &server, &request, &identity()).await.unwrap();
     // As the issuer orders it, through its connector.
-    let config = scep_ledger::PostgresConfig::new(&cluster.by_socket()).unwrap();
-    let settings = scep_ledger::LedgerSettings::default();
-    let config = config.schema("brake").unwrap();
-    let ledger = scep_ledger::Ledger::open_postgres(config, settings).await.unwrap();
-    let order = scep_ledger::RevocationOrder {
-        issuer: scep_types::NameHash::of(certificate.issuer_der()),
-        serial: certificate.serial().unwrap(),
-        reason: scep_ledger::RevocationReason::KeyCompromise,
-        by: scep_ledger::OrderedBy::Tenant(scep_types::TenantId::new("contoso").unwrap()),
-    };
+    let ledger = ledger(cluster, "brake").await;
+    let order = order(&certificate, OrderedBy::Tenant(TenantId::new("contoso").unwrap()));
     let issuer = order.issuer;
-    let now = ledger.effective_now(scep_types::Timestamp::EPOCH).await.unwrap().now;
+    let now = ledger.effective_now(Timestamp::EPOCH).await.unwrap().now;
     ledger.queue_revocation(order, now).await.unwrap();
-    let deadline = std::time::Instant::now() + scep_testkit::process::PATIENCE;
+    let deadline = std::time::Instant::now() + PATIENCE;
     while ledger.revocation_work(issuer).await.unwrap().held != 1 {
         assert!(std::time::Instant::now() < deadline, "the brake does not hold");
         tokio::time::sleep(core::time::Duration::from_millis(20)).await;
@@ -261,6 +319,7 @@ fn main() {
     let tests: Vec<(&str, Test)> = tests! {
         attack_08_one_challenge_gives_one_certificate_at_two_processes
         attack_54_an_operators_order_reaches_the_crl_of_every_gateway
+        attack_54_what_a_killed_gateway_was_revoking_another_ends
         attack_55_the_configured_brake_holds_at_every_gateway
         the_operators_commands_work_beside_running_gateways
         the_password_is_taken_from_a_file_or_the_environment
