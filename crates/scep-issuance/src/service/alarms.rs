@@ -38,6 +38,8 @@ pub(crate) enum AlarmKind {
     ForeignOrder,
     /// Two events of one ledger with one key or one number, and different contents.
     LedgerForked,
+    /// A ledger goes on beyond what is here: events are missing.
+    EventsMissing,
     /// A gateway's alarm, by its event's kind.
     Gateway(&'static str),
     /// The brake on revocations holds.
@@ -62,6 +64,7 @@ impl AlarmKind {
             Self::ForeignLedger => "foreign-ledger",
             Self::ForeignOrder => "foreign-order",
             Self::LedgerForked => "ledger-forked",
+            Self::EventsMissing => "events-missing",
             Self::Gateway(kind) => kind,
             Self::RevocationBrake => "revocation-brake",
             Self::RevocationFailed => "revocation-failed",

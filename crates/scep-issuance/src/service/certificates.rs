@@ -6,7 +6,7 @@ use crate::service::assignments::number;
 use crate::service::db::{Row, Tx, values};
 use crate::service::objects::{List, id, rows};
 use crate::service::problem::Problem;
-use crate::service::request::{Authorised, Id, Page, Paging, Query, Read, limit};
+use crate::service::request::{Admin, Authorised, Body, Id, Page, Paging, Query, Read, limit};
 use crate::service::store::StoreError;
 use axum::Json;
 use axum::extract::State;
@@ -14,6 +14,9 @@ use scep_types::{CertificateFingerprint, DeviceId, LedgerId, ProfileId, TenantId
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use utoipa::ToSchema;
+
+/// The largest number that every reader of JSON keeps exactly.
+const MAX_SEQUENCE: i64 = (1 << 53) - 1;
 
 /// A certificate that a gateway has reported.
 #[derive(Serialize, ToSchema)]
@@ -394,6 +397,43 @@ pub(crate) async fn list_ledgers(
         })
         .await?;
     Ok(Json(List::cut(items, page.limit, |ledger| ledger.id.clone())))
+}
+
+/// Up to where events are given up.
+#[derive(Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Gap {
+    /// The last event that will never come: the alarm `events-missing` says with which one the ledger goes on.
+    #[schema(minimum = 1, maximum = 9007199254740991i64)]
+    through: i64,
+}
+
+/// Goes on without events that a ledger has forgotten, because this issuer had acknowledged them before its database was
+/// restored from a backup. What they said of certificates is missing from then on.
+#[utoipa::path(post, path = "/api/v1/tenants/{tenant}/ledgers/{id}/accept-gap", tag = "certificates",
+    operation_id = "accept_gap", request_body = Gap, responses((status = 200, body = Ledger)))]
+pub(crate) async fn accept_gap(
+    State(service): State<Service>,
+    caller: Authorised<Admin>,
+    id: Id,
+    body: Body<Gap>,
+) -> Result<Json<Ledger>, Problem> {
+    let through = body.value.through;
+    if !(1..=MAX_SEQUENCE).contains(&through) {
+        return Err(Problem::field("through", "no number of an event"));
+    }
+    service
+        .store
+        .write(move |tx| {
+            let before = one_ledger(tx, &caller.tenant, &id.0)?.acknowledged;
+            tx.execute(
+                "UPDATE ledger_report SET acknowledged = ?2 WHERE ledger = ?1 AND acknowledged < ?2",
+                values![&id.0, through],
+            )?;
+            tracing::warn!(ledger = id.0, before, through, "events were given up");
+            one_ledger(tx, &caller.tenant, &id.0).map(Json)
+        })
+        .await
 }
 
 fn one_ledger(tx: &Tx<'_>, tenant: &TenantId, id: &str) -> Result<Ledger, Problem> {

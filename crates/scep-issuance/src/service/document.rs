@@ -53,6 +53,7 @@ fn routes() -> OpenApiRouter<Service> {
         .routes(routes!(certificates::list_events))
         .routes(routes!(certificates::list_ledgers))
         .routes(routes!(certificates::read_ledger))
+        .routes(routes!(certificates::accept_gap))
         .routes(routes!(revocations_api::list, revocations_api::create))
         .routes(routes!(revocations_api::confirm_all))
         .routes(routes!(revocations_api::decline_all))

@@ -264,7 +264,7 @@ async fn two_gateways_on_one_ledger_tell_everything_once() {
     let order: Vec<Value> =
         items(&office, "/events").await.iter().map(|event| event["sequence"].clone()).collect();
     assert_eq!(order, [1, 2, 3, 4, 5, 6]);
-    assert_eq!(kinds(&office).await, [""; 0]);
+    assert_eq!(kinds(&office).await, ["events-missing"]);
 }
 
 async fn a_connection_that_breaks_off_costs_nothing() {
@@ -583,7 +583,37 @@ async fn old_events_go_and_what_is_live_stays() {
     assert_eq!(kinds(&office).await, [""; 0]);
 }
 
+async fn an_issuer_that_was_restored_goes_on_without_what_is_lost() {
+    let office = Office::open().await;
+    let house = &office.house;
+    let made = challenge(&office, "laptop-1").await;
+    let gateway = first(&office).await;
+    let path = format!("/ledgers/{LEDGER}");
+    house
+        .post(&format!("{path}/accept-gap"), &json!({ "through": 4 }))
+        .await
+        .is_problem(404, "not-found");
+    gateway.report(vec![gateway.event(1, "refused", 1, "laptop-1", &json!({}))]).await.unwrap();
+    let next = || vec![gateway.issued(5, 2, "laptop-1", &made)];
+    assert_eq!(gateway.report(next()).await, Err("EventOutOfOrder".into()));
+    assert_eq!(kinds(&office).await, ["events-missing"]);
+    for bad in [json!({ "through": 0 }), json!({ "through": 1_u64 << 53 })] {
+        let answer = house.post(&format!("{path}/accept-gap"), &bad).await;
+        answer.is_problem(422, "bad-field");
+    }
+    let accepted =
+        house.post(&format!("{path}/accept-gap"), &json!({ "through": 4 })).await.is(200);
+    assert_eq!(accepted["acknowledged"], 4);
+    // It never goes back.
+    let again = house.post(&format!("{path}/accept-gap"), &json!({ "through": 2 })).await.is(200);
+    assert_eq!(again["acknowledged"], 4);
+    assert_eq!(gateway.report(next()).await, Ok(5));
+    let counts = json!({ "refused": 1, "issued": 1 });
+    assert_eq!(house.get(&path).await.is(200)["counts"], counts);
+}
+
 tests![
+    an_issuer_that_was_restored_goes_on_without_what_is_lost,
     what_gateways_report_is_told_by_the_api,
     two_gateways_on_one_ledger_tell_everything_once,
     a_connection_that_breaks_off_costs_nothing,

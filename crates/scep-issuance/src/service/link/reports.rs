@@ -15,6 +15,7 @@ use scep_types::{
 };
 use serde::Deserialize;
 use serde_json::Value;
+use std::collections::BTreeMap;
 
 /// Characters of a text out of an event.
 const MAX_TEXT: usize = 1_000;
@@ -94,16 +95,31 @@ pub(crate) fn record(
     if number(first) > before.saturating_add(1) {
         let detail =
             format!("the batch begins with event {first}, and event {before} is the last here");
+        // A gateway forgets what was acknowledged: this issuer has, before it was restored from a backup.
+        alarms::raise(tx, tenant, AlarmKind::EventsMissing, &ledger, &detail, now)?;
         return Ok(Err(Refusal::new(ErrorCode::EventOutOfOrder, detail)));
     }
-    let mut last = before;
+    let inbox = Inbox { tx, brake, source, ledger: &ledger, known: before, now };
+    let (mut last, mut new) = (before, BTreeMap::new());
     for event in &batch.events {
         let sequence = number(event.sequence);
-        if sequence > pruned {
-            let inbox = Inbox { tx, brake, source, ledger: &ledger, known: before, now };
-            inbox.take(event)?;
+        if sequence > pruned && inbox.take(event)? {
+            let flushed =
+                event.kind.as_str() == "delivery" && fact(event, "reply") == Some("flushed");
+            for kind in [Some(event.kind.as_str()), flushed.then_some("delivered")] {
+                let count: &mut i64 = new.entry(kind).or_default();
+                *count = count.saturating_add(1);
+            }
         }
         last = last.max(sequence);
+    }
+    for (kind, events) in new {
+        let Some(kind) = kind else { continue };
+        tx.execute(
+            "INSERT INTO event_count (ledger, kind, events) VALUES (?1, ?2, ?3) \
+             ON CONFLICT (ledger, kind) DO UPDATE SET events = event_count.events + excluded.events",
+            values![&ledger, kind, events],
+        )?;
     }
     tx.execute(
         "UPDATE ledger_report SET acknowledged = ?2 WHERE ledger = ?1",
@@ -211,34 +227,19 @@ fn instant(text: &str) -> Option<Timestamp> {
 }
 
 impl Inbox<'_> {
-    fn take(&self, event: &Event) -> Result<(), StoreError> {
+    /// Keeps an event, and what it says. Gives whether it is new.
+    fn take(&self, event: &Event) -> Result<bool, StoreError> {
         let (key, kind, body) =
             (event.idempotency_key.as_str(), event.kind.as_str(), event.body.to_json());
-        let before: Option<(String, String)> = self.tx.one(
-            "SELECT kind, body FROM event WHERE ledger = ?1 AND idempotency_key = ?2",
-            values![self.ledger, key],
-            |row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?)),
-        )?;
-        match before {
-            // Told again: as it was, or under a new number by a ledger that was restored.
-            Some((had, said)) if had == kind && said == body => return Ok(()),
-            // One ledger, two histories: it went on from a backup. The facts count, or a certificate would be missed.
-            Some(_) => {
-                self.forked(event, &format!("key {key} is known with other contents"))?;
-                return self.apply(event);
-            }
-            None if number(event.sequence) <= self.known => {
-                self.forked(event, "its number is known with another key")?;
-            }
-            None => {}
-        }
-        self.tx.execute(
+        let sequence = number(event.sequence);
+        let kept = self.tx.execute(
             "INSERT INTO event (tenant, ledger, sequence, idempotency_key, kind, device, \
-             happened_at, received_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
+             happened_at, received_at, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) \
+             ON CONFLICT (ledger, idempotency_key) DO NOTHING",
             values![
                 self.source.tenant.as_str(),
                 self.ledger,
-                number(event.sequence),
+                sequence,
                 key,
                 kind,
                 event.device.as_ref().map(DeviceId::as_str),
@@ -247,21 +248,26 @@ impl Inbox<'_> {
                 &body,
             ],
         )?;
-        self.count(kind)?;
-        if kind == "delivery" && fact(event, "reply") == Some("flushed") {
-            self.count("delivered")?;
+        if kept == 0 {
+            // Told again: as it was, or under a new number by a ledger that was restored.
+            let same = self.tx.exists(
+                "SELECT 1 FROM event WHERE ledger = ?1 AND idempotency_key = ?2 AND kind = ?3 \
+                 AND body = ?4",
+                values![self.ledger, key, kind, &body],
+            )?;
+            if !same {
+                // One ledger, two histories: it went on from a backup. The facts count, or a certificate would be
+                // missed.
+                self.forked(event, &format!("key {key} is known with other contents"))?;
+                self.apply(event)?;
+            }
+            return Ok(false);
         }
-        self.apply(event)
-    }
-
-    fn count(&self, kind: &str) -> Result<(), StoreError> {
-        self.tx
-            .execute(
-                "INSERT INTO event_count (ledger, kind, events) VALUES (?1, ?2, 1) \
-                 ON CONFLICT (ledger, kind) DO UPDATE SET events = event_count.events + 1",
-                values![self.ledger, kind],
-            )
-            .map(drop)
+        if sequence <= self.known {
+            self.forked(event, "its number is known with another key")?;
+        }
+        self.apply(event)?;
+        Ok(true)
     }
 
     fn alarm(&self, kind: AlarmKind, subject: &str, detail: &str) -> Result<(), StoreError> {
