@@ -158,8 +158,14 @@ async fn a_repetition_gets_the_same_connector_for_ten_minutes() {
     other.ask(&house, &token).await.is_refused(ErrorCode::TokenNotAccepted);
     house.clock.advance(Duration::from_secs(1));
     gateway.ask(&house, &token).await.is_refused(ErrorCode::TokenNotAccepted);
+    house.clock.set(house.now().minus(MINUTE));
+    gateway.ask(&house, &token).await.outcome().unwrap();
     let list = house.get("/connectors").await.is(200);
     assert_eq!(list["items"].as_array().unwrap().len(), 1, "{list}");
+    // Nor once the gateway was removed.
+    let id = list["items"][0]["id"].as_str().unwrap();
+    house.delete(&format!("/connectors/{id}")).await.is(204);
+    gateway.ask(&house, &token).await.is_refused(ErrorCode::TokenNotAccepted);
 }
 
 async fn tokens_expire_are_withdrawn_and_are_for_one_group() {
@@ -367,6 +373,23 @@ async fn a_group_is_bound_to_one_ledger() {
     anew.enrol(&house, &token).await.unwrap();
     let group = house.get("/gateway-groups/berlin").await.is(200);
     assert_eq!(group["ledger"]["id"], anew.ledger.to_string());
+}
+
+async fn attack_17_a_key_that_two_groups_bring_is_the_first_ones_to_prove_it() {
+    let house = LinkedHouse::new().await;
+    for group in ["berlin", "paris"] {
+        house.group(group).await;
+    }
+    let mut first = Gateway::new("gw-1", "berlin");
+    first.enrol(&house, &house.confirming_token("berlin").await).await.unwrap();
+    let mut second = Gateway::new("gw-2", "paris");
+    second.decryption = first.decryption.clone();
+    second.enrol(&house, &house.confirming_token("paris").await).await.unwrap();
+    second.check_in(&house, &[second.proof()]).await.unwrap();
+    let (code, _) = first.check_in(&house, &[first.proof()]).await.unwrap_err();
+    assert_eq!(code, ErrorCode::KeyNotAccepted);
+    assert_eq!(house.connector(&first).await["key_proven"], false);
+    assert_eq!(house.get("/gateway-groups/berlin").await.is(200).get("public_key"), None);
 }
 
 /// Two gateways of one group, on one shared ledger.
@@ -829,6 +852,7 @@ tests![
     attack_45_the_authentication_key_signs_its_request,
     attack_44_unsuitable_keys_and_keys_that_are_in_use_are_refused,
     attack_17_a_key_and_a_ledger_of_another_tenant_are_refused,
+    attack_17_a_key_that_two_groups_bring_is_the_first_ones_to_prove_it,
     a_group_is_bound_to_one_ledger,
     a_further_member_brings_the_ledger_and_the_key_of_its_group,
     before_the_first_member_has_proven_its_key_a_second_brings_the_same,
