@@ -8,7 +8,8 @@ use scep_ledger::{
     LedgerSettings, LeftBehind, RevocationReason, Standing,
 };
 use scep_types::{
-    ChallengeId, ExtendedKeyUsages, GeneralName, KeyAlgorithm, KeyUsages, Reason, Timestamp,
+    ChallengeId, ExtendedKeyUsages, GeneralName, KeyAlgorithm, KeyUsages, NameHash, Reason,
+    Timestamp,
 };
 use std::sync::Arc;
 
@@ -93,6 +94,26 @@ pub(crate) async fn attack_07_a_challenge_gives_one_certificate(backend: &impl B
     }
     let ledger = backend.open();
     assert_eq!(kinds(&ledger).await, ["issued", "breach", "breach"]);
+    // What the issuer knows the certificate and its challenge by.
+    let (_, body) = &events(&ledger).await[0];
+    let claims = &first.claims;
+    for (fact, value) in [
+        ("thumbprint_sha256", certificate.fingerprint().to_string()),
+        ("serial", certificate.serial().unwrap().to_string()),
+        ("issuer_sha256", NameHash::of(certificate.issuer_der()).to_string()),
+        ("not_before", certificate.not_before().to_string()),
+        ("not_after", certificate.not_after().to_string()),
+        ("tenant", claims.tenant.to_string()),
+        ("audience", claims.audience.to_string()),
+        ("device", claims.device.to_string()),
+        ("user", "user-7".to_owned()),
+        ("profile", claims.profile.to_string()),
+        ("challenge", claims.challenge_id.to_string()),
+        ("signer_spki_sha256", signer().to_string()),
+        ("spki_sha256", certificate.spki().hash().to_string()),
+    ] {
+        assert_eq!(body[fact], value, "{fact}");
+    }
     let (_, body) = &events(&ledger).await[1];
     assert_eq!(body["challenge"], first.claims.challenge_id.to_string());
     assert_eq!(body["spki_sha256"], KEYS[2].public_key().hash().to_string());
