@@ -96,8 +96,11 @@ pub(super) struct Savepoint {
 }
 
 const LOCK: &str = "SELECT ledger_id, high_water, clock_epoch, last_event, pruned_through, restored_at, \
-     last_brake_alarm, issued, delivered, refused, failed, withheld, \
-     (SELECT max(version) FROM schema_version) FROM ledger FOR UPDATE OF ledger";
+     last_brake_alarm, issued, delivered, refused, failed, withheld FROM ledger FOR UPDATE";
+
+/// A statement of its own after the lock: one that has waited for it still sees what was there before it waited, and a
+/// migration may have been what it waited for.
+const VERSION: &str = "SELECT coalesce(max(version), 0) FROM schema_version";
 
 const SAVE: &str = "UPDATE ledger SET high_water = $1, clock_epoch = $2, last_event = $3, \
      pruned_through = $4, restored_at = $5, last_brake_alarm = $6, issued = $7, delivered = $8, \
@@ -122,15 +125,18 @@ impl Unit {
         instance: Instance,
     ) -> Result<Self, LedgerError> {
         let lock = conn.prepared(LOCK).await?;
-        // In the order in which they are first polled, both go out at once.
-        let (begun, locked) = tokio::join!(
+        let version = conn.prepared(VERSION).await?;
+        // In the order in which they are first polled, all go out at once.
+        let (begun, locked, version) = tokio::join!(
             conn.client.batch_execute("BEGIN ISOLATION LEVEL READ COMMITTED READ WRITE"),
-            conn.client.query(&lock, &[])
+            conn.client.query(&lock, &[]),
+            conn.client.query(&version, &[])
         );
         begun.map_err(engine("begin"))?;
         let rows = locked.map_err(engine("lock the ledger"))?;
         let row = rows.first().ok_or(LedgerError::Damaged { what: "ledger" })?;
-        let found: i64 = get(row, 12, "schema_version.version")?;
+        let (version, what) = (version.map_err(engine("read the schema"))?, "schema_version");
+        let found: i64 = get(version.first().ok_or(LedgerError::Damaged { what })?, 0, what)?;
         if found > super::schema::known() {
             return Err(LedgerError::SchemaNewer { found, known: super::schema::known() });
         }

@@ -15,6 +15,8 @@ use scep_types::{
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
+use tokio::task::JoinHandle;
+use tokio_postgres::Client;
 
 macro_rules! tests {
     ($($name:ident)*) => {
@@ -38,6 +40,7 @@ pub(crate) const TESTS: &[(&str, Test)] = tests! {
     attack_54_no_crl_takes_the_place_of_one_that_it_has_not_seen
     attack_55_the_revocation_brake_counts_all_gateways
     a_job_that_fails_undoes_itself_and_nothing_else
+    a_unit_that_has_waited_for_a_migration_is_refused
     a_gateway_that_holds_the_lock_and_stops_does_not_stop_the_others
 };
 
@@ -480,6 +483,30 @@ async fn attack_55_the_revocation_brake_counts_all_gateways(database: Database) 
     assert_eq!(gateways[0].next_revocations(issuer, 9, NOW).await.unwrap().len(), 2);
 }
 
+/// A unit that waits for the lock, which this client has from now on.
+async fn waiting_unit(ledger: &Ledger, client: &Client) -> JoinHandle<Result<(), LedgerError>> {
+    client.batch_execute("BEGIN; SELECT 1 FROM ledger FOR UPDATE").await.unwrap();
+    let ledger = ledger.clone();
+    let waiting = tokio::spawn(async move { ledger.flush().await });
+    let blocked =
+        "SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
+    let deadline = Deadline::new();
+    while client.query(blocked, &[]).await.unwrap().is_empty() {
+        deadline.wait().await;
+    }
+    waiting
+}
+
+async fn a_unit_that_has_waited_for_a_migration_is_refused(database: Database) {
+    let ledger = database.gateway().await;
+    let client = database.client().await;
+    let waiting = waiting_unit(&ledger, &client).await;
+    let newer = "INSERT INTO schema_version (version) VALUES (1000); COMMIT";
+    client.batch_execute(newer).await.unwrap();
+    let error = waiting.await.unwrap().unwrap_err();
+    assert!(matches!(error, LedgerError::SchemaNewer { found: 1000, .. }), "{error:?}");
+}
+
 async fn a_job_that_fails_undoes_itself_and_nothing_else(database: Database) {
     let ledger = database.gateway().await;
     let certificate = enrolment(1, "device-1", 1).enrol(&ledger, NOW).await;
@@ -487,17 +514,7 @@ async fn a_job_that_fails_undoes_itself_and_nothing_else(database: Database) {
         enrolment(2, "device-2", 2).admit(&ledger, NOW).await.unwrap().redeem();
     // While one unit waits for the lock, the next jobs gather to one.
     let client = database.client().await;
-    client.batch_execute("BEGIN; SELECT 1 FROM ledger FOR UPDATE").await.unwrap();
-    let waiting = tokio::spawn({
-        let ledger = ledger.clone();
-        async move { ledger.flush().await }
-    });
-    let blocked =
-        "SELECT 1 FROM pg_stat_activity WHERE pg_backend_pid() = ANY (pg_blocking_pids(pid))";
-    let deadline = Deadline::new();
-    while client.query(blocked, &[]).await.unwrap().is_empty() {
-        deadline.wait().await;
-    }
+    let waiting = waiting_unit(&ledger, &client).await;
     let profile = |name: &str| DenialSubject::Profile(tenant(), name.parse().unwrap());
     let (one, twice, two, released) = tokio::join!(
         ledger.deny(profile("one"), NOW),
