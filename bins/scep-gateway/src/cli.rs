@@ -45,8 +45,8 @@ pub(crate) enum Command {
     /// List certificates and keys with the days they have left, and how the gateway and its link are.
     ///
     /// Works while the gateway runs and while it does not. Exit code: 0, all is well; 1, something needs an operator
-    /// (an expiry in 30 days or less, a gateway that does not run or does not issue, trouble with the issuer, the
-    /// brake on revocations, a membership to be confirmed); 2, the configuration or what it names cannot be read.
+    /// (an expiry in less than 30 days, a gateway that has not enrolled, does not run or does not issue, trouble with the
+    /// issuer, revocations that the brake holds); 2, the configuration or what it names cannot be read.
     Status(StatusOptions),
     /// Serve SCEP.
     Serve {

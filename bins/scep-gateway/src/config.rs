@@ -7,7 +7,7 @@ pub(crate) use connector::LinkConfig;
 pub(crate) use ledger::LedgerConfig;
 
 use crate::error::GatewayError;
-use crate::renewal::{Owned, Pair, RaFiles, one_certificate};
+use crate::renewal::{Owned, Pair, Previous, RaFiles, one_certificate};
 use connector::RawConnector;
 use core::time::Duration;
 use ledger::{RawLedger, RawRevocations};
@@ -193,7 +193,7 @@ pub(crate) struct Config {
     pub(crate) crl: CrlSettings,
     pub(crate) ra: RaIdentity,
     /// The RA that it has replaced, while that still opens and answers requests.
-    pub(crate) previous_ra: Option<RaIdentity>,
+    pub(crate) previous_ra: Option<Previous>,
     /// Where the RA's keys and certificates are, for their renewal.
     pub(crate) ra_files: RaFiles,
     pub(crate) tenant: TenantId,
@@ -303,7 +303,7 @@ impl Raw {
             ca,
             crl,
             ra: ra.identity,
-            previous_ra: ra.previous.map(|previous| previous.identity),
+            previous_ra: ra.previous,
             ra_files,
             tenant,
             group,

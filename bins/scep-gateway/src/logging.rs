@@ -4,7 +4,7 @@ use crate::config::LogFormat;
 use crate::error::GatewayError;
 use core::fmt;
 use scep_link::LogLevel;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::reload::Handle;
 
@@ -14,6 +14,7 @@ type Reload = dyn Fn(EnvFilter) -> bool + Send + Sync;
 #[derive(Clone)]
 pub(crate) struct LogControl {
     configured: String,
+    present: Arc<Mutex<Option<LogLevel>>>,
     reload: Arc<Reload>,
 }
 
@@ -24,8 +25,18 @@ impl fmt::Debug for LogControl {
 }
 
 impl LogControl {
+    /// Of a program that logs nothing.
+    pub(crate) fn silent() -> Self {
+        Self { configured: "off".into(), present: Arc::default(), reload: Arc::new(|_| false) }
+    }
+
     /// Logs at this level; `None`: as configured.
     pub(crate) fn set(&self, level: Option<LogLevel>) {
+        let mut present = self.present.lock().unwrap_or_else(PoisonError::into_inner);
+        if *present == level {
+            return;
+        }
+        *present = level;
         let filter = level.map_or_else(|| self.configured.clone(), directive);
         // Both are filters: the configured one was read at start.
         if let Ok(filter) = EnvFilter::try_new(&filter)
@@ -62,7 +73,7 @@ pub(crate) fn start(level: &str, format: LogFormat) -> Result<LogControl, Gatewa
         }
     };
     started.map_err(|e| GatewayError::config("log", e))?;
-    Ok(LogControl { configured: level.to_owned(), reload })
+    Ok(LogControl { configured: level.to_owned(), present: Arc::default(), reload })
 }
 
 fn through<S: 'static>(handle: Handle<EnvFilter, S>) -> Arc<Reload> {

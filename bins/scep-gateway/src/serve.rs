@@ -119,15 +119,15 @@ fn pinned_expiries(config: &Config) -> Vec<(&'static str, Timestamp)> {
 }
 
 /// The running connector.
-struct Link {
-    connector: Connector,
+pub(crate) struct Link {
+    pub(crate) connector: Connector,
     host: Arc<GatewayHost>,
     issuer: String,
     tasks: Vec<JoinHandle<()>>,
 }
 
 impl Link {
-    fn open(
+    pub(crate) fn open(
         config: LinkConfig,
         openers: Openers,
         gateway: &Gateway,
@@ -150,7 +150,7 @@ impl Link {
         Ok(Self { connector, host, issuer, tasks: Vec::new() })
     }
 
-    fn start(mut self, gateway: &Gateway, stop: &CancellationToken) -> Self {
+    pub(crate) fn start(mut self, gateway: &Gateway, stop: &CancellationToken) -> Self {
         let connector = self.connector.clone();
         gateway.set_link_status(move || crate::connector::link_status(&connector));
         let denials =
@@ -160,7 +160,7 @@ impl Link {
         self
     }
 
-    async fn ended(self) {
+    pub(crate) async fn ended(self) {
         for task in self.tasks {
             if task.await.is_err() {
                 tracing::error!(target: "scep", "a task of the connector was lost");
@@ -184,7 +184,7 @@ pub(crate) async fn assemble(
     assemble_with(config, provider, observer, &own).await
 }
 
-async fn assemble_with(
+pub(crate) async fn assemble_with(
     mut config: Config,
     provider: Arc<dyn CryptoProvider>,
     observer: Option<Arc<dyn Observer>>,
@@ -196,7 +196,7 @@ async fn assemble_with(
         crate::connector::same_ledger(link, &ledger)?;
     }
     let denials = ledger.denials().await?;
-    let previous_ra = config.previous_ra;
+    let previous_ra = config.previous_ra.map(|previous| previous.identity);
     let gateway = Gateway::new(Parts {
         provider,
         clock: Arc::new(SystemClock),

@@ -7,6 +7,7 @@ use crate::cli::StatusOptions;
 use crate::config::{Challenges, Config};
 use crate::error::GatewayError;
 use crate::keeper::{CONNECTOR, SIGNERS, last_signer};
+use crate::renewal::{PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING};
 use core::time::Duration;
 use scep_ca::CertificateAuthority as _;
 use scep_connector::{Offline, State};
@@ -59,7 +60,8 @@ struct LinkState {
     issuer: String,
     /// Null: not enrolled.
     connector: Option<String>,
-    membership: Option<Membership>,
+    /// Whether an operator of the tenant had confirmed the gateway by then; what happened since is the issuer's to say.
+    membership_at_enrolment: Option<Membership>,
     last_heard: Option<String>,
     /// Since the issuer was heard.
     silent_seconds: Option<u64>,
@@ -170,7 +172,7 @@ fn gather(config: &Config, now: Timestamp) -> Result<Status, GatewayError> {
         link: link.map(|link| LinkState {
             issuer: link.settings.issuer.as_str().to_owned(),
             connector: state.as_ref().map(|state| state.connector.to_string()),
-            membership: state.as_ref().map(|state| state.membership),
+            membership_at_enrolment: state.as_ref().map(|state| state.membership),
             last_heard: state.as_ref().and_then(|s| s.last_heard).map(|at| at.to_string()),
             silent_seconds: state
                 .as_ref()
@@ -187,7 +189,7 @@ fn gather(config: &Config, now: Timestamp) -> Result<Status, GatewayError> {
     };
     match ask(config.admin_listen) {
         Some(health) => live(&mut status, health),
-        None => stopped(&mut status, config, now)?,
+        None => stopped(&mut status, config)?,
     }
     status.attention.extend(attention(&status));
     if let (Some(link), Some(last)) = (link, state.as_ref().and_then(|state| state.last_heard))
@@ -212,8 +214,10 @@ fn endings(config: &Config, state: Option<&State>, now: Timestamp) -> Vec<Ending
 }
 
 fn keys(config: &Config, state: Option<&State>) -> Vec<Key> {
+    let previous = config.previous_ra.as_ref().map(|previous| previous.until);
+    let until = |role| [PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING].contains(&role).then_some(previous);
     let mut keys: Vec<Key> =
-        config.keys.iter().map(|(role, key)| Key::of(role, key, None)).collect();
+        config.keys.iter().map(|(role, key)| Key::of(role, key, until(*role).flatten())).collect();
     let Some(state) = state else { return keys };
     for signer in &state.trust.signers {
         keys.push(Key::of("issuer signing", &signer.key, Some(signer.not_after)));
@@ -250,8 +254,7 @@ fn live(status: &mut Status, health: Health) {
 }
 
 /// What the ledger adds, of a gateway that does not run.
-fn stopped(status: &mut Status, config: &Config, now: Timestamp) -> Result<(), GatewayError> {
-    let _ = now;
+fn stopped(status: &mut Status, config: &Config) -> Result<(), GatewayError> {
     let issuer = config.ca.chain().first().map(|ca| NameHash::of(ca.subject_der()));
     crate::serve::runtime()?.block_on(async {
         let ledger = match crate::serve::open_ledger(config).await {
