@@ -1,20 +1,31 @@
-//! `demo`: the whole system in one process, over real HTTP on loopback, and every attack that must fail.
+//! `demo`: the whole system in one process, over real HTTP and TLS on loopback, and every attack that must fail.
 
 mod cases;
 mod issuer;
 mod paste;
+mod service;
+mod story;
 mod table;
 
 use crate::cli::DemoOptions;
-use crate::config::{Config, LogFormat};
+use crate::config::{Challenges, Config, LogFormat};
+use crate::connector::{Openers, SharedOwn};
+use crate::enroll::Introduction;
 use crate::error::GatewayError;
 use crate::init::{self, KnownIssuer, Plan};
+use crate::logging::LogControl;
+use crate::serve::Link;
 use issuer::DemoIssuer;
+use reqwest::Method;
+use scep_connector::IssuerAddress;
 use scep_keys::AwsLc;
+use scep_link::EnrolmentToken;
 use scep_server::{Observer, SystemClock, Trace};
 use scep_types::{
-    Clock, CryptoProvider, GatewayGroupId, KeyAlgorithm, SpkiDer, TenantId, Timestamp,
+    Clock, CryptoProvider, GatewayGroupId, GatewayName, KeyAlgorithm, SpkiDer, TenantId, Timestamp,
 };
+use serde_json::json;
+use service::DemoService;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -54,7 +65,10 @@ struct Stage {
     provider: Arc<dyn CryptoProvider>,
     now: Timestamp,
     url: String,
+    crl_url: String,
     ca: scep_types::CertificateDer,
+    service: DemoService,
+    /// The same issuer, for challenges that the service would not make.
     issuer: DemoIssuer,
     /// An issuer that this gateway does not know.
     stranger: DemoIssuer,
@@ -74,30 +88,48 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
     scep_keys::new_private_folder(&dir)?;
     let issuer_dir = dir.join("issuer");
     let gateway_dir = dir.join("gateway");
-    let (issuer, config_path) = set_up(&issuer_dir, &gateway_dir, address, now)?;
-    println!("  issuer    signing key P-256                          {}", issuer_dir.display());
+    let service = DemoService::start(&issuer_dir, &provider, now).await?;
+    let config_path = make_gateway(&gateway_dir, &service.url, address, now)?;
+    let (recipient, joined) = join(&service, &config_path, &provider, now).await?;
+    println!("  issuer    {}, keys in {}", service.url, issuer_dir.display());
     println!("  gateway   CA P-256, RA RSA-2048, challenge key P-256 {}", gateway_dir.display());
+    println!("            {joined}");
     println!("  serving   http://{address}/scep\n");
 
-    let config = Config::load(&config_path, now, &provider)?;
+    let config = load(&config_path, now, &provider)?;
     let ca = {
         use scep_ca::CertificateAuthority;
         config.ca.chain().first().cloned().ok_or_else(|| GatewayError::Demo("no CA".into()))?
     };
     let seen = Arc::new(Seen::default());
     let observer: Arc<dyn Observer> = seen.clone();
-    let gateway = crate::serve::assemble(config, Arc::clone(&provider), Some(observer)).await?;
+    let own = SharedOwn::of(&config);
+    let link = crate::enroll::link(&config, "demo")?.clone();
+    let openers = Openers::new(&config, &link, own.clone());
+    let gateway =
+        crate::serve::assemble_with(config, Arc::clone(&provider), Some(observer), &own).await?;
     let stop = tokio_util::sync::CancellationToken::new();
+    let log = LogControl::silent();
+    let link = Link::open(link, openers, &gateway, Arc::clone(&provider), log)?;
+    let link = link.start(&gateway, &stop);
     let stopped = stop.clone().cancelled_owned();
     let server = tokio::spawn(async move { gateway.run(listener, stopped).await });
+    // The first check-in proves that the gateway has the key that challenges are encrypted to.
+    let group = format!("/gateway-groups/{GROUP}");
+    let proven = |answer: &serde_json::Value| answer["public_key"].is_string().then_some(());
+    if service.until(&group, proven).await?.is_none() {
+        return Err(GatewayError::Demo("the gateway has not checked in".into()));
+    }
 
     let stage = Stage {
-        stranger: DemoIssuer::new(issuer.recipient().clone())?,
+        issuer: DemoIssuer::with_key(service.signing.clone(), recipient.clone()),
+        stranger: DemoIssuer::new(recipient)?,
         provider,
         now,
         url: format!("http://{address}/scep"),
+        crl_url: format!("http://{address}/crl"),
         ca,
-        issuer,
+        service,
         seen,
     };
     let rows = cases::run(&stage).await?;
@@ -108,39 +140,78 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
         crate::serve::stop_signal()?.await;
     }
     stop.cancel();
+    link.ended().await;
+    stage.service.stop().await;
     server.await.map_err(|error| GatewayError::Demo(error.to_string()))??;
     Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Makes the issuer's and the gateway's folders.
-fn set_up(
-    issuer_dir: &Path,
-    gateway_dir: &Path,
+fn wrong(error: impl std::fmt::Display) -> GatewayError {
+    GatewayError::Demo(error.to_string())
+}
+
+/// The configuration, without whatever proxy this machine has: the issuer is on loopback.
+fn load(
+    path: &Path,
+    now: Timestamp,
+    provider: &Arc<dyn CryptoProvider>,
+) -> Result<Config, GatewayError> {
+    let mut config = Config::load(path, now, provider)?;
+    if let Challenges::Issuer(link) = &mut config.challenges {
+        link.settings.proxy = None;
+    }
+    Ok(config)
+}
+
+/// Makes the gateway's folder.
+fn make_gateway(
+    dir: &Path,
+    issuer: &str,
     listen: SocketAddr,
     now: Timestamp,
-) -> Result<(DemoIssuer, PathBuf), GatewayError> {
-    scep_keys::new_private_folder(issuer_dir)?;
-    let key = scep_keys::SoftwareKey::generate(KeyAlgorithm::P256)?;
-    key.write_new(&issuer_dir.join("issuer.key.pem"))?;
-    let public = scep_keys::public_key_pem(key.public_key());
-    scep_keys::write_new_public(&issuer_dir.join("issuer.pub.pem"), &public)?;
-    let id = |error: &dyn std::fmt::Display| GatewayError::Demo(error.to_string());
+) -> Result<PathBuf, GatewayError> {
     let plan = Plan {
-        dir: gateway_dir.to_path_buf(),
-        tenant: TenantId::new(TENANT).map_err(|e| id(&e))?,
-        group: GatewayGroupId::new(GROUP).map_err(|e| id(&e))?,
-        issuer: KnownIssuer::Key(key.public_key().clone()),
+        dir: dir.to_path_buf(),
+        tenant: TenantId::new(TENANT).map_err(wrong)?,
+        group: GatewayGroupId::new(GROUP).map_err(wrong)?,
+        issuer: KnownIssuer::Service { address: IssuerAddress::parse(issuer)?, proxy: None },
         suffixes: vec![SUFFIX.into()],
         listen,
         admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
-        crl_url: None,
+        crl_url: Some(format!("http://{listen}/crl")),
         ca_key: KeyAlgorithm::P256,
         challenge_key: KeyAlgorithm::P256,
-        ca_name: "O=Example, CN=Demo CA".parse().map_err(|e| id(&e))?,
+        ca_name: "O=Example, CN=Demo CA".parse().map_err(wrong)?,
     };
-    let config = init::make(&plan, now)?;
-    let recipient: SpkiDer = scep_keys::read_public_key(&gateway_dir.join("challenge.pub.pem"))?;
-    Ok((DemoIssuer::with_key(key, recipient), config))
+    init::make(&plan, now)
+}
+
+/// Enrols the gateway with a token and has an operator confirm it: its challenge key, and a line on how it went.
+async fn join(
+    service: &DemoService,
+    config: &Path,
+    provider: &Arc<dyn CryptoProvider>,
+    now: Timestamp,
+) -> Result<(SpkiDer, String), GatewayError> {
+    service.must(Method::POST, "/gateway-groups", Some(json!({ "id": GROUP }))).await?;
+    let made =
+        service.must(Method::POST, "/connector-tokens", Some(json!({ "group": GROUP }))).await?;
+    let config = load(config, now, provider)?;
+    let link = crate::enroll::link(&config, "demo")?;
+    let introduction = Introduction {
+        issuer: link.settings.issuer.clone(),
+        proxy: None,
+        fingerprint: service.pin,
+        token: EnrolmentToken::new(made["token"].as_str().unwrap_or_default()).map_err(wrong)?,
+        gateway: GatewayName::new("demo").map_err(wrong)?,
+    };
+    let enrolled = crate::enroll::introduce(&config, link, introduction, &**provider).await?;
+    let connector = enrolled.state.connector;
+    let path = format!("/connectors/{connector}/confirm");
+    service.must(Method::POST, &path, Some(json!({}))).await?;
+    let key = enrolled.state.trust.decryption.first();
+    let key = key.map(|key| key.key.clone()).ok_or_else(|| wrong("no decryption key"))?;
+    Ok((key, format!("enrolled with a token as {connector}, confirmed by an operator")))
 }
 
 /// A folder of its own under the system's temporary one.

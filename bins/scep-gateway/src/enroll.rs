@@ -24,26 +24,9 @@ pub(crate) fn run(options: &EnrollOptions) -> Result<ExitCode, GatewayError> {
         None => link.settings.proxy.clone(),
     };
     let token = token(options)?;
-    link.keys.make()?;
-    let decryption_key = decryption_key(link)?;
-    let enrolled = crate::serve::runtime()?.block_on(async {
-        let ledger = crate::serve::open_ledger(&config).await?;
-        let enrol = EnrolOptions {
-            issuer,
-            proxy,
-            issuer_fingerprint: fingerprint,
-            token,
-            gateway,
-            group: config.group.clone(),
-            decryption_key,
-            ledger_kind: ledger_kind(&config),
-            software: link.settings.software.clone(),
-        };
-        let clock = SystemClock;
-        let done =
-            scep_connector::enrol(enrol, &link.state, &link.keys, &ledger, &*provider, &clock);
-        done.await.map_err(GatewayError::from)
-    })?;
+    let introduction = Introduction { issuer, proxy, fingerprint, token, gateway };
+    let enrolling = introduce(&config, link, introduction, &*provider);
+    let enrolled = crate::serve::runtime()?.block_on(enrolling)?;
     if enrolled.state.tenant != config.tenant {
         return Err(GatewayError::config(
             "tenant",
@@ -55,6 +38,39 @@ pub(crate) fn run(options: &EnrollOptions) -> Result<ExitCode, GatewayError> {
     }
     tell(&enrolled, link, options);
     Ok(ExitCode::SUCCESS)
+}
+
+/// With what a gateway comes to an issuer.
+pub(crate) struct Introduction {
+    pub(crate) issuer: IssuerAddress,
+    pub(crate) proxy: Option<Proxy>,
+    pub(crate) fingerprint: SpkiHash,
+    pub(crate) token: EnrolmentToken,
+    pub(crate) gateway: GatewayName,
+}
+
+/// Makes or finds the keys, and enrols.
+pub(crate) async fn introduce(
+    config: &Config,
+    link: &LinkConfig,
+    with: Introduction,
+    provider: &dyn CryptoProvider,
+) -> Result<Enrolled, GatewayError> {
+    link.keys.make()?;
+    let ledger = crate::serve::open_ledger(config).await?;
+    let enrol = EnrolOptions {
+        issuer: with.issuer,
+        proxy: with.proxy,
+        issuer_fingerprint: with.fingerprint,
+        token: with.token,
+        gateway: with.gateway,
+        group: config.group.clone(),
+        decryption_key: decryption_key(link)?,
+        ledger_kind: ledger_kind(config),
+        software: link.settings.software.clone(),
+    };
+    let (state, keys) = (&link.state, &link.keys);
+    Ok(scep_connector::enrol(enrol, state, keys, &ledger, provider, &SystemClock).await?)
 }
 
 /// What the configuration says of the issuer.

@@ -21,16 +21,16 @@ fn demo(error: impl std::fmt::Display) -> GatewayError {
 }
 
 /// A device: a key and who it is to the gateway.
-struct Device {
+pub(super) struct Device {
     key: SoftwareKey,
 }
 
 impl Device {
-    fn new() -> Result<Self, GatewayError> {
+    pub(super) fn new() -> Result<Self, GatewayError> {
         Ok(Self { key: SoftwareKey::generate(KeyAlgorithm::Rsa(2048))? })
     }
 
-    fn sign(&self, csr: &CsrBuilder) -> Result<Vec<u8>, GatewayError> {
+    pub(super) fn sign(&self, csr: &CsrBuilder) -> Result<Vec<u8>, GatewayError> {
         csr.sign(&*self.key.signer(), SignatureScheme::RsaPkcs1Sha256).map_err(demo)
     }
 }
@@ -49,21 +49,21 @@ fn request(claims: &ChallengeClaims, blob: &str) -> CsrBuilder {
 }
 
 /// The client side of the demo: one server, reached by POST or GET.
-struct Bench<'a> {
-    stage: &'a Stage,
-    post: ScepClient,
+pub(super) struct Bench<'a> {
+    pub(super) stage: &'a Stage,
+    pub(super) post: ScepClient,
     get: ScepClient,
     server: Server,
 }
 
 /// What came of one try.
-struct Tried {
-    certificate: Option<CertificateDer>,
+pub(super) struct Tried {
+    pub(super) certificate: Option<CertificateDer>,
     trace: Trace,
 }
 
 impl Bench<'_> {
-    async fn send(
+    pub(super) async fn send(
         &self,
         client: &ScepClient,
         device: &Device,
@@ -88,7 +88,7 @@ impl Bench<'_> {
     }
 
     /// Tries a request that must be refused for this reason.
-    async fn refused(
+    pub(super) async fn refused(
         &self,
         tried: &'static str,
         device: &Device,
@@ -118,7 +118,7 @@ impl Bench<'_> {
     }
 }
 
-fn issued(tried: &'static str, outcome: &Tried, expected: Outcome) -> Row {
+pub(super) fn issued(tried: &'static str, outcome: &Tried, expected: Outcome) -> Row {
     let name = |outcome: Outcome| match outcome {
         Outcome::Issued => "issued",
         Outcome::Repeated => "the same certificate",
@@ -164,6 +164,7 @@ pub(crate) async fn run(stage: &Stage) -> Result<Vec<Row>, GatewayError> {
     let mut rows = honest(&bench).await?;
     rows.extend(differing(&bench).await?);
     rows.extend(challenges(&bench).await?);
+    rows.extend(super::story::run(&bench).await?);
     Ok(rows)
 }
 

@@ -32,10 +32,6 @@ impl DemoIssuer {
         Self { key, recipient }
     }
 
-    pub(crate) const fn recipient(&self) -> &SpkiDer {
-        &self.recipient
-    }
-
     /// What a device's certificate shall contain: client authentication for `CN=<device>`, one DNS name, one UPN.
     pub(crate) fn claims(
         &self,
