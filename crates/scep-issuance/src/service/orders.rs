@@ -507,10 +507,10 @@ pub(crate) fn record(
         let detail = format!("ledger {ledger} has reported on order {order}, which {why}");
         alarms::raise(tx, tenant, AlarmKind::ForeignOrder, &ledger, &detail, now)
     };
-    let Some((owner, addressee)) = found.filter(|(owner, _)| owner == tenant.as_str()) else {
+    let ours = found.filter(|(owner, _)| owner == tenant.as_str());
+    let Some((_, addressee)) = ours else {
         return unasked("this tenant does not have");
     };
-    debug_assert_eq!(owner, tenant.as_str(), "filtered");
     let bound = bound_ledgers(tx, tenant)?;
     let addressee = addressee.filter(|addressee| bound.contains(addressee));
     if addressee.as_ref().is_some_and(|addressee| *addressee != ledger)

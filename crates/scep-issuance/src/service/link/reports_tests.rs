@@ -265,6 +265,8 @@ fn a_ledger_that_goes_on_from_a_backup_is_noticed_and_loses_nothing() {
     };
     assert_eq!(desk.report(vec![forked, issued(3, 4, "laptop")]), Ok(3));
     assert_eq!(desk.alarms(), ["ledger-forked", "unknown-challenge"]);
+    let twice = desk.column("SELECT kind FROM alarm WHERE times = 2");
+    assert_eq!(twice, ["ledger-forked"], "for a key, and for a number");
     let certificates = desk.column("SELECT thumbprint FROM certificate ORDER BY thumbprint");
     assert_eq!(certificates, [1, 2, 3, 4, 9].map(hash));
     // Once it has noticed, it tells what it has under new numbers: nothing is news.
@@ -457,6 +459,7 @@ fn attack_54_a_ledger_cannot_settle_what_it_was_not_asked() {
     desk.write(|tx| tx.execute("UPDATE revocation SET tenant = 'fabrikam'", &[]));
     desk.tell(LEDGER, &order, RevocationState::Published, NOW);
     assert_eq!(desk.states(), ["queued"]);
+    assert_eq!(desk.column("SELECT state FROM revocation_result"), [""; 0]);
 }
 
 #[test]
