@@ -9,7 +9,7 @@ use crate::host::Standing;
 use crate::http::{Due, EXCHANGE_TIME};
 use crate::keys::KeySlot;
 use crate::renewals::Renewals;
-use crate::state::{Retired, State};
+use crate::state::{DecryptionState, Retired, State};
 use core::time::Duration;
 use scep_ledger::Acknowledged;
 use scep_link::{
@@ -220,14 +220,15 @@ impl Inner {
         self.wake_reports.notify_one();
         self.take_orders(&commands.revocations, now).await;
         locked(&self.renewals).clone_from(&commands.renewals);
-        self.destroy_old_keys(now);
+        self.retire_decryption_keys(now);
+        // The answer came to the identity of now: the one before it is not needed any more.
+        self.destroy_retired(|_| true);
         Ok(if told { Next::Waiting } else { Next::AtOnce })
     }
 
     fn tell_log_level(&self, commands: &Commands) {
-        let mut told = locked(&self.log_level);
-        if *told != Some(commands.log_level) {
-            *told = Some(commands.log_level);
+        let told = locked(&self.log_level).replace(commands.log_level);
+        if told != Some(commands.log_level) {
             self.host.set_log_level(commands.log_level);
         }
     }
@@ -275,29 +276,33 @@ impl Inner {
         }
     }
 
-    /// Keys whose time is over: first out of the trust, then out of the store, and only then forgotten.
-    pub(crate) fn destroy_old_keys(&self, now: Timestamp) {
-        let state = self.state();
-        let over = |until: Option<Timestamp>| until.is_some_and(|until| now > until);
-        if state.trust.decryption.iter().any(|held| over(held.until)) {
-            let removed = self.update(|state| {
-                let old = state.trust.decryption.iter().filter(|held| over(held.until));
-                let old = old.map(|held| held.key.key_id());
-                state.retired.extend(old.map(|key| Retired { slot: KeySlot::Decryption, key }));
-                state.trust.decryption.retain(|held| !over(held.until));
-            });
-            let told = removed.and_then(|state| self.host.set_trust(&state.trust));
-            if let Err(error) = told {
-                return self.note(Topic::OldKeys, error);
-            }
+    /// Decryption keys whose time is over: out of the trust, and then destroyed.
+    pub(crate) fn retire_decryption_keys(&self, now: Timestamp) {
+        let over = |held: &DecryptionState| held.until.is_some_and(|until| now > until);
+        if !self.trusts_any(over) {
+            return;
         }
+        let removed = self.update(|state| {
+            let old = state.trust.decryption.iter().filter(|held| over(held));
+            let old = old.map(|held| held.key.key_id());
+            state.retired.extend(old.map(|key| Retired { slot: KeySlot::Decryption, key }));
+            state.trust.decryption.retain(|held| !over(held));
+        });
+        match removed.and_then(|state| self.host.set_trust(&state.trust)) {
+            Ok(()) => self.destroy_retired(|old| old.slot == KeySlot::Decryption),
+            Err(error) => self.note(Topic::OldKeys, error),
+        }
+    }
+
+    /// Destroys keys of which the state knows that nothing needs them; only then are they forgotten.
+    fn destroy_retired(&self, which: impl Fn(&Retired) -> bool) {
         let retired = self.state().retired;
         if retired.is_empty() {
             return self.clear(Topic::OldKeys);
         }
         let mut gone = Vec::new();
         let mut trouble = None;
-        for old in retired {
+        for old in retired.into_iter().filter(|old| which(old)) {
             match self.keys.destroy(old.slot, old.key) {
                 Ok(()) => gone.push(old),
                 Err(error) => trouble = Some(error),

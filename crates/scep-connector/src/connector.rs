@@ -6,7 +6,7 @@ use crate::keys::KeyStore;
 use crate::log_folder::LogFolder;
 use crate::revocations::Orders;
 use crate::settings::{ConnectorSettings, Offline};
-use crate::state::{Contents, State, StateFile, StateLock, Trust};
+use crate::state::{Contents, DecryptionState, State, StateFile, StateLock, Trust};
 use crate::{ConnectorError, distinct, enrol, keys, tls};
 use core::time::Duration;
 use scep_ledger::Ledger;
@@ -221,7 +221,7 @@ impl Connector {
         let work = async {
             let _alone = inner.running.lock().await;
             inner.settle_standing(inner.now().await);
-            inner.host.set_standing(*locked(&inner.standing));
+            inner.host.set_standing(inner.standing());
             tokio::join!(
                 inner.check_in_always(),
                 inner.report_always(),
@@ -288,6 +288,10 @@ impl Inner {
         locked(&self.state).clone()
     }
 
+    pub(crate) fn trusts_any(&self, which: impl Fn(&DecryptionState) -> bool) -> bool {
+        locked(&self.state).trust.decryption.iter().any(which)
+    }
+
     /// Changes the state, durably, or not at all.
     pub(crate) fn update(&self, change: impl FnOnce(&mut State)) -> Result<State, ConnectorError> {
         let mut state = locked(&self.state);
@@ -340,8 +344,8 @@ impl Inner {
         } else {
             self.clear(Topic::Ledger);
         }
-        let mut known = locked(&self.standing);
-        if *known == new {
+        // Let go of before the host is told: it may ask for the status.
+        if core::mem::replace(&mut *locked(&self.standing), new) == new {
             return;
         }
         match new {
@@ -355,7 +359,6 @@ impl Inner {
             }
             Standing::AnotherLedger => tracing::error!("another ledger: the gateway stops issuing"),
         }
-        *known = new;
         self.host.set_standing(new);
     }
 
@@ -365,7 +368,10 @@ impl Inner {
 
     async fn watch_standing_always(&self) {
         loop {
-            self.settle_standing(self.now().await);
+            let now = self.now().await;
+            self.settle_standing(now);
+            // The end of an old key does not wait for the issuer.
+            self.retire_decryption_keys(now);
             tokio::time::sleep(STANDING_TICK).await;
         }
     }

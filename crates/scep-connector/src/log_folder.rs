@@ -6,7 +6,7 @@
 use core::fmt::Write as _;
 use scep_link::Event;
 use serde_json::{Map, Value};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::{Error, ErrorKind};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -42,28 +42,40 @@ struct Kept {
     root: PathBuf,
     /// Files that `succeed` and `failed` keep each.
     most: usize,
-    /// What is under way: name and folder by the number of the event; `None`: not looked yet.
-    open: Mutex<Option<BTreeMap<u64, (String, Stage)>>>,
+    /// What is there; `None`: not looked yet.
+    files: Mutex<Option<Files>>,
+}
+
+#[derive(Debug, Default)]
+struct Files {
+    /// What is under way: name and folder by the number of the event.
+    open: BTreeMap<u64, (String, Stage)>,
+    /// What has arrived.
+    arrived: BTreeSet<String>,
 }
 
 impl LogFolder {
     pub(crate) fn new(root: Option<PathBuf>, most: usize) -> Self {
-        Self(root.map(|root| Arc::new(Kept { root, most, open: Mutex::default() })))
+        Self(root.map(|root| Arc::new(Kept { root, most, files: Mutex::default() })))
+    }
+
+    /// Whether there may be files of events that have not arrived.
+    pub(crate) fn has_open(&self) -> bool {
+        self.0.as_ref().is_some_and(|kept| {
+            locked(&kept.files).as_ref().is_none_or(|files| !files.open.is_empty())
+        })
     }
 
     /// These events are being sent; all before the first of them have arrived.
     pub(crate) async fn sending(&self, events: &[Event]) -> Result<(), Error> {
         let first = events.first().map_or(0, |event| event.sequence);
-        let files: Vec<_> =
-            events.iter().map(|event| (event.sequence, name(event), text(event, None))).collect();
-        self.on_a_thread(move |kept| {
-            kept.arrived(first.saturating_sub(1))?;
-            for (sequence, name, text) in files {
-                let mut open = locked(&kept.open);
-                let known = open.get_or_insert_default();
-                if known.get(&sequence).is_none_or(|(known, _)| *known != name) {
+        let written = files(events, None);
+        self.on_a_thread(move |kept, files| {
+            kept.arrived(files, first.saturating_sub(1))?;
+            for (sequence, name, text) in written {
+                if files.open.get(&sequence).is_none_or(|(known, _)| *known != name) {
                     kept.write(Stage::Processing, &name, &text)?;
-                    known.insert(sequence, (name, Stage::Processing));
+                    files.open.insert(sequence, (name, Stage::Processing));
                 }
             }
             Ok(())
@@ -73,34 +85,35 @@ impl LogFolder {
 
     /// The issuer has every event up to this one.
     pub(crate) async fn arrived(&self, through: u64) -> Result<(), Error> {
-        self.on_a_thread(move |kept| kept.arrived(through)).await
+        self.on_a_thread(move |kept, files| kept.arrived(files, through)).await
     }
 
     /// The issuer refuses these events as they are. They stay in the outbox, and are tried again.
     pub(crate) async fn refused(&self, events: &[Event], why: &str) -> Result<(), Error> {
-        let files: Vec<_> = events
-            .iter()
-            .map(|event| (event.sequence, name(event), text(event, Some(why))))
-            .collect();
-        self.on_a_thread(move |kept| {
-            for (sequence, name, text) in files {
+        let written = files(events, Some(why));
+        self.on_a_thread(move |kept, files| {
+            for (sequence, name, text) in written {
                 kept.write(Stage::Failed, &name, &text)?;
                 remove(&kept.path(Stage::Processing, &name))?;
-                locked(&kept.open).get_or_insert_default().insert(sequence, (name, Stage::Failed));
+                files.open.insert(sequence, (name, Stage::Failed));
             }
-            kept.prune(Stage::Failed)
+            kept.prune_failed(files)
         })
         .await
     }
 
     async fn on_a_thread(
         &self,
-        work: impl FnOnce(&Kept) -> Result<(), Error> + Send + 'static,
+        work: impl FnOnce(&Kept, &mut Files) -> Result<(), Error> + Send + 'static,
     ) -> Result<(), Error> {
         let Some(kept) = self.0.clone() else { return Ok(()) };
         let done = tokio::task::spawn_blocking(move || {
-            kept.look()?;
-            work(&kept)
+            let mut files = locked(&kept.files);
+            let looked = match files.take() {
+                Some(looked) => looked,
+                None => kept.look()?,
+            };
+            work(&kept, files.insert(looked))
         });
         done.await.unwrap_or_else(|_| Err(Error::other("interrupted")))
     }
@@ -111,43 +124,50 @@ impl Kept {
         self.root.join(stage.name()).join(name)
     }
 
-    /// Makes the folders, and finds what an earlier run has left under way.
-    fn look(&self) -> Result<(), Error> {
-        if locked(&self.open).is_some() {
-            return Ok(());
-        }
-        let mut left = BTreeMap::new();
+    /// Makes the folders, and finds what an earlier run has left.
+    fn look(&self) -> Result<Files, Error> {
+        let mut files = Files::default();
         for stage in Stage::ALL {
             let folder = self.root.join(stage.name());
             private_folder(&folder)?;
-            if stage != Stage::Succeed {
-                left.extend(names(&folder)?.into_iter().filter_map(|name| {
+            let names = names(&folder)?;
+            if stage == Stage::Succeed {
+                files.arrived.extend(names);
+            } else {
+                files.open.extend(names.into_iter().filter_map(|name| {
                     Some((name.split_once('-')?.0.parse().ok()?, (name, stage)))
                 }));
             }
         }
-        *locked(&self.open) = Some(left);
+        Ok(files)
+    }
+
+    fn arrived(&self, files: &mut Files, through: u64) -> Result<(), Error> {
+        while let Some(entry) = files.open.first_entry().filter(|entry| *entry.key() <= through) {
+            let (name, stage) = entry.remove();
+            match std::fs::rename(self.path(stage, &name), self.path(Stage::Succeed, &name)) {
+                // Somebody has tidied up.
+                Err(error) if error.kind() == ErrorKind::NotFound => continue,
+                done => done?,
+            }
+            files.arrived.insert(name);
+        }
+        // The oldest go: names begin with the number, in digits that sort.
+        while files.arrived.len() > self.most
+            && let Some(oldest) = files.arrived.pop_first()
+        {
+            remove(&self.path(Stage::Succeed, &oldest))?;
+        }
         Ok(())
     }
 
-    fn arrived(&self, through: u64) -> Result<(), Error> {
-        let arrived = {
-            let mut open = locked(&self.open);
-            let open = open.get_or_insert_default();
-            let later = open.split_off(&through.saturating_add(1));
-            core::mem::replace(open, later)
-        };
-        if arrived.is_empty() {
-            return Ok(());
+    fn prune_failed(&self, files: &Files) -> Result<(), Error> {
+        let failed = files.open.values().filter(|(_, stage)| *stage == Stage::Failed);
+        let surplus = failed.clone().count().saturating_sub(self.most);
+        for (name, _) in failed.take(surplus) {
+            remove(&self.path(Stage::Failed, name))?;
         }
-        for (name, stage) in arrived.into_values() {
-            match std::fs::rename(self.path(stage, &name), self.path(Stage::Succeed, &name)) {
-                // Somebody has tidied up.
-                Err(error) if error.kind() == ErrorKind::NotFound => {}
-                done => done?,
-            }
-        }
-        self.prune(Stage::Succeed)
+        Ok(())
     }
 
     /// Whole or not at all, so that whoever looks sees no half of a file.
@@ -155,21 +175,6 @@ impl Kept {
         let new = self.root.join(stage.name()).join(format!(".{name}.new"));
         std::fs::write(&new, text)?;
         std::fs::rename(&new, self.path(stage, name))
-    }
-
-    /// The oldest go: names begin with the number, in digits that sort.
-    fn prune(&self, stage: Stage) -> Result<(), Error> {
-        let folder = self.root.join(stage.name());
-        let mut all = names(&folder)?;
-        let surplus = all.len().saturating_sub(self.most);
-        if surplus == 0 {
-            return Ok(());
-        }
-        all.sort_unstable();
-        for name in all.iter().take(surplus) {
-            remove(&folder.join(name))?;
-        }
-        Ok(())
     }
 }
 
@@ -202,6 +207,10 @@ fn private_folder(path: &Path) -> Result<(), Error> {
         builder.mode(0o700);
     }
     builder.create(path)
+}
+
+fn files(events: &[Event], refused: Option<&str>) -> Vec<(u64, String, String)> {
+    events.iter().map(|event| (event.sequence, name(event), text(event, refused))).collect()
 }
 
 /// `0000000042-issued.json`. The kind has letters and hyphens only, so nothing leads out of the folder.

@@ -67,9 +67,11 @@ impl Inner {
         let Some(first) = outbox.first().map(|event| event.sequence) else {
             self.queue_depth(0);
             // Other gateways on the same ledger may have sent what is under way here.
-            let last = self.ledger.counters().await?;
-            if last.outbox == 0 {
-                self.log(self.log_folder.arrived(last.last_event).await);
+            if self.log_folder.has_open() {
+                let last = self.ledger.counters().await?;
+                if last.outbox == 0 {
+                    self.log(self.log_folder.arrived(last.last_event).await);
+                }
             }
             return Ok(Sent::Nothing);
         };

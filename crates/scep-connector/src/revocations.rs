@@ -5,14 +5,15 @@ use crate::backoff::Backoff;
 use crate::check_in::explain;
 use crate::connector::{Inner, Topic, locked};
 use core::time::Duration;
-use scep_ledger::{LedgerError, OrderedBy, QueueOutcome, RevocationReason};
+use scep_ledger::{OrderedBy, QueueOutcome, RevocationReason};
 use scep_link::{
     MAX_ORDERS, RevocationOrder, RevocationRecorded, RevocationResult, RevocationResults,
     RevocationState, V1,
 };
-use scep_types::{NameHash, OrderId, TenantId, Timestamp};
+use scep_types::{NameHash, OrderId, Timestamp};
 use std::collections::BTreeMap;
 use std::time::Instant;
+use tokio::task::JoinSet;
 
 /// How often it is looked how far orders are.
 const LOOK: Duration = Duration::from_millis(500);
@@ -50,31 +51,39 @@ impl Inner {
     /// Queues what is ordered; what is queued already stays as it is.
     pub(crate) async fn take_orders(&self, orders: &[RevocationOrder], now: Timestamp) {
         let tenant = self.state().tenant;
+        // At once: the ledger commits together what waits together.
+        let mut tasks = JoinSet::new();
+        for order in orders.iter().filter(|order| self.is_to_be_queued(order)) {
+            let (ledger, order) = (self.ledger.clone(), order.clone());
+            let ordered = scep_ledger::RevocationOrder {
+                issuer: order.issuer,
+                serial: order.serial.clone(),
+                reason: reason(order.reason),
+                by: OrderedBy::Tenant(tenant.clone()),
+            };
+            tasks.spawn(async move { (order, ledger.queue_revocation(ordered, now).await) });
+        }
         let mut trouble = None;
-        for order in orders {
-            let known = locked(&self.orders).0.get(&order.order).cloned();
-            if let Some(known) = known {
-                let again = known.failed.is_some_and(|failed| failed.elapsed() >= ASK_AGAIN);
-                if !again {
-                    let stale = known.told.is_some_and(|(_, at)| at.elapsed() >= TELL_AGAIN);
-                    if stale && let Some(tracked) = locked(&self.orders).0.get_mut(&order.order) {
-                        tracked.told = None;
-                    }
+        while let Some(queued) = tasks.join_next().await {
+            let (order, outcome) = match queued {
+                Ok((order, Ok(outcome))) => (order, outcome),
+                Ok((_, Err(error))) => {
+                    trouble = Some(error);
                     continue;
                 }
-            }
-            match self.queue(&tenant, order, now).await {
-                Ok((state, failed)) => {
-                    let failed = failed.then(Instant::now);
-                    let tracked =
-                        Tracked { order: order.clone(), state, at: now, told: None, failed };
-                    locked(&self.orders).0.insert(order.order, tracked);
-                }
-                Err(error) => trouble = Some(error),
-            }
+                // Without an answer it comes again.
+                Err(_) => continue,
+            };
+            let (state, failed) = match outcome {
+                QueueOutcome::NotFound => (RevocationState::NotIssuedHere, false),
+                QueueOutcome::Queued => (RevocationState::Queued, false),
+                QueueOutcome::Already(state) => self.judge(&state, order.issuer).await,
+            };
+            let failed = failed.then(Instant::now);
+            let (id, at) = (order.order, now);
+            locked(&self.orders).0.insert(id, Tracked { order, state, at, told: None, failed });
         }
         match trouble {
-            // Without an answer they come again.
             Some(error) => self.note(Topic::RevocationOrders, error),
             None if orders.is_empty() => {}
             None => self.clear(Topic::RevocationOrders),
@@ -82,23 +91,14 @@ impl Inner {
         self.wake_revocations.notify_one();
     }
 
-    async fn queue(
-        &self,
-        tenant: &TenantId,
-        order: &RevocationOrder,
-        now: Timestamp,
-    ) -> Result<(RevocationState, bool), LedgerError> {
-        let ordered = scep_ledger::RevocationOrder {
-            issuer: order.issuer,
-            serial: order.serial.clone(),
-            reason: reason(order.reason),
-            by: OrderedBy::Tenant(tenant.clone()),
-        };
-        match self.ledger.queue_revocation(ordered, now).await? {
-            QueueOutcome::NotFound => Ok((RevocationState::NotIssuedHere, false)),
-            QueueOutcome::Queued => Ok((RevocationState::Queued, false)),
-            QueueOutcome::Already(state) => Ok(self.judge(&state, order.issuer).await),
+    /// An order that is new, or one that the CA has refused long ago. Of the others the issuer may lack the result.
+    fn is_to_be_queued(&self, order: &RevocationOrder) -> bool {
+        let mut orders = locked(&self.orders);
+        let Some(known) = orders.0.get_mut(&order.order) else { return true };
+        if known.told.is_some_and(|(_, at)| at.elapsed() >= TELL_AGAIN) {
+            known.told = None;
         }
+        known.failed.is_some_and(|failed| failed.elapsed() >= ASK_AGAIN)
     }
 
     /// A state of the ledger's in the protocol's words, and whether the CA has refused.

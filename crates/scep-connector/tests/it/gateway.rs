@@ -170,7 +170,7 @@ impl Gateway {
                 issuer: address(issuer),
                 proxy: None,
                 offline: Offline::default(),
-                wait_seconds: 2,
+                wait_seconds: 1,
                 status_folder: Some(folder.path().join("status")),
                 status_files: 100,
                 keep_previous_key: Duration::from_secs(65 * 60),

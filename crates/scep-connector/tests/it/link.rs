@@ -25,7 +25,7 @@ async fn a_gateway_enrols_checks_in_and_reports() {
     let first = &book.check_ins()[0];
     assert_eq!((first.wait_seconds, first.last_sequence), (0, 40));
     assert_eq!(book.proven, [gateway.state().trust.decryption[0].key.key_id()]);
-    assert_eq!(book.check_ins()[1].wait_seconds, 2);
+    assert_eq!(book.check_ins()[1].wait_seconds, 1);
     assert!(book.check_ins()[1].possession.is_empty(), "a proof is shown once");
     assert_eq!(gateway.keys.count(KeySlot::Authentication), 1);
 }

@@ -59,7 +59,7 @@ async fn attack_54_an_order_is_followed_until_the_crl_shows_it() {
         .await;
     gateway.crash().await;
     gateway.start();
-    server.revoke_pending().await;
+    server.revoke_pending().await.unwrap();
     until_told(&issuer, 1, RevocationState::Published).await;
     assert!(issuer.book().orders.is_empty());
     eventually("the events", || {
@@ -94,7 +94,7 @@ async fn attack_54_what_was_not_issued_here_is_left_alone() {
     issuer.says(|book| book.orders = vec![other, elsewhere]);
     until_told(&issuer, 1, RevocationState::NotIssuedHere).await;
     until_told(&issuer, 2, RevocationState::NotIssuedHere).await;
-    server.revoke_pending().await;
+    server.revoke_pending().await.unwrap();
     let (name, serial) =
         (NameHash::of(certificates[0].issuer_der()), certificates[0].serial().unwrap());
     assert_eq!(gateway.ledger.revocation(name, &serial).await.unwrap(), None);
@@ -114,10 +114,10 @@ async fn attack_55_what_the_brake_holds_awaits_an_operator() {
     gateway.start();
     issuer.says(|book| book.orders.push(order(1, &certificates[0])));
     until_told(&issuer, 1, RevocationState::Queued).await;
-    server.revoke_pending().await;
+    server.revoke_pending().await.unwrap();
     until_told(&issuer, 1, RevocationState::AwaitingOperator).await;
     gateway.ledger.confirm_revocations("ada", crate::issuer::NOW).await.unwrap();
-    server.revoke_pending().await;
+    server.revoke_pending().await.unwrap();
     until_told(&issuer, 1, RevocationState::Published).await;
 }
 
