@@ -100,6 +100,7 @@ impl Listener {
 }
 
 async fn look(bell: Bell, store: Store) {
+    let mut blind = false;
     loop {
         tokio::time::sleep(LOOK).await;
         if bell.deserted() {
@@ -114,6 +115,7 @@ async fn look(bell: Bell, store: Store) {
             .await;
         match counters {
             Ok(counters) => {
+                blind = false;
                 let counters = counters.into_iter().collect();
                 bell.0.seen.send_if_modified(|seen| {
                     let modified = seen.counters != counters;
@@ -121,8 +123,12 @@ async fn look(bell: Bell, store: Store) {
                     modified
                 });
             }
-            // The next look is soon.
-            Err(error) => tracing::warn!(%error, "whether something has changed cannot be seen"),
+            // The next look is soon; one line for all that fail in a row.
+            Err(error) => {
+                if !core::mem::replace(&mut blind, true) {
+                    tracing::warn!(%error, "whether something has changed cannot be seen");
+                }
+            }
         }
     }
 }
