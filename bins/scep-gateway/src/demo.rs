@@ -116,7 +116,7 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
     let server = tokio::spawn(async move { gateway.run(listener, stopped).await });
     // The first check-in proves that the gateway has the key that challenges are encrypted to.
     let group = format!("/gateway-groups/{GROUP}");
-    let proven = |answer: &serde_json::Value| answer["public_key"].is_string().then_some(());
+    let proven = |answer: &serde_json::Value| answer.get("public_key")?.as_str().map(drop);
     if service.until(&group, proven).await?.is_none() {
         return Err(GatewayError::Demo("the gateway has not checked in".into()));
     }
@@ -198,11 +198,12 @@ async fn join(
         service.must(Method::POST, "/connector-tokens", Some(json!({ "group": GROUP }))).await?;
     let config = load(config, now, provider)?;
     let link = crate::enroll::link(&config, "demo")?;
+    let token = made.get("token").and_then(|token| token.as_str()).unwrap_or_default();
     let introduction = Introduction {
         issuer: link.settings.issuer.clone(),
         proxy: None,
         fingerprint: service.pin,
-        token: EnrolmentToken::new(made["token"].as_str().unwrap_or_default()).map_err(wrong)?,
+        token: EnrolmentToken::new(token).map_err(wrong)?,
         gateway: GatewayName::new("demo").map_err(wrong)?,
     };
     let enrolled = crate::enroll::introduce(&config, link, introduction, &**provider).await?;

@@ -171,7 +171,10 @@ fn ca(
     let subject = format!("CN=Demo {name}").parse().map_err(demo)?;
     let life = YEAR.saturating_mul(2);
     let root = LocalCa::self_signed_root(&*key.signer(), &subject, life, now, &**provider)?;
-    write_new_public(&dir.join(format!("{name}.pem")), &certificates_pem(&[root.clone()]))?;
+    write_new_public(
+        &dir.join(format!("{name}.pem")),
+        &certificates_pem(core::slice::from_ref(&root)),
+    )?;
     let settings = LocalCaSettings::default();
     let ca = LocalCa::new(key.signer(), root.clone(), Vec::new(), settings, Arc::clone(provider))?;
     Ok((ca, root))

@@ -41,6 +41,10 @@ fn request(challenge: &str) -> Result<CsrBuilder, GatewayError> {
     })
 }
 
+fn text<'a>(value: &'a Value, name: &str) -> Option<&'a str> {
+    value.get(name)?.as_str()
+}
+
 fn said(tried: &'static str, expected: &str, got: impl Into<String>, detail: Vec<String>) -> Row {
     Row { tried, expected: expected.to_owned(), got: got.into(), detail }
 }
@@ -55,12 +59,13 @@ pub(super) async fn run(bench: &Bench<'_>) -> Result<Vec<Row>, GatewayError> {
     post("/assignments", json!({ "profile": "laptops", "device": DEVICE })).await?;
     let wanted = json!({ "device": DEVICE, "profile": "laptops" });
     let made = post("/challenges", wanted.clone()).await?;
-    let text = made["challenge"].as_str().ok_or_else(|| demo("no challenge"))?.to_owned();
-    let detail = vec![format!("challenge {}, expires {}", made["id"], made["expires_at"])];
+    let challenge = text(&made, "challenge").ok_or_else(|| demo("no challenge"))?.to_owned();
+    let (id, until) = (text(&made, "id"), text(&made, "expires_at"));
+    let detail = vec![format!("challenge {}, expires {}", id.unwrap_or("?"), until.unwrap_or("?"))];
     rows.push(said("a challenge by the API", "made", "made", detail));
 
     let device = Device::new()?;
-    let csr = device.sign(&request(&text)?)?;
+    let csr = device.sign(&request(&challenge)?)?;
     let enrolled = bench.send(&bench.post, &device, &csr).await?;
     rows.push(issued("enrol with it", &enrolled, Outcome::Issued));
     let serial = enrolled.certificate.as_ref().and_then(|certificate| certificate.serial());
@@ -69,9 +74,9 @@ pub(super) async fn run(bench: &Bench<'_>) -> Result<Vec<Row>, GatewayError> {
     let named = serial.to_string();
     let found = service
         .until("/certificates?device=laptop-1", |answer| {
-            let all = answer["items"].as_array()?;
-            let one = all.iter().find(|one| one["serial"] == named.as_str())?;
-            one["delivered"].as_str().map(str::to_owned)
+            let all = answer.get("items")?.as_array()?;
+            let one = all.iter().find(|one| text(one, "serial") == Some(&named))?;
+            text(one, "delivered").map(str::to_owned)
         })
         .await?;
     rows.push(match found {
@@ -82,7 +87,7 @@ pub(super) async fn run(bench: &Bench<'_>) -> Result<Vec<Row>, GatewayError> {
         None => said("the issuer has the report", "flushed", "NOTHING", Vec::new()),
     });
     rows.extend(wipe(bench, &serial, &wanted).await?);
-    rows.push(bench.refused("its request again", &device, &request(&text)?, DENIED).await?);
+    rows.push(bench.refused("its request again", &device, &request(&challenge)?, DENIED).await?);
     Ok(rows)
 }
 
@@ -100,8 +105,8 @@ async fn wipe(
     service.must(Method::PUT, &path, Some(wiped)).await?;
     let found = service
         .until("/revocations", |answer| {
-            let one = answer["items"].as_array()?.first()?;
-            (one["state"] == "on-crl").then_some(())
+            let one = answer.get("items")?.as_array()?.first()?;
+            (text(one, "state") == Some("on-crl")).then_some(())
         })
         .await?;
     let crl = reqwest::get(crl_url).await.map_err(demo)?.bytes().await.map_err(demo)?;
@@ -114,7 +119,7 @@ async fn wipe(
         _ => said("wipe the device", ON_CRL, "NOT ON THE CRL", Vec::new()),
     }];
     let (status, answer) = service.ask(Method::POST, "/challenges", Some(wanted.clone())).await?;
-    let kind = answer["type"].as_str().and_then(|kind| kind.rsplit(':').next()).unwrap_or("none");
+    let kind = text(&answer, "type").and_then(|kind| kind.rsplit(':').next()).unwrap_or("none");
     let got = format!("{status} {kind}");
     rows.push(said("another challenge for it", "409 device-wiped", got, Vec::new()));
     Ok(rows)

@@ -221,7 +221,7 @@ async fn order(issuer: &Issuer, ordered: &mut BTreeSet<String>, count: usize) {
         if ordered.insert(thumbprint.clone()) {
             let wanted = json!({ "thumbprint": thumbprint, "reason": "keyCompromise" });
             issuer.post("/revocations", wanted).await;
-            if ordered.len() % 5 == 0 {
+            if ordered.len().is_multiple_of(5) {
                 return;
             }
         }

@@ -350,8 +350,11 @@ impl Gateway {
         let program = Program::new("scep-gateway", arguments, dir.path(), address);
         let beside = Self { program, address, admin, dir };
         beside.edit(|text| {
-            text.replacen(&self.address.to_string(), &address.to_string(), 1)
-                .replacen(&self.admin.to_string(), &admin.to_string(), 1)
+            text.replacen(&self.address.to_string(), &address.to_string(), 1).replacen(
+                &self.admin.to_string(),
+                &admin.to_string(),
+                1,
+            )
         });
         let (key, passphrase) = (beside.file("main.key"), beside.file("passphrase"));
         std::fs::write(&passphrase, "correct horse battery staple\n").unwrap();

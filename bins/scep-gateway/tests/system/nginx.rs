@@ -16,7 +16,8 @@ const LOCATIONS: &str = include_str!("../../../scep-locations.example.conf");
 /// The example with a test's own places in the lines that an operator changes.
 fn configuration(folder: &Path, port: u16, gateways: [SocketAddr; 2]) -> String {
     let mut gateways = gateways.into_iter();
-    let mut text = String::from("daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\n");
+    let mut text =
+        String::from("daemon off;\nmaster_process off;\npid nginx.pid;\nerror_log stderr;\n");
     let mut plain = true;
     for line in MAIN.lines() {
         let words = line.trim_start();
@@ -99,10 +100,8 @@ async fn two_gateways_behind_nginx_share_one_ledger() {
         (reported.len() >= held.len()).then_some(reported)
     })
     .await;
-    let reported: BTreeSet<String> = reported
-        .iter()
-        .map(|one| one["thumbprint"].as_str().unwrap().to_owned())
-        .collect();
+    let reported: BTreeSet<String> =
+        reported.iter().map(|one| one["thumbprint"].as_str().unwrap().to_owned()).collect();
     assert_eq!(reported, held);
 
     // One gateway is gone: devices do not notice.

@@ -27,7 +27,11 @@ async fn a_disabled_device_is_refused_and_a_wiped_ones_certificate_is_on_the_crl
     let request = laptop.request();
     let error = enrol(&client, &request, &identity).await.unwrap_err();
     assert!(matches!(error, ClientError::Refused { .. }), "{error:?}");
-    assert!(gateway.program.log().contains("ScepProfileNoLongerTargetedToTheClient"), "{}", gateway.program.log());
+    assert!(
+        gateway.program.log().contains("ScepProfileNoLongerTargetedToTheClient"),
+        "{}",
+        gateway.program.log()
+    );
 
     // Refusals have spent nothing.
     issuer.set_state("laptop-1", "enrolled").await;
