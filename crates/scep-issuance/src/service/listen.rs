@@ -31,8 +31,11 @@ use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at one time.
+/// Connections at one time, of those who come without a certificate.
 const CONNECTIONS: usize = 512;
+/// Connections at one time of connectors, each of which has one that waits: they take nobody else's place, and nobody
+/// takes theirs.
+const CONNECTOR_CONNECTIONS: usize = 8192;
 /// For the handshake, for a request's head, and between requests.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// For requests under way when the service is told to stop.
@@ -204,6 +207,7 @@ impl Service {
         connections.spawn(self.clone().look_after_regularly(stop.clone()));
         let router = document::router(Self { stop: stop.clone(), ..self });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
+        let reserved = Arc::new(Semaphore::new(CONNECTOR_CONNECTIONS));
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
             let accepted = tokio::select! {
@@ -220,11 +224,11 @@ impl Service {
                 }
             };
             let (router, acceptor, stop) = (router.clone(), acceptor.clone(), stop.clone());
-            let since = clock.now();
+            let (clock, reserved) = (Arc::clone(&clock), Arc::clone(&reserved));
             connections.spawn(async move {
-                let _place = place;
                 let Some(acceptor) = acceptor else {
-                    let transport = Transport::Plain;
+                    let _place = place;
+                    let (transport, since) = (Transport::Plain, clock.now());
                     let peer = PeerCertificate { certificate: None, transport, since };
                     return converse(stream, router, peer, &stop).await;
                 };
@@ -241,7 +245,17 @@ impl Service {
                 let Ok(certificate) = leaf.map(|der| Certificate::parse(der)).transpose() else {
                     return tracing::debug!("a client certificate cannot be read");
                 };
-                let peer = PeerCertificate { certificate, transport: Transport::Tls, since };
+                let _place = if certificate.is_some() {
+                    drop(place);
+                    let Ok(place) = reserved.try_acquire_owned() else {
+                        return tracing::warn!("too many connections of connectors");
+                    };
+                    place
+                } else {
+                    place
+                };
+                let (transport, since) = (Transport::Tls, clock.now());
+                let peer = PeerCertificate { certificate, transport, since };
                 converse(stream, router, peer, &stop).await;
             });
         }

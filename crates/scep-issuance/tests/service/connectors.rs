@@ -278,6 +278,9 @@ async fn attack_44_unsuitable_keys_and_keys_that_are_in_use_are_refused() {
         house.group(group).await;
     }
     let known = house.ready("gw-1", "paris").await;
+    house.group("rome").await;
+    let mut unproven = Gateway::new("gw-1", "rome");
+    unproven.enrol(&house, &house.token("rome").await).await.unwrap();
     let token = house.token("berlin").await;
     let keys = |authentication: SoftwareKey, decryption: SoftwareKey| {
         let mut gateway = Gateway::new("gw-2", "berlin");
@@ -297,6 +300,7 @@ async fn attack_44_unsuitable_keys_and_keys_that_are_in_use_are_refused() {
         ("another's as the other kind", keys(new_key(), known.authentication.clone())),
         ("another group's decryption key", keys(new_key(), known.decryption.clone())),
         ("another group's as the other kind", keys(known.decryption.clone(), new_key())),
+        ("one that is not proven yet as the other kind", keys(unproven.decryption, new_key())),
         ("the key of a group without gateways", keys(new_key(), TestKey::RsaA.key())),
     ] {
         let outcome = gateway.ask(&house, &token).await.outcome();
@@ -497,6 +501,11 @@ async fn attack_56_the_old_certificate_ends_with_the_new_ones_first_use() {
     // A connection from before is not a second holder; it must be made anew.
     let (code, _) = old.check_in(&house, &[]).await.unwrap_err();
     assert_eq!(code, ErrorCode::Unavailable);
+    // Nor is one of the same second, which may have been made before.
+    let mut late = old.clone();
+    late.take(old.certificate.clone().unwrap());
+    let (code, _) = late.check_in(&house, &[]).await.unwrap_err();
+    assert_eq!(code, ErrorCode::Unavailable);
     gateway.check_in(&house, &[]).await.unwrap();
 
     // A connection that is made with the old certificate afterwards is.
@@ -684,7 +693,7 @@ async fn a_gateway_that_leaves_is_refused_and_its_groups_key_is_renewed() {
     let mut next = first.sibling("gw-3");
     let token = house.confirming_token("berlin").await;
     let why = next.ask(&house, &token).await.is_refused(ErrorCode::KeyNotAccepted);
-    assert!(why.contains("replaced"), "{why}");
+    assert!(why.contains("in use"), "{why}");
     next.decryption = new_key();
     next.enrol(&house, &token).await.unwrap();
     next.check_in(&house, &[next.proof()]).await.unwrap();

@@ -6,7 +6,7 @@ use crate::service::link::Link;
 use crate::service::link::answer::{Refusal, Verbatim};
 use crate::service::link::caller::{Encrypted, Received};
 use crate::service::link::issuer_keys::{IssuerKeys, introduce};
-use crate::service::link::keys::{self, Group, KeyPurpose, Member, Use, kind_name};
+use crate::service::link::keys::{self, Group, KeyPurpose, Member, kind_name};
 use crate::service::link::possession;
 use crate::service::store::StoreError;
 use axum::extract::State;
@@ -399,20 +399,16 @@ impl Wanted {
         let refuse = |why: String| Err(Refusal::new(ErrorCode::KeyNotAccepted, why));
         fresh_authentication_key(tx, self.key.key_id())?;
         let key = self.request.decryption_key.key_id();
-        let known = keys::use_of(tx, key)?;
-        let ours = |known: &Use| known.is_decryption_of(&self.tenant, &self.request.group);
-        if known.as_ref().is_some_and(|known| !ours(known)) {
-            return refuse("the decryption key is or was in use elsewhere: make a new one".into());
-        }
         let first = || members.first().map(|member| &member.decryption_key);
         match group.held_key(members).or_else(first).map(SpkiDer::key_id) {
             Some(wanted) if wanted == key => Ok(()),
             Some(wanted) => refuse(format!(
                 "the group's decryption key is {wanted}: export it at a gateway of the group and import it here before you enrol"
             )),
-            // What a gateway had that was removed or has expired may come back, if it is still the group's.
-            None if known.is_some() && group.key.as_ref().map(SpkiDer::key_id) != Some(key) => {
-                refuse("the decryption key was in use, and was replaced: make a new one".into())
+            // The only gateway may come back with the key that the group still has, and with no other old one.
+            None if group.key.as_ref().map(SpkiDer::key_id) == Some(key) => Ok(()),
+            None if keys::use_of(tx, key)?.is_some() => {
+                refuse("the decryption key is or was in use: make a new one".into())
             }
             None => Ok(()),
         }

@@ -47,7 +47,7 @@ pub(crate) struct Use {
 
 impl Use {
     /// As a decryption key of this group.
-    pub(crate) fn is_decryption_of(&self, tenant: &TenantId, group: &GatewayGroupId) -> bool {
+    fn is_decryption_of(&self, tenant: &TenantId, group: &GatewayGroupId) -> bool {
         self.purpose == KeyPurpose::Decryption.name()
             && self.tenant == tenant.as_str()
             && self.group == group.as_str()
