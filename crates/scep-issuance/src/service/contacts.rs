@@ -3,6 +3,8 @@
 use crate::service::db::{Row, Tx, values};
 use crate::service::document::BASE;
 use crate::service::link::contact::{self, HEARD, Heard};
+use crate::service::link::issuer_keys::{self, Role};
+use crate::service::link::told;
 use crate::service::objects::List;
 use crate::service::once::{Done, Once};
 use crate::service::problem::Problem;
@@ -26,6 +28,10 @@ pub(crate) struct ContactView {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     log_level: Option<Level>,
+    /// The issuer's keys for challenges that it is known to have. A new one signs once all of its group have it.
+    signing_keys: Vec<String>,
+    /// The issuer's command keys that it is known to have.
+    command_keys: Vec<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     last: Option<CheckIn>,
@@ -140,8 +146,12 @@ fn view(
     let found: Option<(Option<String>, Option<Heard>)> = tx.one(&sql, values![&id], read)?;
     let (level, heard) = found.unwrap_or_default();
     let log_level = level.as_deref().and_then(contact::level_from_name).map(Level::from);
+    let known = told::known(tx, &id)?;
+    let has = |role| issuer_keys::had(&known, role).map(|key| key.to_string()).collect();
+    let (signing_keys, command_keys) = (has(Role::Signing), has(Role::Command));
     let Some(heard) = heard else {
-        return Ok(ContactView { id, log_level, last: None, alarms: Vec::new() });
+        let (last, alarms) = (None, Vec::new());
+        return Ok(ContactView { id, log_level, signing_keys, command_keys, last, alarms });
     };
     let acknowledged = match heard.ledger() {
         Some(ledger) => contact::acknowledged(tx, tenant, ledger)?,
@@ -171,7 +181,8 @@ fn view(
         refused_at: heard.refused_at.map(|at| at.to_string()),
         refusals: heard.refusals,
     };
-    Ok(ContactView { id, log_level, last: Some(last), alarms })
+    let last = Some(last);
+    Ok(ContactView { id, log_level, signing_keys, command_keys, last, alarms })
 }
 
 /// What a connector has last said of itself, and what of that is alarming.

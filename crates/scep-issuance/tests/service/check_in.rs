@@ -305,7 +305,7 @@ async fn a_device_that_is_disabled_at_one_issuer_is_told_to_a_gateway_that_waits
     }
 }
 
-async fn a_check_in_is_heard_with_the_connectors_own_certificate_alone() {
+async fn attack_55_a_check_in_is_heard_with_the_connectors_own_certificate_alone() {
     let office = Office::open().await;
     let one = office.enrol("gateway-1", TestKey::P256C).await;
     let other = office.enrol("gateway-2", TestKey::P256D).await;
@@ -336,7 +336,7 @@ async fn a_check_in_is_heard_with_the_connectors_own_certificate_alone() {
     assert_eq!(malformed.status, 400);
 }
 
-async fn gateways_learn_a_signing_key_before_a_challenge_uses_it() {
+async fn attack_26_gateways_learn_a_signing_key_before_a_challenge_uses_it() {
     let office = Office::open().await;
     let mut one = office.enrol("gateway-1", TestKey::P256C).await;
     let mut two = office.enrol("gateway-2", TestKey::P256D).await;
@@ -394,6 +394,8 @@ async fn what_a_gateway_says_is_shown_and_what_it_is_ordered_reaches_it() {
     let (contact, level, renewals) = (at("contact"), at("log-level"), at("renewals"));
     let silent = office.house.get(&contact).await.is(200);
     assert_eq!((silent.get("last"), &silent["alarms"]), (None, &json!([])));
+    assert_eq!(silent["signing_keys"], json!([TestKey::P256A.public_key().key_id().to_string()]));
+    assert_eq!(silent["command_keys"], json!([TestKey::P256B.public_key().key_id().to_string()]));
     gateway.counters = Counters { issued: 5, delivered: 4, reported: 3 };
     gateway.ask(0).await;
     let shown = office.house.get(&contact).await.is(200);
@@ -466,8 +468,8 @@ async fn an_issuer_that_stops_answers_first() {
 
 tests![
     a_device_that_is_disabled_at_one_issuer_is_told_to_a_gateway_that_waits_at_another,
-    a_check_in_is_heard_with_the_connectors_own_certificate_alone,
-    gateways_learn_a_signing_key_before_a_challenge_uses_it,
+    attack_55_a_check_in_is_heard_with_the_connectors_own_certificate_alone,
+    attack_26_gateways_learn_a_signing_key_before_a_challenge_uses_it,
     what_a_gateway_says_is_shown_and_what_it_is_ordered_reaches_it,
     an_issuer_that_stops_answers_first,
 ];

@@ -215,16 +215,21 @@ pub(crate) fn changes(
         }
         wanted.push(topic);
     }
-    let role = format!("{role} ");
-    for (topic, content) in known {
-        let Some(id) = topic.strip_prefix(&role).and_then(KeyId::from_hex) else { continue };
-        let gone = content != RETIRED && !wanted.contains(topic);
-        if gone && changes.retire.len() < MAX_KEY_CHANGES {
+    for id in had(known, role) {
+        let topic = topic(role, id);
+        if !wanted.contains(&topic) && changes.retire.len() < MAX_KEY_CHANGES {
             changes.retire.push(id);
-            sent.push((topic.clone(), RETIRED.to_owned()));
+            sent.push((topic, RETIRED.to_owned()));
         }
     }
     changes
+}
+
+/// The keys of one kind that a connector with this knowledge has.
+pub(crate) fn had(known: &Known, role: Role) -> impl Iterator<Item = KeyId> {
+    let role = format!("{role} ");
+    let present = known.iter().filter(|(_, content)| *content != RETIRED);
+    present.filter_map(move |(topic, _)| topic.strip_prefix(&role).and_then(KeyId::from_hex))
 }
 
 /// Whether a connector with this knowledge accepts the key now.

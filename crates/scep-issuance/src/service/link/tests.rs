@@ -300,7 +300,7 @@ async fn an_answer_without_news_is_signed_and_its_number_rises() {
 }
 
 #[tokio::test]
-async fn an_answer_is_for_one_request_of_one_connector() {
+async fn attack_55_an_answer_is_for_one_request_of_one_connector() {
     let desk = Desk::new().await;
     let (mut one, mut other) = (desk.enrol(1, "confirmed").await, desk.enrol(2, "confirmed").await);
     let request = one.request(0);
@@ -517,7 +517,7 @@ async fn a_service_that_stops_answers_those_who_wait() {
 }
 
 #[tokio::test]
-async fn a_signing_key_is_used_once_every_gateway_has_it() {
+async fn attack_26_a_signing_key_is_used_once_every_gateway_has_it() {
     let desk = Desk::new().await;
     // Nobody is to be waited for.
     let both = keys(&[TestKey::P256A, TestKey::P256C], &[TestKey::P256B]);
@@ -597,7 +597,7 @@ async fn a_command_key_signs_once_the_connector_has_it_and_rsa_does_too() {
 }
 
 #[tokio::test]
-async fn attack_a_key_for_challenges_is_never_one_for_commands() {
+async fn attack_26_a_key_for_challenges_is_never_one_for_commands() {
     let desk = Desk::new().await;
     let shared = keys(&[TestKey::P256A, TestKey::P256B], &[TestKey::P256B]);
     let error = desk.service.set_keys(shared).unwrap_err();
@@ -682,7 +682,7 @@ async fn another_ledger_than_the_groups_is_named_as_such() {
 }
 
 #[tokio::test]
-async fn attack_a_ledger_restored_from_a_backup_is_noticed_and_told_how_far_the_issuer_is() {
+async fn a_ledger_restored_from_a_backup_is_noticed_and_told_how_far_the_issuer_is() {
     let desk = Desk::new().await;
     let mut peer = desk.enrol(1, "confirmed").await;
     let reported = |tenant: &'static str, ledger: LedgerId| {
