@@ -14,7 +14,15 @@ use scep_link::{
 use scep_testkit::keys::TestKey;
 use scep_types::{CertificateDer, ExtendedKeyUsages, KeyAlgorithm, LedgerId, SpkiDer, TenantId};
 use serde_json::{Value, json};
+use std::sync::Arc;
 use std::time::Duration;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::client::danger::{
+    HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier,
+};
+use tokio_rustls::rustls::crypto::CryptoProvider;
+use tokio_rustls::rustls::{self, ClientConfig, DigitallySignedStruct, HandshakeKind, pki_types};
 
 const DAY: Duration = Duration::from_secs(86_400);
 const MINUTE: Duration = Duration::from_secs(60);
@@ -516,6 +524,11 @@ async fn attack_56_the_old_certificate_ends_with_the_new_ones_first_use() {
     assert_eq!(code, ErrorCode::ConnectorCloned, "{why}");
     let (code, _) = gateway.check_in(&house, &[]).await.unwrap_err();
     assert_eq!(code, ErrorCode::ConnectorCloned);
+    let (present, request) = (gateway.authentication.signer(), certificate_request(&new_key()));
+    let request =
+        renew_authentication(&tenant(), gateway.id(), request, &*present, house.now()).unwrap();
+    let (code, _) = gateway.renew(&house, &request).await.unwrap_err();
+    assert_eq!(code, ErrorCode::ConnectorCloned);
     assert_eq!(house.connector(&gateway).await["standing"], "cloned");
     let alarms = house.get("/alarms").await.is(200);
     let alarm = &alarms["items"][0];
@@ -788,6 +801,77 @@ async fn connectors_are_known_by_a_certificate_of_the_connector_ca_alone() {
     client(None).get(&url).send().await.unwrap();
 }
 
+/// Takes any server for the right one.
+#[derive(Debug)]
+struct Anybody(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(
+        &self,
+        _: &pki_types::CertificateDer<'_>,
+        _: &[pki_types::CertificateDer<'_>],
+        _: &pki_types::ServerName<'_>,
+        _: &[u8],
+        _: pki_types::UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _: &[u8],
+        _: &pki_types::CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        _: &[u8],
+        _: &pki_types::CertificateDer<'_>,
+        _: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        Ok(HandshakeSignatureValid::assertion())
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// A session that is taken up again authenticates without the key.
+async fn attack_56_every_connection_proves_the_key_anew() {
+    let house = LinkedHouse::new().await;
+    house.group("berlin").await;
+    let gateway = house.ready("gw-1", "berlin").await;
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
+        let certificate = gateway.certificate.as_ref().unwrap().as_der().to_vec().into();
+        let key = gateway.authentication.to_pkcs8_der().unwrap().expose().clone();
+        let key = pki_types::PrivateKeyDer::Pkcs8(key.into());
+        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+            .with_protocol_versions(&[version])
+            .unwrap()
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(Anybody(Arc::clone(&provider))))
+            .with_client_auth_cert(vec![certificate], key)
+            .unwrap();
+        let connector = TlsConnector::from(Arc::new(config));
+        for _ in 0..2 {
+            let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+            let name = "localhost".try_into().unwrap();
+            let mut stream = connector.connect(name, stream).await.unwrap();
+            let request = b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+            stream.write_all(request).await.unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).await.unwrap();
+            assert!(answer.starts_with(b"HTTP/1.1 "));
+            assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
+        }
+    }
+}
+
 async fn attack_49_connectors_are_not_served_without_tls() {
     let house = LinkedHouse::new().await;
     for path in ["enrol", "check-in", "reports", "revocations", "renew"] {
@@ -875,6 +959,7 @@ tests![
     whoever_is_not_confirmed_is_sent_no_challenge_when_the_others_have_left,
     an_expired_gateway_enrols_again_and_keeps_its_ledger,
     connectors_are_known_by_a_certificate_of_the_connector_ca_alone,
+    attack_56_every_connection_proves_the_key_anew,
     attack_49_connectors_are_not_served_without_tls,
     a_message_of_another_connector_is_refused,
     attack_59_messages_have_a_size_a_media_type_and_one_form,
