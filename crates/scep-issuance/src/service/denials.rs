@@ -137,6 +137,15 @@ fn subject(row: &Row) -> Result<DenialSubject, StoreError> {
     subject.map_err(|_| StoreError::Column { column: 1 })
 }
 
+/// The number of the last change, and that of the last one that is forgotten.
+fn extent(tx: &Tx<'_>, tenant: &TenantId) -> Result<(i64, i64), StoreError> {
+    let sql = "SELECT mark, forgotten FROM denial_list WHERE tenant = ?1";
+    let list = tx.one(sql, values![tenant.as_str()], |row| {
+        Ok::<(i64, i64), StoreError>((row.get(0)?, row.get(1)?))
+    })?;
+    Ok(list.unwrap_or((0, 0)))
+}
+
 /// What a connector with this cursor is told; without one, or with one that the list cannot go on from, it begins
 /// anew. The second is whether that is news to it.
 pub(crate) fn since(
@@ -153,11 +162,7 @@ fn since_at_most(
     cursor: Option<u64>,
     most: usize,
 ) -> Result<(DenialChanges, bool), StoreError> {
-    let sql = "SELECT mark, forgotten FROM denial_list WHERE tenant = ?1";
-    let list = tx.one(sql, values![tenant.as_str()], |row| {
-        Ok::<(i64, i64), StoreError>((row.get(0)?, row.get(1)?))
-    })?;
-    let (mark, forgotten) = list.unwrap_or((0, 0));
+    let (mark, forgotten) = extent(tx, tenant)?;
     let known = cursor.and_then(|cursor| i64::try_from(cursor).ok());
     let known = known.filter(|cursor| (forgotten..=mark).contains(cursor));
     let from = known.unwrap_or(0);
@@ -168,6 +173,10 @@ fn since_at_most(
     let mut rows = tx.query(sql, values![tenant.as_str(), from, limit], |row| {
         Ok::<_, StoreError>((subject(row)?, row.get::<i64>(2)? == 1, row.get::<i64>(3)?))
     })?;
+    // What was forgotten since the first look may be missing among them.
+    if from > 0 && extent(tx, tenant)?.1 > from {
+        return since_at_most(tx, tenant, None, most);
+    }
     let complete = rows.len() <= most;
     rows.truncate(most);
     let to = if complete { mark } else { rows.last().map_or(from, |(.., mark)| *mark) };

@@ -3,6 +3,7 @@
 use crate::service::db::values;
 use crate::service::denials;
 use crate::service::link::check_in::{Told, hear};
+use crate::service::link::contact::Contact;
 use crate::service::link::issuer_keys::{self, IssuerKey, IssuerKeys, IssuerKeysError, NoSigner};
 use crate::service::link::told;
 use crate::service::store::StoreError;
@@ -498,6 +499,30 @@ async fn a_second_check_in_takes_the_first_ones_place() {
     };
     let both = async { tokio::join!(first, second) };
     let (first, _) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
+    assert_eq!(first.unwrap_err().code(), scep_link::ErrorCode::Unavailable);
+}
+
+#[tokio::test]
+async fn a_second_check_in_at_another_issuer_takes_the_first_ones_place_too() {
+    let desk = Desk::new().await;
+    let elsewhere = Desk::open(&desk.dir.path().join("issuer.db"), &desk.clock);
+    let mut peer = desk.enrol(1, "confirmed").await;
+    peer.ask(&desk, 0).await;
+    let (connector, id) = (peer.connector, peer.connector.to_string());
+    let (first, second) = (peer.request(60), peer.request(0));
+    let second = async {
+        let arrivals = || {
+            let id = id.clone();
+            desk.service.store.read(move |tx| Contact::find(tx, &id))
+        };
+        while arrivals().await.unwrap().arrivals < 2 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        hear(&elsewhere, connector, second).await.unwrap();
+        desk.deny(device("laptop-1"), true).await;
+    };
+    let both = async { tokio::join!(hear(&desk.service, connector, first), second) };
+    let (first, ()) = tokio::time::timeout(Duration::from_secs(20), both).await.unwrap();
     assert_eq!(first.unwrap_err().code(), scep_link::ErrorCode::Unavailable);
 }
 
