@@ -371,6 +371,14 @@ pub(crate) fn on_device(
         |row| row.get(0),
     )?;
     let (reason, cause) = why(event);
+    if matches!(event, RevokeOn::Wipe | RevokeOn::Unenrol) {
+        tx.execute(
+            "INSERT INTO device_end (tenant, device, event, ended_at) VALUES (?1, ?2, ?3, ?4) \
+             ON CONFLICT (tenant, device) DO UPDATE SET event = excluded.event, \
+             ended_at = excluded.ended_at",
+            values![tenant.as_str(), device.as_str(), cause, now.seconds()],
+        )?;
+    }
     let mut new: u64 = 0;
     for profile in profiles {
         let Ok(profile) = ProfileId::new(profile) else { continue };
@@ -409,26 +417,48 @@ fn revokes_on(
         .map_or_else(|| DEFAULT_REVOKE_ON.contains(&event), |profile| profile.revokes_on(event)))
 }
 
-/// Revokes what was reported for a device that may have nothing any more: it was issued before its gateway knew.
+/// A certificate that was reported just now.
+pub(crate) struct Reported<'a> {
+    pub(crate) device: &'a DeviceId,
+    pub(crate) profile: &'a ProfileId,
+    pub(crate) thumbprint: CertificateFingerprint,
+    /// When its challenge was made.
+    pub(crate) challenged_at: Timestamp,
+}
+
+/// Revokes what was reported for a device that may have nothing any more, or had its challenge before it was wiped or
+/// removed: it was issued before its gateway knew.
 pub(crate) fn after_report(
     tx: &Tx<'_>,
     brake: RevocationBrake,
     tenant: &TenantId,
-    device: &DeviceId,
+    reported: &Reported<'_>,
     now: Timestamp,
 ) -> Result<(), StoreError> {
-    let state: Option<String> = tx.one(
-        "SELECT state FROM device WHERE tenant = ?1 AND id = ?2",
-        values![tenant.as_str(), device.as_str()],
-        |row| row.get(0),
-    )?;
+    let here = values![tenant.as_str(), reported.device.as_str()];
+    let sql = "SELECT state FROM device WHERE tenant = ?1 AND id = ?2";
+    let state: Option<String> = tx.one(sql, here, |row| row.get(0))?;
     let event = match state.as_deref() {
         None => RevokeOn::Unenrol,
         Some("wiped") => RevokeOn::Wipe,
         Some("disabled") => RevokeOn::Disable,
-        Some(_) => return Ok(()),
+        Some(_) => {
+            let sql = "SELECT event, ended_at FROM device_end WHERE tenant = ?1 AND device = ?2";
+            let ended: Option<(String, i64)> =
+                tx.one(sql, here, |row| Ok::<_, StoreError>((row.get(0)?, row.get(1)?)))?;
+            match ended.filter(|(_, at)| reported.challenged_at.seconds() < *at) {
+                Some((event, _)) if event == "wipe" => RevokeOn::Wipe,
+                Some(_) => RevokeOn::Unenrol,
+                None => return Ok(()),
+            }
+        }
     };
-    on_device(tx, brake, tenant, device, event, now).map(drop)
+    if !revokes_on(tx, tenant, reported.profile, event)? {
+        return Ok(());
+    }
+    let (reason, cause) = why(event);
+    let which = Which::Thumbprint(reported.thumbprint);
+    place(tx, brake, tenant, &which, reason, cause, now).map(drop)
 }
 
 /// The orders that a gateway on this ledger is to be given: not final, not held by the brake; and whether one of them

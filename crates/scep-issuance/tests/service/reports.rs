@@ -4,6 +4,7 @@ use crate::check_in::{Office, client, send};
 use crate::harness::tests;
 use crate::house::{below, group};
 use reqwest::Client;
+use scep_issuance::service::{Service, Upkeep};
 use scep_link::{
     Acknowledgement, Body, EnrolRequest, EnrolResponse, EnrolmentToken, Event, EventKind,
     IdempotencyKey, LedgerKind, Pkcs10Der, ReportBatch, RevocationRecorded, RevocationResult,
@@ -17,6 +18,7 @@ use scep_types::{ConnectorId, DeviceId, GatewayGroupId, GatewayName, LedgerId, O
 use serde_json::{Value, json};
 use std::time::Duration;
 use tokio::io::AsyncWriteExt as _;
+use tokio_util::sync::CancellationToken;
 
 const LEDGER: LedgerId = LedgerId::from_bytes([0x1e; 16]);
 const OTHER_LEDGER: LedgerId = LedgerId::from_bytes([0x2e; 16]);
@@ -583,6 +585,32 @@ async fn old_events_go_and_what_is_live_stays() {
     assert_eq!(kinds(&office).await, [""; 0]);
 }
 
+async fn the_service_looks_after_itself() {
+    let office = Office::open().await;
+    let house = &office.house;
+    let made = challenge(&office, "laptop-1").await;
+    let gateway = first(&office).await;
+    gateway.report(vec![gateway.issued(1, 1, "laptop-1", &made)]).await.unwrap();
+    house.clock.advance(Duration::from_secs(2 * 86_400));
+    let (every, keep) = (Some(Duration::from_millis(20)), Some(Duration::from_secs(86_400)));
+    let clock = std::sync::Arc::<FixedClock>::clone(&house.clock);
+    let provider = std::sync::Arc::new(scep_keys::AwsLc);
+    let service = Service::new(house.store().await, TestKey::P256A.signer(), provider, clock);
+    let service = service.with_upkeep(Upkeep { every, keep, ..Upkeep::default() });
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let stop = CancellationToken::new();
+    let serving = tokio::spawn(service.serve(listener, None, stop.clone()));
+    let gone = async {
+        while !items(&office, "/events").await.is_empty() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
+    assert_eq!(items(&office, "/certificates").await.len(), 1);
+    stop.cancel();
+    serving.await.unwrap().unwrap();
+}
+
 async fn an_issuer_that_was_restored_goes_on_without_what_is_lost() {
     let office = Office::open().await;
     let house = &office.house;
@@ -613,6 +641,7 @@ async fn an_issuer_that_was_restored_goes_on_without_what_is_lost() {
 }
 
 tests![
+    the_service_looks_after_itself,
     an_issuer_that_was_restored_goes_on_without_what_is_lost,
     what_gateways_report_is_told_by_the_api,
     two_gateways_on_one_ledger_tell_everything_once,

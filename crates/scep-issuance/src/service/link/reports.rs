@@ -5,7 +5,7 @@ use crate::service::alarms::{self, AlarmKind};
 use crate::service::db::{Tx, values};
 use crate::service::link::answer::{Refusal, Success};
 use crate::service::link::caller::{Caller, Received};
-use crate::service::orders::{self, RevocationBrake};
+use crate::service::orders::{self, Reported, RevocationBrake};
 use crate::service::store::StoreError;
 use axum::extract::State;
 use scep_link::{Acknowledgement, ErrorCode, Event, ReportBatch, V1};
@@ -355,19 +355,23 @@ impl Inbox<'_> {
         if new == 0 {
             return Ok(());
         }
-        let known = self.compare(&facts)?;
+        let challenged_at = self.compare(&facts)?;
         orders::follow(self.tx, &self.source.tenant, &facts.thumbprint_sha256, None, self.now)?;
-        match DeviceId::new(facts.device.as_str()) {
-            // Of a challenge that is not ours nothing is known, its device neither.
-            Ok(device) if known => {
-                orders::after_report(self.tx, self.brake, &self.source.tenant, &device, self.now)
-            }
-            _ => Ok(()),
-        }
+        // Of a challenge that is not ours nothing is known, its device neither.
+        let Some(challenged_at) = challenged_at else { return Ok(()) };
+        let (Ok(device), Ok(profile), Some(thumbprint)) = (
+            DeviceId::new(facts.device.as_str()),
+            ProfileId::new(facts.profile.as_str()),
+            CertificateFingerprint::from_hex(&facts.thumbprint_sha256),
+        ) else {
+            return Ok(());
+        };
+        let reported = Reported { device: &device, profile: &profile, thumbprint, challenged_at };
+        orders::after_report(self.tx, self.brake, &self.source.tenant, &reported, self.now)
     }
 
-    /// Compares what was issued with the challenge that was made for it. Gives whether there is one.
-    fn compare(&self, facts: &Certified) -> Result<bool, StoreError> {
+    /// Compares what was issued with the challenge that was made for it. Gives when that was, if it was.
+    fn compare(&self, facts: &Certified) -> Result<Option<Timestamp>, StoreError> {
         let subject = &facts.thumbprint_sha256;
         let challenge = &facts.challenge;
         let twice = self.tx.exists(
@@ -378,16 +382,19 @@ impl Inbox<'_> {
             let detail = format!("another certificate was issued for challenge {challenge}");
             self.alarm(AlarmKind::ChallengeUsedTwice, subject, &detail)?;
         }
-        let made: Option<[Option<String>; 4]> = self.tx.one(
-            "SELECT device, owner, profile, gateway_group FROM challenge \
+        let made: Option<([Option<String>; 4], i64)> = self.tx.one(
+            "SELECT device, owner, profile, gateway_group, issued_at FROM challenge \
              WHERE tenant = ?1 AND id = ?2",
             values![self.source.tenant.as_str(), challenge],
-            |row| Ok::<_, StoreError>([row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?]),
+            |row| {
+                let made = [row.get(0)?, row.get(1)?, row.get(2)?, row.get(3)?];
+                Ok::<_, StoreError>((made, row.get(4)?))
+            },
         )?;
-        let Some(made) = made else {
+        let Some((made, issued_at)) = made else {
             let detail = format!("challenge {challenge} was never made here");
             self.alarm(AlarmKind::UnknownChallenge, subject, &detail)?;
-            return Ok(false);
+            return Ok(None);
         };
         let told =
             [Some(&facts.device), facts.user.as_ref(), Some(&facts.profile), Some(&facts.audience)];
@@ -402,7 +409,7 @@ impl Inbox<'_> {
             let detail = format!("challenge {challenge}: {}", differences.join(", "));
             self.alarm(AlarmKind::ChallengeDiffers, subject, &detail)?;
         }
-        Ok(true)
+        Ok(Some(Timestamp::from_seconds(issued_at)))
     }
 
     /// A certificate that is here has got further.

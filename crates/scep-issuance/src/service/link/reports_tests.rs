@@ -544,9 +544,25 @@ fn what_was_issued_before_the_gateway_knew_is_revoked_when_it_is_reported() {
     // By default a disabled device keeps its certificates.
     let causes = desk.column("SELECT device || ' ' || cause FROM revocation ORDER BY seq");
     assert_eq!(causes, ["wiped wipe", "gone unenrol"]);
+    // A device is wiped and comes back: what had its challenge before goes, what is new stays.
+    let end = NOW.plus(Duration::from_secs(60));
+    desk.device("back", "enrolled");
+    desk.challenge(5, "back");
+    desk.challenge(6, "back");
+    desk.write(move |tx| {
+        let device = DeviceId::new("back").unwrap();
+        orders::on_device(tx, BRAKE, &tenant(), &device, RevokeOn::Wipe, end)?;
+        tx.execute(
+            "UPDATE challenge SET issued_at = ?2 WHERE id = ?1",
+            values![&challenge(6), end.seconds()],
+        )
+    });
+    desk.report(vec![issued(4, 5, "back"), issued(5, 6, "back")]).unwrap();
+    let causes = desk.column("SELECT thumbprint || ' ' || cause FROM revocation ORDER BY seq");
+    assert_eq!(causes[2..], [format!("{} wipe", hash(5))]);
     // Of a challenge that was not made here nothing is known, and nothing is revoked.
-    desk.report(vec![issued(4, 77, "nobody")]).unwrap();
-    assert_eq!(desk.orders().len(), 2);
+    desk.report(vec![issued(6, 77, "nobody")]).unwrap();
+    assert_eq!(desk.orders().len(), 3);
 }
 
 #[test]

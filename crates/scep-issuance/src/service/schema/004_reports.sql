@@ -68,6 +68,15 @@ CREATE INDEX certificate_of_profile ON certificate (tenant, profile, id);
 CREATE INDEX certificate_of_challenge ON certificate (tenant, challenge);
 CREATE INDEX certificate_end ON certificate (tenant, state, not_after);
 
+-- When a device was last wiped or removed: what was issued for an earlier challenge has gone with it, though the device is back.
+CREATE TABLE device_end (
+  tenant   TEXT NOT NULL REFERENCES tenant (id),
+  device   TEXT NOT NULL,
+  event    TEXT NOT NULL CHECK (event IN ('wipe', 'unenrol')),
+  ended_at INTEGER NOT NULL,
+  PRIMARY KEY (tenant, device)
+) STRICT, WITHOUT ROWID;
+
 -- Orders to revoke one certificate each.
 CREATE TABLE revocation (
   seq         INTEGER PRIMARY KEY AUTOINCREMENT,
