@@ -153,6 +153,8 @@ pub(super) struct Told {
     commands: Commands,
     /// By topic, what is told until it is known.
     sent: Vec<(String, String)>,
+    /// Topics that are over.
+    over: Vec<&'static str>,
 }
 
 impl Told {
@@ -193,6 +195,10 @@ impl Told {
             // Told at once, but once: until its results come it is repeated with other news.
             once("revocations", digest(&revocations), "");
         }
+        let behind = request.outbox_high_mark < outbox_acknowledged;
+        if behind {
+            once("restored", outbox_acknowledged.to_string(), "");
+        }
         let renewals = renewals::open(tx, request.connector)?;
         for order in &renewals {
             once(&format!("renewal {}", order.order), order.by.seconds().to_string(), "");
@@ -204,8 +210,12 @@ impl Told {
             LedgerBinding::Another => "another",
         };
         once("ledger", binding.to_owned(), "this");
-        if request.outbox_high_mark < outbox_acknowledged {
-            once("restored", outbox_acknowledged.to_string(), "");
+        // What is over is news when it comes again.
+        let mut over = Vec::new();
+        for (topic, there) in [("revocations", unheard), ("restored", behind)] {
+            if !there && known.contains_key(topic) {
+                over.push(topic);
+            }
         }
         let commands = Commands {
             v: V1,
@@ -225,7 +235,7 @@ impl Told {
             ledger: member.ledger,
         };
         let news = news || !sent.is_empty();
-        Ok(Self { member, contact, counter, news, commands, sent })
+        Ok(Self { member, contact, counter, news, commands, sent, over })
     }
 
     /// Gives the answer its number and the key that signs it, and remembers what it carries.
@@ -249,6 +259,9 @@ impl Told {
             values![&id, sequence],
         )?;
         told::send(tx, &id, sequence, &self.sent)?;
+        for topic in &self.over {
+            told::forget(tx, &id, topic)?;
+        }
         self.commands.sequence = u64::try_from(sequence).unwrap_or(0);
         Ok((self.commands, key))
     }

@@ -732,6 +732,12 @@ async fn a_ledger_restored_from_a_backup_is_noticed_and_told_how_far_the_issuer_
     assert!(!peer.would_hear_news(&desk).await);
     assert_eq!(peer.ask(&desk, 0).await.outbox_acknowledged, 100);
     assert_eq!(desk.raised().await, ["ledger-restored 1"]);
+    // Restored a second time from the same backup, it is news again.
+    peer.change = |request| request.outbox_high_mark = 100;
+    peer.ask(&desk, 0).await;
+    assert!(!peer.would_hear_news(&desk).await);
+    peer.change = |request| request.outbox_high_mark = 40;
+    assert!(peer.would_hear_news(&desk).await);
     // How far another tenant is, is nobody's business.
     let foreign = LedgerId::from_bytes([7; 16]);
     reported("fabrikam", foreign).await.unwrap();
