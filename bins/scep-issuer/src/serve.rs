@@ -8,7 +8,7 @@ use crate::{store, tls};
 use core::time::Duration;
 use scep_issuance::service::{Link, Service, Tls};
 use scep_keys::AwsLc;
-use scep_types::Clock as _;
+use scep_types::{Clock as _, SpkiHash};
 use std::future::Future;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -70,7 +70,7 @@ async fn serve(
     let signer = config.signer(System.now())?;
     let mut service =
         Service::new(store, signer, Arc::new(AwsLc), Arc::new(System)).with_upkeep(config.upkeep);
-    let connectors = link.is_some();
+    let pins = link.as_ref().map(|link| link.tls_pins.clone());
     match link {
         Some(link) => service = service.with_link(link, config.keys())?,
         None => service.set_keys(config.keys())?,
@@ -96,9 +96,11 @@ async fn serve(
         path: path.to_path_buf(),
         service: service.clone(),
         tls: tls.clone(),
+        pins: pins.clone(),
         alarms: tls::Alarms::default(),
     };
     let reloading = tokio::spawn(reloads.run(reload_signal()?));
+    let connectors = pins.is_some();
     let scheme = if tls.is_some() { "https" } else { "http" };
     let pin = wanted.tls_pin()?.map(|pin| pin.to_string()).unwrap_or_default();
     let url = format!("{scheme}://{address}/api/v1");
@@ -115,6 +117,8 @@ struct Reload {
     path: PathBuf,
     service: Service,
     tls: Option<Tls>,
+    /// What gateways that enrol are told to pin; `None`: none can.
+    pins: Option<Vec<SpkiHash>>,
     alarms: tls::Alarms,
 }
 
@@ -140,6 +144,19 @@ impl Reload {
     fn reload(&mut self) -> Result<(), IssuerError> {
         let config = Config::load(&self.path)?;
         let files = tls_files(&config)?;
+        // Looked at before anything is taken up.
+        if let Some((certificate, key)) = &files {
+            Tls::read(certificate, key)?;
+        }
+        if let (Some(pins), Some(pin)) = (&self.pins, config.service()?.tls_pin()?)
+            && !pins.contains(&pin)
+        {
+            let why = format!(
+                "gateways accept no TLS key with the fingerprint {pin}: it was not in connectors.next_tls_pins when \
+                 the service started"
+            );
+            return Err(IssuerError::config("service.tls_certificate", why));
+        }
         self.service.set_keys(config.keys())?;
         if let (Some(tls), Some((certificate, key))) = (&self.tls, files) {
             tls.replace(&certificate, &key)?;

@@ -85,7 +85,7 @@ fn a_broken_configuration_changes_nothing() {
 }
 
 fn a_new_tls_certificate_is_taken_up() {
-    let service = Service::new();
+    let mut service = Service::new();
     let pin = service.local(&["fingerprint"]);
     // The names of the configuration are those of the certificate: others are taken up with the same key.
     let config = std::fs::read_to_string(service.config()).unwrap();
@@ -97,16 +97,33 @@ fn a_new_tls_certificate_is_taken_up() {
     assert_ne!(std::fs::read(service.file("tls.chain.pem")).unwrap(), before);
     assert_eq!(service.local(&["fingerprint"]), pin);
     service.told(&["tenant"]);
-    // A certificate that somebody has put there, for another key: taken up by the signal.
+
+    // Another key is taken up when gateways were told of it beforehand.
     let other = Service::init(&[]);
-    for name in ["tls.chain.pem", "tls.key.pem", "tls.pem", "tls.ca.key.pem"] {
-        std::fs::copy(other.file(name), service.file(name)).unwrap();
-    }
+    let place = |service: &Service| {
+        for name in ["tls.chain.pem", "tls.key.pem", "tls.pem", "tls.ca.key.pem"] {
+            std::fs::copy(other.file(name), service.file(name)).unwrap();
+        }
+    };
+    let next = other.local(&["fingerprint"]);
+    let old: Vec<_> = ["tls.chain.pem", "tls.key.pem", "tls.pem", "tls.ca.key.pem"]
+        .map(|name| (name, std::fs::read(service.file(name)).unwrap()))
+        .into();
+    place(&service);
     std::fs::write(service.config(), &config).unwrap();
+    service.hang_up("nothing was read anew");
+    assert!(service.log().contains("connectors.next_tls_pins"), "{}", service.log());
+    for (name, contents) in old {
+        std::fs::write(service.file(name), contents).unwrap();
+    }
+    service.stop();
+    let told = format!("[connectors]\nnext_tls_pins = [\"{}\"]", next.trim());
+    std::fs::write(service.config(), config.replace("[connectors]", &told)).unwrap();
+    service.start();
+    place(&service);
     service.hang_up(READ);
-    let pin = other.local(&["fingerprint"]);
     let mut command = service.command(&["tenant"]);
-    command.env_remove("SCEP_ISSUER_CA_FILE").args(["--pin", pin.trim()]);
+    command.env_remove("SCEP_ISSUER_CA_FILE").args(["--pin", next.trim()]);
     scep_testkit::process::must(&mut command);
 }
 

@@ -1,6 +1,6 @@
 //! With programs of others: a PostgreSQL server, and OpenSSL as a client that is given `tls.pem`.
 
-use crate::support::{Service, failed, program};
+use crate::support::Service;
 use libtest_mimic::Trial;
 use scep_testkit::postgres::{Cluster, PASSWORD, Programs};
 use scep_testkit::process::must;
@@ -41,8 +41,7 @@ fn postgresql_keeps_everything() {
     assert!(!service.file("issuer.db").exists());
     // A password that others may read is refused.
     private(&password, 0o644);
-    let mut serve = program();
-    let said = failed(serve.arg("serve").arg("--config").arg(service.config()));
+    let said = service.does_not_serve();
     assert!(said.contains("service.postgres_password_file"), "{said}");
     private(&password, 0o600);
     service.start();

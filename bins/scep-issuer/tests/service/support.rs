@@ -137,6 +137,20 @@ impl Service {
         String::from_utf8(must(&mut command)).unwrap()
     }
 
+    /// Why `serve` ends at once.
+    #[track_caller]
+    pub(crate) fn does_not_serve(&self) -> String {
+        let mut command = program();
+        command.arg("serve").arg("--config").arg(self.config());
+        let mut child = Child::start(&mut command, self.dir.path(), "refused");
+        let status = wait_for("the service ends", || {
+            assert!(!child.stderr().contains("listening"), "it serves: {}", child.stderr());
+            child.ended()
+        });
+        assert_eq!(status.code(), Some(2), "{}", child.stderr());
+        child.stderr()
+    }
+
     /// A command that uses the API, with everything that it needs.
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
         let mut command = program();
