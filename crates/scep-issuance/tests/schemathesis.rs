@@ -17,8 +17,12 @@ mod harness;
 mod house;
 
 use house::House;
+#[cfg(feature = "postgres")]
+use house::{Database, Schema};
 use libtest_mimic::Arguments;
 use scep_testkit::process::peers::{Peer, folder, trial};
+#[cfg(feature = "postgres")]
+use scep_testkit::postgres::{Cluster, Programs};
 use std::path::PathBuf;
 use std::process::Command;
 
@@ -32,17 +36,28 @@ const CHECKS: &str = "not_a_server_error,status_code_conformance,content_type_co
 fn main() {
     let arguments = Arguments::from_args();
     let peers = [Peer::file(program())];
-    libtest_mimic::run(&arguments, vec![trial("schemathesis", &peers, run)]).exit();
+    #[allow(unused_mut, reason = "a feature has another")]
+    let mut trials = vec![trial("schemathesis", &peers, || run(House::new))];
+    #[cfg(feature = "postgres")]
+    trials.push({
+        let server = Peer::named("PostgreSQL", Programs::find().is_some());
+        trial("schemathesis_on_postgresql", &[Peer::file(program()), server], || {
+            let cluster = Cluster::start(&Programs::find().unwrap(), &[]).unwrap();
+            let database = Database::Postgres(Schema::new(cluster.by_socket()));
+            run(|| House::on(tempfile::tempdir().unwrap(), database));
+        })
+    });
+    libtest_mimic::run(&arguments, trials).exit();
 }
 
 fn program() -> PathBuf {
     folder().join("venv/bin/schemathesis")
 }
 
-fn run() {
+fn run<F: Future<Output = House>>(house: impl FnOnce() -> F) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let house = runtime.block_on(async {
-        let house = House::new().await;
+        let house = house().await;
         house.furnish().await;
         house
     });
