@@ -160,12 +160,12 @@ async fn a_repetition_gets_the_same_connector_for_ten_minutes() {
     // Another key, of either kind, is another gateway.
     let mut other = gateway.clone();
     other.authentication = new_key();
-    other.ask(&house, &token).await.is_refused(ErrorCode::TokenNotAccepted);
+    other.ask(&house, &token).await.refused(ErrorCode::TokenNotAccepted);
     let mut other = gateway.clone();
     other.decryption = new_key();
-    other.ask(&house, &token).await.is_refused(ErrorCode::TokenNotAccepted);
+    other.ask(&house, &token).await.refused(ErrorCode::TokenNotAccepted);
     house.clock.advance(Duration::from_secs(1));
-    gateway.ask(&house, &token).await.is_refused(ErrorCode::TokenNotAccepted);
+    gateway.ask(&house, &token).await.refused(ErrorCode::TokenNotAccepted);
     house.clock.set(house.now().minus(MINUTE));
     gateway.ask(&house, &token).await.outcome().unwrap();
     let list = house.get("/connectors").await.is(200);
@@ -173,7 +173,7 @@ async fn a_repetition_gets_the_same_connector_for_ten_minutes() {
     // Nor once the gateway was removed.
     let id = list["items"][0]["id"].as_str().unwrap();
     house.delete(&format!("/connectors/{id}")).await.is(204);
-    gateway.ask(&house, &token).await.is_refused(ErrorCode::TokenNotAccepted);
+    gateway.ask(&house, &token).await.refused(ErrorCode::TokenNotAccepted);
 }
 
 async fn tokens_expire_are_withdrawn_and_are_for_one_group() {
@@ -183,7 +183,7 @@ async fn tokens_expire_are_withdrawn_and_are_for_one_group() {
     let gateway = Gateway::new("gw-1", "berlin");
     let not_accepted = ErrorCode::TokenNotAccepted;
     let unknown = "0".repeat(64);
-    gateway.ask(&house, &unknown).await.is_refused(not_accepted);
+    gateway.ask(&house, &unknown).await.refused(not_accepted);
 
     let (token, made) = house.token_of(&json!({ "group": "berlin", "lifetime": "1h" })).await;
     assert_eq!(made["expires_at"], house.now().plus(Duration::from_secs(3600)).to_string());
@@ -191,18 +191,18 @@ async fn tokens_expire_are_withdrawn_and_are_for_one_group() {
     let seen = house.get(&path).await.is(200);
     assert_eq!((&seen["state"], seen.get("token")), (&json!("unused"), None));
     house.clock.advance(Duration::from_secs(3600));
-    gateway.ask(&house, &token).await.is_refused(not_accepted);
+    gateway.ask(&house, &token).await.refused(not_accepted);
     assert_eq!(house.get(&path).await.is(200)["state"], "expired");
 
     let (token, made) = house.token_of(&json!({ "group": "berlin" })).await;
     let path = format!("/connector-tokens/{}", made["id"].as_str().unwrap());
     house.delete(&path).await.is(204);
-    gateway.ask(&house, &token).await.is_refused(not_accepted);
+    gateway.ask(&house, &token).await.refused(not_accepted);
     assert_eq!(house.get(&path).await.is(200)["state"], "withdrawn");
 
     // For another group; that does not spend it.
     let (token, made) = house.token_of(&json!({ "group": "paris" })).await;
-    let why = gateway.ask(&house, &token).await.is_refused(ErrorCode::GroupNotAllowed);
+    let why = gateway.ask(&house, &token).await.refused(ErrorCode::GroupNotAllowed);
     assert!(why.contains("paris"), "{why}");
     let mut there = gateway.clone();
     there.group = "paris".into();
@@ -272,10 +272,10 @@ async fn attack_45_the_authentication_key_signs_its_request() {
     *der.last_mut().unwrap() ^= 1;
     request.certificate_request = scep_link::Pkcs10Der::new(der).unwrap();
     let told = house.tell(&client(None), "enrol", written(&request)).await;
-    told.is_refused(ErrorCode::ProofNotAccepted);
+    told.refused(ErrorCode::ProofNotAccepted);
     request.certificate_request = scep_link::Pkcs10Der::new(vec![0x30, 0]).unwrap();
     let told = house.tell(&client(None), "enrol", written(&request)).await;
-    told.is_refused(ErrorCode::RequestMalformed);
+    told.refused(ErrorCode::RequestMalformed);
     // Neither has spent the token.
     gateway.ask(&house, &token).await.outcome().unwrap();
 }
@@ -335,14 +335,14 @@ async fn attack_17_a_key_and_a_ledger_of_another_tenant_are_refused() {
     thief.tenant = TenantId::new("fabrikam").unwrap();
     let own = thief.decryption.clone();
     thief.decryption = known.decryption.clone();
-    thief.ask(&house, token).await.is_refused(ErrorCode::KeyNotAccepted);
+    thief.ask(&house, token).await.refused(ErrorCode::KeyNotAccepted);
     thief.decryption = own;
     thief.ledger = known.ledger;
-    thief.ask(&house, token).await.is_refused(ErrorCode::LedgerNotAccepted);
+    thief.ask(&house, token).await.refused(ErrorCode::LedgerNotAccepted);
     // Nor when nobody is bound to it any more: its events are the tenant's.
     house.delete(&format!("/connectors/{}", known.id())).await.is(204);
     house.post("/gateway-groups/berlin/release-ledger", &json!({})).await.is(200);
-    thief.ask(&house, token).await.is_refused(ErrorCode::LedgerNotAccepted);
+    thief.ask(&house, token).await.refused(ErrorCode::LedgerNotAccepted);
     thief.ledger = LedgerId::from_bytes([1; 16]);
     thief.enrol(&house, token).await.unwrap();
     assert_eq!(thief.answer.unwrap().tenant.as_str(), "fabrikam");
@@ -356,7 +356,7 @@ async fn a_group_is_bound_to_one_ledger() {
     let first = house.ready("gw-1", "berlin").await;
     let token = house.token("berlin").await;
     let refused = async |gateway: &Gateway, token: &str, word: &str| {
-        let why = gateway.ask(&house, token).await.is_refused(ErrorCode::LedgerNotAccepted);
+        let why = gateway.ask(&house, token).await.refused(ErrorCode::LedgerNotAccepted);
         assert!(why.contains(word), "{why}");
     };
     // A second one beside an SQLite ledger, with that one or another.
@@ -425,11 +425,11 @@ async fn a_further_member_brings_the_ledger_and_the_key_of_its_group() {
     let token = house.token("berlin").await;
     let mut third = first.sibling("gw-3");
     third.decryption = new_key();
-    let why = third.ask(&house, &token).await.is_refused(ErrorCode::KeyNotAccepted);
+    let why = third.ask(&house, &token).await.refused(ErrorCode::KeyNotAccepted);
     assert!(why.contains("import"), "{why}");
     third.decryption = first.decryption.clone();
     third.name = "gw-2".into();
-    let why = third.ask(&house, &token).await.is_refused(ErrorCode::GroupNotAllowed);
+    let why = third.ask(&house, &token).await.refused(ErrorCode::GroupNotAllowed);
     assert!(why.contains("gw-2"), "{why}");
     third.name = "gw-3".into();
     third.enrol(&house, &token).await.unwrap();
@@ -448,7 +448,7 @@ async fn before_the_first_member_has_proven_its_key_a_second_brings_the_same() {
     let mut second = first.sibling("gw-2");
     let token = house.confirming_token("berlin").await;
     second.decryption = new_key();
-    second.ask(&house, &token).await.is_refused(ErrorCode::KeyNotAccepted);
+    second.ask(&house, &token).await.refused(ErrorCode::KeyNotAccepted);
     second.decryption = first.decryption.clone();
     second.enrol(&house, &token).await.unwrap();
     second.check_in(&house, &[second.proof()]).await.unwrap();
@@ -461,7 +461,7 @@ async fn a_key_that_an_operator_has_set_is_the_one_to_bring() {
     house.furnish().await;
     let token = house.confirming_token("main").await;
     let mut gateway = Gateway::new("gw-1", "main");
-    gateway.ask(&house, &token).await.is_refused(ErrorCode::KeyNotAccepted);
+    gateway.ask(&house, &token).await.refused(ErrorCode::KeyNotAccepted);
     gateway.decryption = TestKey::RsaA.key();
     gateway.enrol(&house, &token).await.unwrap();
     gateway.check_in(&house, &[gateway.proof()]).await.unwrap();
@@ -705,7 +705,7 @@ async fn a_gateway_that_leaves_is_refused_and_its_groups_key_is_renewed() {
     house.challenge("berlin").await.is_problem(409, "group-without-key");
     let mut next = first.sibling("gw-3");
     let token = house.confirming_token("berlin").await;
-    let why = next.ask(&house, &token).await.is_refused(ErrorCode::KeyNotAccepted);
+    let why = next.ask(&house, &token).await.refused(ErrorCode::KeyNotAccepted);
     assert!(why.contains("in use"), "{why}");
     next.decryption = new_key();
     next.enrol(&house, &token).await.unwrap();
@@ -738,7 +738,7 @@ async fn an_expired_gateway_enrols_again_and_keeps_its_ledger() {
     let token = house.confirming_token("berlin").await;
     let mut early = gateway.clone();
     early.authentication = new_key();
-    early.ask(&house, &token).await.is_refused(ErrorCode::LedgerNotAccepted);
+    early.ask(&house, &token).await.refused(ErrorCode::LedgerNotAccepted);
     house.clock.advance(90 * DAY + MINUTE);
     house.renew_admin().await;
     let token = house.confirming_token("berlin").await;
@@ -769,7 +769,7 @@ async fn connectors_are_known_by_a_certificate_of_the_connector_ca_alone() {
     let body = || written(&gateway.check_in_request(&[]));
     for path in ["check-in", "reports", "revocations", "renew"] {
         let told = house.tell(&client(None), path, body()).await;
-        told.is_refused(ErrorCode::CertificateNotAccepted);
+        told.refused(ErrorCode::CertificateNotAccepted);
     }
     let issue = |ca: &scep_ca::LocalCa, key: &SoftwareKey, purpose| {
         let name = "CN=x".parse().unwrap();
@@ -779,7 +779,7 @@ async fn connectors_are_known_by_a_certificate_of_the_connector_ca_alone() {
     let key = new_key();
     let unknown = issue(&house.connector_ca, &key, InfrastructurePurpose::Connector);
     let told = house.tell(&client(Some((&unknown, &key))), "check-in", body()).await;
-    told.is_refused(ErrorCode::CertificateNotAccepted);
+    told.refused(ErrorCode::CertificateNotAccepted);
     // By another CA of the same name, for another purpose, or expired: no connection.
     let url = format!("https://{}/api/v1/openapi.json", house.address);
     let other = connector_ca(TestKey::P256D);
@@ -879,7 +879,7 @@ async fn attack_49_connectors_are_not_served_without_tls() {
         // The issuer of the house has no link at all; beside it one that has, on plain HTTP.
         let answer = house.call(None, "POST", &url, Some("{}"), &[]).await;
         assert_eq!((answer.status, answer.json()["code"].clone()), (503, json!("Unavailable")));
-        let why = house.without_tls(path).await.is_refused(ErrorCode::CertificateNotAccepted);
+        let why = house.without_tls(path).await.refused(ErrorCode::CertificateNotAccepted);
         assert!(why.contains("TLS"), "{why}");
     }
 }
@@ -888,7 +888,7 @@ async fn a_message_of_another_connector_is_refused() {
     let house = LinkedHouse::new().await;
     let (first, second) = pair(&house).await;
     let told = house.tell(&first.client, "check-in", written(&second.check_in_request(&[]))).await;
-    told.is_refused(ErrorCode::ConnectorMismatch);
+    told.refused(ErrorCode::ConnectorMismatch);
 }
 
 async fn attack_59_messages_have_a_size_a_media_type_and_one_form() {
@@ -899,11 +899,11 @@ async fn attack_59_messages_have_a_size_a_media_type_and_one_form() {
     let good = String::from_utf8(written(&gateway.request(&token))).unwrap();
     let anonymous = client(None);
     let tell = async |body: String| house.tell(&anonymous, "enrol", body.into_bytes()).await;
-    tell("x".repeat((64 << 10) + 1)).await.is_refused(ErrorCode::RequestTooLarge);
-    tell("x".repeat(64 << 10)).await.is_refused(ErrorCode::RequestMalformed);
-    tell(good.replace("\"v\":1", "\"v\":2")).await.is_refused(ErrorCode::VersionNotServed);
+    tell("x".repeat((64 << 10) + 1)).await.refused(ErrorCode::RequestTooLarge);
+    tell("x".repeat(64 << 10)).await.refused(ErrorCode::RequestMalformed);
+    tell(good.replace("\"v\":1", "\"v\":2")).await.refused(ErrorCode::VersionNotServed);
     let more = good.replace("\"v\":1", "\"v\":1,\"more\":1");
-    let why = tell(more).await.is_refused(ErrorCode::RequestMalformed);
+    let why = tell(more).await.refused(ErrorCode::RequestMalformed);
     assert!(!why.contains(&token), "{why}");
     let url = format!("https://{}/connector/v1/enrol", house.address);
     let plain = anonymous.post(&url).header("Content-Type", "text/plain").body(good.clone());

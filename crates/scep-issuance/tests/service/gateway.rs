@@ -204,7 +204,7 @@ impl Told {
     }
 
     #[track_caller]
-    pub(crate) fn is_refused(self, code: ErrorCode) -> String {
+    pub(crate) fn refused(self, code: ErrorCode) -> String {
         let (got, why) = self.outcome().expect_err("a refusal");
         assert_eq!(got, code, "{why}");
         why
