@@ -109,8 +109,7 @@ impl FromRequestParts<Service> for Id {
     type Rejection = Problem;
 
     async fn from_request_parts(parts: &mut Parts, service: &Service) -> Result<Self, Problem> {
-        // PostgreSQL's texts cannot have U+0000, so that it could not even look for it.
-        let id = param(parts, service, "id").await?.filter(|id| !id.contains('\0'));
+        let id = param(parts, service, "id").await?;
         id.map(Self).ok_or_else(|| Problem::new(Kind::NotFound, "no id"))
     }
 }

@@ -104,6 +104,12 @@ async fn suite(store: &Store) {
             let ids = tx.query(owned, values, |row| row.get::<String>(0))?;
             assert_eq!(ids, expected);
         }
+        // A text that PostgreSQL cannot have is one all the same, and found again.
+        let odd = "odd\0";
+        tx.execute("INSERT INTO tenant (id) VALUES (?1)", values![odd])?;
+        let again = tx.execute("INSERT INTO tenant (id) VALUES (?1)", values![odd]);
+        assert_eq!(again, Err(StoreError::Duplicate));
+        assert_eq!(tx.execute("DELETE FROM tenant WHERE id = ?1", values![odd])?, 1);
         let octets = [0, 1, 0xff, b'\'', b'\\'];
         tx.execute(
             "INSERT INTO idempotency (id, request, answer, expires_at) VALUES (?1, ?2, x'', 7)",

@@ -6,7 +6,7 @@
 //! a failed SELECT, which no constraint can cause, the transaction is over.
 
 use super::connection::{Connection, failed, silent};
-use super::value::parameter;
+use super::value::{Parameter, parameter};
 use crate::service::db::{Cell, Row, Value};
 use crate::service::store::StoreError;
 use core::cell::{Cell as Shared, RefCell};
@@ -100,7 +100,9 @@ impl<'a> Transaction<'a> {
                     self.conn.prepared(sql, values).await?
                 }
             };
-            let parameters: Vec<_> = values.iter().map(parameter).collect();
+            let parameters: Vec<Parameter<'_>> = values.iter().map(parameter).collect();
+            let parameters: Vec<&(dyn ToSql + Sync)> =
+                parameters.iter().map(|parameter| &**parameter).collect();
             let asked = ask(client, &statement, &parameters);
             match savepoint {
                 // In the order in which they are first polled, both go out at once.

@@ -16,15 +16,23 @@ pub(super) const fn type_of(value: &Value<'_>) -> Type {
     }
 }
 
+/// What a value is sent as.
+pub(super) type Parameter<'a> = Box<dyn ToSql + Sync + 'a>;
+
 /// The value as a parameter of that type.
-pub(super) fn parameter<'a>(value: &'a Value<'_>) -> &'a (dyn ToSql + Sync) {
+///
+/// PostgreSQL's texts cannot have U+0000, and SQLite's can. Nothing that has a form may have one, but what somebody else
+/// has written (a detail, a reason) may; refused, it would come again and again. It is replaced, here and so for
+/// whatever is compared with it.
+pub(super) fn parameter<'a>(value: &'a Value<'a>) -> Parameter<'a> {
     match value {
-        Value::Integer(number) => number,
-        Value::Text(text) => text,
-        Value::Blob(octets) => octets,
-        Value::Null(Kind::Integer) => &None::<i64>,
-        Value::Null(Kind::Text) => &None::<&str>,
-        Value::Null(Kind::Blob) => &None::<&[u8]>,
+        Value::Integer(number) => Box::new(number),
+        Value::Text(text) if text.contains('\0') => Box::new(text.replace('\0', "\u{fffd}")),
+        Value::Text(text) => Box::new(text),
+        Value::Blob(octets) => Box::new(octets),
+        Value::Null(Kind::Integer) => Box::new(None::<i64>),
+        Value::Null(Kind::Text) => Box::new(None::<&str>),
+        Value::Null(Kind::Blob) => Box::new(None::<&[u8]>),
     }
 }
 
