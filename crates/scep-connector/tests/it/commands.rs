@@ -370,6 +370,8 @@ async fn signer_and_command_keys_are_rotated_before_the_host_uses_them() {
     .await;
     assert_eq!(gateway.host.trusts.lock().unwrap().last(), Some(&gateway.state().trust));
     assert_eq!(gateway.trouble(), None);
+    let durable = gateway.host.durable.lock().unwrap().clone();
+    assert!(durable.len() >= 2 && durable.iter().all(|kept| *kept), "used before it was durable");
     // Nobody can take the last key away.
     issuer.says(|book| {
         book.command_keys = KeyChanges { add: vec![], retire: vec![command.public_key().key_id()] };

@@ -101,6 +101,9 @@ pub(crate) struct Recorder {
     pub(crate) own: Mutex<Vec<(&'static str, SpkiDer)>>,
     pub(crate) certificates: Mutex<Vec<CertificateExpiry>>,
     pub(crate) objects: Mutex<bool>,
+    /// Where to look whether a trust is durable before it is used, and whether each was.
+    pub(crate) state: Mutex<Option<StateFile>>,
+    pub(crate) durable: Mutex<Vec<bool>>,
 }
 
 impl Host for Recorder {
@@ -116,6 +119,10 @@ impl Host for Recorder {
     fn set_trust(&self, trust: &Trust) -> Result<(), ConnectorError> {
         if *self.objects.lock().unwrap() {
             return Err(ConnectorError::Other("the gateway objects".to_owned()));
+        }
+        if let Some(file) = &*self.state.lock().unwrap() {
+            let kept = file.read().unwrap().unwrap().trust;
+            self.durable.lock().unwrap().push(kept == *trust);
         }
         self.trusts.lock().unwrap().push(trust.clone());
         Ok(())
@@ -239,6 +246,7 @@ impl Gateway {
     }
 
     pub(crate) fn start(&mut self) -> Connector {
+        *self.host.state.lock().unwrap() = Some(self.state_file());
         let connector = self.open().unwrap();
         let stop = CancellationToken::new();
         let task = tokio::spawn(connector.clone().run(stop.clone()));

@@ -227,3 +227,52 @@ async fn a_certificate_of_another_key_is_no_renewal() {
     assert!(said.contains("the certificate is of another key"), "{said}");
     assert_eq!(gateway.state().authentication, first.authentication);
 }
+
+/// Everything that changes keys and state at once, with a crash wherever it stands.
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_52_a_crash_anywhere_leaves_one_identity_and_every_word_of_the_issuer() {
+    let issuer = Issuer::start().await;
+    let mut gateway = Gateway::enrolled(&issuer).await;
+    let mut devices = std::collections::BTreeSet::new();
+    for round in 0..30_u8 {
+        issuer.says(|book| {
+            let device = scep_types::DeviceId::new(format!("device-{round}")).unwrap();
+            devices.insert(device.to_string());
+            book.denials.push((DenialSubject::Device(device), true));
+            match round % 5 {
+                0 => book.renewals.push(order(round, RenewalSubject::Authentication)),
+                2 => book.renewals.push(order(round, RenewalSubject::Decryption)),
+                _ => {}
+            }
+        });
+        gateway.start();
+        // Not to wait for anything: to be somewhere else each time.
+        tokio::time::sleep(Duration::from_micros(u64::from(round) * 2_300)).await;
+        gateway.crash().await;
+    }
+    gateway.start();
+    eventually("every renewal", || issuer.book().renewals.is_empty().then_some(())).await;
+    eventually("every denial", || {
+        (gateway.state().denial_cursor == issuer.book().denials.len() as u64).then_some(())
+    })
+    .await;
+    let denied = gateway.ledger.denials().await.unwrap().devices;
+    assert_eq!(
+        denied.iter().map(|(_, id)| id.to_string()).collect::<std::collections::BTreeSet<_>>(),
+        devices
+    );
+    eventually("one identity", || {
+        let state = gateway.state();
+        (issuer.book().clients == [state.authentication]
+            && gateway.keys.has(KeySlot::Authentication, state.authentication))
+        .then_some(())
+    })
+    .await;
+    // Whatever the issuer encrypts to, the gateway has.
+    let (state, proven) = (gateway.state(), issuer.book().proven.clone());
+    assert_eq!(proven.last(), Some(&state.trust.decryption[0].key.key_id()));
+    for held in &state.trust.decryption {
+        assert!(gateway.keys.has(KeySlot::Decryption, held.key.key_id()), "a key is lost");
+    }
+    eventually("no trouble", || gateway.trouble().is_none().then_some(())).await;
+}

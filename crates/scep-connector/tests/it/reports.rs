@@ -65,6 +65,12 @@ async fn a_lost_acknowledgement_repeats_the_batch() {
     gateway.event(1).await;
     let mut lost = 0;
     issuer.twist(move |book, asked| {
+        if let Some(request) = asked.check_in() {
+            // Or the check-in would make up for it.
+            let mut commands = book.commands(&request);
+            commands.outbox_acknowledged = 0;
+            return Some(book.seal(&commands));
+        }
         (asked.path == REPORTS && lost == 0).then(|| {
             lost += 1;
             Reply { status: 502, ..book.honest(asked) }
@@ -76,6 +82,19 @@ async fn a_lost_acknowledgement_repeats_the_batch() {
     let keys: Vec<_> =
         batches(&issuer).iter().map(|b| b.events[0].idempotency_key.clone()).collect();
     assert!(keys.iter().all(|key| *key == keys[0]), "{keys:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_check_in_makes_up_for_acknowledgements_that_are_lost() {
+    let issuer = Issuer::start().await;
+    let mut gateway = Gateway::enrolled(&issuer).await;
+    gateway.event(1).await;
+    issuer.twist(move |book, asked| {
+        (asked.path == REPORTS).then(|| Reply { status: 502, ..book.honest(asked) })
+    });
+    gateway.start();
+    until_reported(&gateway, &issuer, 1).await;
+    eventually("the log", || (gateway.status_files("succeed").len() == 1).then_some(())).await;
 }
 
 /// The future is dropped wherever it stands, time after time, while events come and answers are lost.
