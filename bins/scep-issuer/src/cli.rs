@@ -128,7 +128,7 @@ impl OutputOptions {
 pub(crate) enum KeyCommand {
     /// Make a new key. Those before it are valid for the overlap.
     Rotate(KeyRotateOptions),
-    /// Show every key.
+    /// Show every key and certificate of the issuer's own, with the days that are left.
     List(KeyListOptions),
     /// Take a key out of use at once and destroy it.
     Retire(KeyRetireOptions),
@@ -168,7 +168,7 @@ pub(crate) struct KeyRetireOptions {
     #[arg(long, env = "SCEP_ISSUER_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
     /// The key's id, or how it begins.
-    #[arg(long, value_name = "ID")]
+    #[arg(value_name = "KEY-ID")]
     pub(crate) key_id: String,
     /// Leave its file where it is.
     #[arg(long)]

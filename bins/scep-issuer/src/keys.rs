@@ -2,9 +2,9 @@
 
 use crate::admin::table;
 use crate::cli::{KeyListOptions, KeyRetireOptions, KeyRotateOptions};
-use crate::clock;
 use crate::config::{Config, Key, KeyKind, Raw, RawKey, folder};
 use crate::error::IssuerError;
+use crate::{clock, tls};
 use core::time::Duration;
 use scep_keys::{SoftwareKey, public_key_pem, write_new_public};
 use scep_types::{Clock as _, KeyAlgorithm, Timestamp, parse_duration};
@@ -13,6 +13,9 @@ use std::path::PathBuf;
 
 /// How long a key is good for when nobody says otherwise.
 pub(crate) const LIFE: Duration = Duration::from_secs(3_652 * 86_400);
+
+/// Keys of one kind, at most: a gateway keeps no more.
+const MOST: usize = 8;
 
 /// The algorithm of a new key.
 pub(crate) fn algorithm(text: &str) -> Result<KeyAlgorithm, IssuerError> {
@@ -56,6 +59,11 @@ pub(crate) fn rotate(options: &KeyRotateOptions) -> Result<(), IssuerError> {
     let (kind, now) = (options.what, clock::System.now());
     let config = Config::load(&options.config)?;
     let mut raw = Raw::read(&options.config)?;
+    if keys_of(&config, kind).len() >= MOST {
+        let why =
+            format!("there are {MOST} keys of this kind, and gateways keep no more: retire one");
+        return Err(IssuerError::config("--what", why));
+    }
     let key = SoftwareKey::generate(algorithm(&options.key)?)?;
     let id = key.public_key().key_id();
     let stem = match kind {
@@ -104,10 +112,11 @@ fn state(key: &Key, newest: bool, now: Timestamp) -> &'static str {
     }
 }
 
-/// Shows every key.
+/// Shows every key, and every certificate.
 pub(crate) fn list(options: &KeyListOptions) -> Result<(), IssuerError> {
     let config = Config::load(&options.config)?;
     let now = clock::System.now();
+    let days = |end: Timestamp| end.since(now).as_secs() / 86_400;
     let mut items: Vec<Value> = Vec::new();
     for kind in [KeyKind::Signing, KeyKind::Command] {
         for (at, key) in keys_of(&config, kind).iter().enumerate() {
@@ -117,13 +126,36 @@ pub(crate) fn list(options: &KeyListOptions) -> Result<(), IssuerError> {
                 "algorithm": key.key.public_key().algorithm().to_string(),
                 "not_before": key.not_before.to_string(),
                 "not_after": key.not_after.to_string(),
+                "days_left": days(key.not_after),
                 "state": state(key, at == 0, now),
                 "file": key.file.display().to_string(),
             }));
         }
     }
-    let columns = ["what", "id", "algorithm", "not_before", "not_after", "state", "file"];
-    table::list(options.output.form(), &items, &columns.map(|name| (name, name)));
+    for (what, end) in tls::certificates(&config)? {
+        let state = match tls::alarm(end, now) {
+            None => "valid",
+            Some(0) => "expired",
+            Some(_) => "ends soon",
+        };
+        items.push(json!({
+            "what": what,
+            "not_after": end.to_string(),
+            "days_left": days(end),
+            "state": state,
+        }));
+    }
+    let columns = [
+        ("what", "what"),
+        ("id", "id"),
+        ("algorithm", "algorithm"),
+        ("not before", "not_before"),
+        ("not after", "not_after"),
+        ("days left", "days_left"),
+        ("state", "state"),
+        ("file", "file"),
+    ];
+    table::list(options.output.form(), &items, &columns);
     Ok(())
 }
 
@@ -144,13 +176,13 @@ pub(crate) fn retire(options: &KeyRetireOptions) -> Result<(), IssuerError> {
             0 => "no key's id begins so; scep-issuer key list shows them",
             _ => "several keys' ids begin so",
         };
-        return Err(IssuerError::config("--key-id", why));
+        return Err(IssuerError::config("KEY-ID", why));
     };
     let another =
         keys_of(&config, kind).iter().enumerate().any(|(other, key)| other != at && key.valid(now));
     if !another {
         let why = format!("it is the only valid {} key; rotate first", kind.name());
-        return Err(IssuerError::config("--key-id", why));
+        return Err(IssuerError::config("KEY-ID", why));
     }
     let list = list_of(&mut raw, kind);
     if at < list.len() {

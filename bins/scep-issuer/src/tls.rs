@@ -105,19 +105,26 @@ pub(crate) fn renew(
 const SUBJECT_ALT_NAME: scep_types::ObjectIdentifier =
     scep_types::ObjectIdentifier::new_unwrap("2.5.29.17");
 
-/// Everything of the issuer's that ends: what, and when.
-pub(crate) fn ends(config: &Config) -> Result<Vec<(String, Timestamp)>, IssuerError> {
+/// The issuer's own certificates, and when each ends.
+pub(crate) fn certificates(config: &Config) -> Result<Vec<(String, Timestamp)>, IssuerError> {
     let mut ends = Vec::new();
-    let service = config.service()?;
-    if let Some(leaf) = service.tls_chain()?.and_then(|chain| chain.into_iter().next()) {
-        ends.push(("TLS certificate".to_owned(), leaf.not_after()));
-    }
-    if let Encryption::Tls { own: Some(own), .. } = &service.encryption {
-        ends.push(("TLS CA certificate".to_owned(), own.certificate()?.not_after()));
+    if let Ok(service) = config.service() {
+        if let Some(leaf) = service.tls_chain()?.and_then(|chain| chain.into_iter().next()) {
+            ends.push(("TLS certificate".to_owned(), leaf.not_after()));
+        }
+        if let Encryption::Tls { own: Some(own), .. } = &service.encryption {
+            ends.push(("TLS CA certificate".to_owned(), own.certificate()?.not_after()));
+        }
     }
     if let Some(connectors) = &config.connectors {
         ends.push(("connector CA certificate".to_owned(), connectors.certificate.not_after()));
     }
+    Ok(ends)
+}
+
+/// Everything of the issuer's that ends: what, and when.
+pub(crate) fn ends(config: &Config) -> Result<Vec<(String, Timestamp)>, IssuerError> {
+    let mut ends = certificates(config)?;
     // Of each kind of key the one that lasts longest: those before it end as they should.
     for (kind, keys) in [("signing", &config.signing), ("command", &config.command)] {
         if let Some(last) = keys.iter().map(|key| key.not_after).max() {

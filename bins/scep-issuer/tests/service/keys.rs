@@ -43,7 +43,10 @@ fn a_new_signing_key_signs_after_a_signal() {
     service.start();
     assert_eq!(service.signs(&keys), keys[0]);
     let list = service.local(&["key", "list"]);
-    assert_eq!(list.lines().count(), 4, "{list}");
+    assert_eq!(list.lines().count(), 7, "{list}");
+    for certificate in ["TLS certificate", "TLS CA certificate", "connector CA certificate"] {
+        assert!(list.contains(&format!("\n{certificate} ")), "{list}");
+    }
     assert!(list.contains("newest") && list.contains("command"), "{list}");
 }
 
@@ -52,7 +55,7 @@ fn a_key_is_retired_and_destroyed() {
     let only = service.key_ids("command").remove(0);
     let retire = |id: &str, more: &[&str]| {
         let mut command = program();
-        command.args(["key", "retire", "--key-id", id]).args(more).arg("--config");
+        command.args(["key", "retire", id]).args(more).arg("--config");
         command.arg(service.config());
         command
     };
@@ -142,6 +145,11 @@ fn one_key_becomes_a_list() {
     assert!(told.contains(".pub.pem"), "{told}");
     assert!(!written().contains("signing_key ="), "{}", written());
     assert_eq!(written().matches("[[signing_keys]]").count(), 2, "{}", written());
+    for _ in 2..8 {
+        scep_testkit::process::must(&mut rotate);
+    }
+    assert!(failed(&mut rotate).contains("retire one"));
+    assert_eq!(written().matches("[[signing_keys]]").count(), 8, "{}", written());
     for (more, named) in [("--overlap=soon", "--overlap: "), ("--life=1d", "--life: ")] {
         let mut rotate = program();
         rotate.args(["key", "rotate", "--what", "signing", more, "--config"]).arg(&config);
