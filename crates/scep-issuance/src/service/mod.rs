@@ -7,6 +7,7 @@
 //! - `request`: what is demanded of a request before a handler sees it
 //! - `once`: idempotency keys
 //! - `objects`, `assignments`, `challenges`: the routes
+//! - `groups`, `connectors`: the routes about gateways
 //! - `certificates`, `revocations_api`, `alarms`: the routes about what gateways report
 //! - `link`: the endpoints for connectors
 //! - `changes`, `denials`, `orders`, `renewals`: what connectors are told
