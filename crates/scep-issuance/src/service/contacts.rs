@@ -229,8 +229,8 @@ pub(crate) async fn set_log_level(
             let connector = connector(tx, &caller.tenant, &id.0)?;
             tx.execute(
                 "INSERT INTO connector_contact \
-                 (connector, sequence, relist_until, arrivals, refusals, alarms, log_level) \
-                 VALUES (?1, 0, 0, 0, 0, '[]', ?2) \
+                 (connector, sequence, arrivals, refusals, alarms, log_level) \
+                 VALUES (?1, 0, 0, 0, '[]', ?2) \
                  ON CONFLICT (connector) DO UPDATE SET log_level = excluded.log_level",
                 values![&connector.to_string(), level],
             )?;

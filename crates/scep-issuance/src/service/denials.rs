@@ -26,6 +26,8 @@ use utoipa::ToSchema;
 /// How many lifted denials are remembered at least, and every how many changes the rest is forgotten.
 const REMEMBERED: i64 = 4096;
 const SWEEP: i64 = 256;
+/// The furthest that numbers go forward at once.
+const LEAP: i64 = 1_000_000_000;
 
 /// Kind and id, as stored.
 pub(crate) fn name(subject: &DenialSubject) -> (&'static str, &str) {
@@ -103,6 +105,20 @@ fn next(tx: &Tx<'_>, tenant: &TenantId) -> Result<i64, StoreError> {
                ON CONFLICT (tenant) DO UPDATE SET mark = denial_list.mark + 1 RETURNING mark";
     let mark = tx.one(sql, values![tenant.as_str()], |row| row.get(0))?;
     mark.ok_or(StoreError::Column { column: 0 })
+}
+
+/// Numbers what comes from now on above what a connector knows from another history, so that the two cannot be taken for
+/// one another.
+pub(crate) fn outrun(tx: &Tx<'_>, tenant: &TenantId, cursor: u64) -> Result<(), StoreError> {
+    let mark = next(tx, tenant)?;
+    let cursor = i64::try_from(cursor).unwrap_or(i64::MAX);
+    if cursor < mark {
+        return Ok(());
+    }
+    // A connector that lies must not use the numbers up.
+    let above = cursor.min(mark.saturating_add(LEAP)).saturating_add(1);
+    let sql = "UPDATE denial_list SET mark = ?2 WHERE tenant = ?1";
+    tx.execute(sql, values![tenant.as_str(), above]).map(drop)
 }
 
 /// Forgets what was lifted long ago: all but the last few.

@@ -11,7 +11,7 @@
 use crate::service::db::{Tx, values};
 use crate::service::link::answer::Refusal;
 use crate::service::link::caller::{Caller, Received};
-use crate::service::link::contact::{self, Contact};
+use crate::service::link::contact::{self, Contact, LISTING};
 use crate::service::link::issuer_keys::{self, IssuerKeys, Role};
 use crate::service::link::told;
 use crate::service::{Service, changes, denials, orders, renewals};
@@ -174,9 +174,24 @@ impl Told {
         let command_keys = issuer_keys::changes(keys, Role::Command, &known, now, &mut sent);
         let mut news = false;
         let (mut denials, mut revocations) = (nothing_since(request.denial_cursor), Vec::new());
+        let (mut over, mut cursor) = (Vec::new(), Some(request.denial_cursor));
+        let told =
+            |to: u64, complete: bool| format!("{to} {}", if complete { "all" } else { "part" });
+        let listing = known.get(LISTING);
+        let listed = listing.is_some_and(|text| *text == told(request.denial_cursor, true));
+        if let Some(text) = listing
+            && !listed
+            && *text != told(request.denial_cursor, false)
+        {
+            cursor = None;
+        }
         if member.confirmed {
-            let cursor = contact.cursor(request);
             (denials, news) = denials::since(tx, tenant, cursor)?;
+            if listed {
+                over.push(LISTING);
+            } else if listing.is_some() {
+                sent.push((LISTING.to_owned(), told(denials.to, denials.complete)));
+            }
         }
         let (mut outbox_acknowledged, mut unheard) = (0, false);
         if member.ledger == LedgerBinding::This {
@@ -211,7 +226,6 @@ impl Told {
         };
         once("ledger", binding.to_owned(), "this");
         // What is over is news when it comes again.
-        let mut over = Vec::new();
         for (topic, there) in [("revocations", unheard), ("restored", behind)] {
             if !there && known.contains_key(topic) {
                 over.push(topic);

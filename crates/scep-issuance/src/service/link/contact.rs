@@ -13,6 +13,10 @@ use scep_link::{
 };
 use scep_types::{ConnectorId, LedgerId, TenantId, Timestamp};
 
+/// The topic under which a connector is told a whole list of denials, whatever it says that it knows: what it knows is
+/// another history's. How far the last answer went, and whether that was all.
+pub(crate) const LISTING: &str = "denial-list";
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long counters may differ.
 const BEHIND: Duration = Duration::from_secs(3600);
@@ -24,7 +28,6 @@ const SILENT: Duration = Duration::from_secs(10 * 60);
 pub(crate) struct Contact {
     /// The number of the last answer.
     pub(crate) sequence: i64,
-    relist_until: i64,
     /// How many check-ins there were.
     pub(crate) arrivals: i64,
     /// How much it is to log.
@@ -34,24 +37,17 @@ pub(crate) struct Contact {
 impl Contact {
     /// Of a connector that was never heard, nothing.
     pub(crate) fn find(tx: &Tx<'_>, connector: &str) -> Result<Self, StoreError> {
-        let sql = "SELECT sequence, relist_until, arrivals, log_level FROM connector_contact \
+        let sql = "SELECT sequence, arrivals, log_level FROM connector_contact \
                    WHERE connector = ?1";
         let found = tx.one(sql, values![connector], |row| {
-            let level: Option<String> = row.get(3)?;
+            let level: Option<String> = row.get(2)?;
             Ok::<_, StoreError>(Self {
                 sequence: row.get(0)?,
-                relist_until: row.get(1)?,
-                arrivals: row.get(2)?,
+                arrivals: row.get(1)?,
                 log_level: level.as_deref().and_then(level_from_name),
             })
         })?;
         Ok(found.unwrap_or_default())
-    }
-
-    /// Up to where it knows the denials; nothing when what it knows may be those of another history.
-    pub(crate) fn cursor(&self, request: &CheckInRequest) -> Option<u64> {
-        let trusted = self.relist_until == 0 || request.last_sequence > unsigned(self.relist_until);
-        trusted.then_some(request.denial_cursor)
     }
 }
 
@@ -117,13 +113,13 @@ pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Re
     denials::lapse(tx, &tenant, now)?;
     told::accepted(tx, &id, last)?;
     let contact = Contact::find(tx, &id)?;
-    let mut relist_until = contact.relist_until;
     if last > contact.sequence {
         tracing::warn!(
             connector = %request.connector, theirs = last, ours = contact.sequence,
             "the connector knows answers that this issuer has not given: a backup was restored here"
         );
-        relist_until = last;
+        denials::outrun(tx, &tenant, request.denial_cursor)?;
+        told::know(tx, request.connector, LISTING, "nothing", 0)?;
         // What has changed since the backup is not known, so what can be said again is.
         for topic in ["log-level", "ledger", "restored"] {
             told::forget(tx, &id, topic)?;
@@ -145,7 +141,7 @@ pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Re
         let kind = AlarmKind::Gateway(alarm.kind);
         alarms::raise(tx, &tenant, kind, &alarm.subject, &alarm.detail, now)?;
     }
-    heard.keep(tx, request, relist_until)?;
+    heard.keep(tx, request)?;
     Ok(contact.arrivals.saturating_add(1))
 }
 
@@ -302,12 +298,7 @@ impl Heard {
         }
     }
 
-    fn keep(
-        &self,
-        tx: &Tx<'_>,
-        request: &CheckInRequest,
-        relist_until: i64,
-    ) -> Result<(), Refusal> {
+    fn keep(&self, tx: &Tx<'_>, request: &CheckInRequest) -> Result<(), Refusal> {
         let json = |error| Refusal::new(ErrorCode::InternalError, error);
         let certificates = serde_json::to_string(&self.certificates).map_err(json)?;
         let alarms = serde_json::to_string(&self.logged).map_err(json)?;
@@ -315,19 +306,18 @@ impl Heard {
         // A connector that was taken up otherwise than by an enrolment begins here.
         tx.execute(
             "INSERT INTO connector_contact \
-             (connector, sequence, relist_until, arrivals, refusals, alarms) \
-             VALUES (?1, 0, 0, 0, 0, '[]') ON CONFLICT (connector) DO NOTHING",
+             (connector, sequence, arrivals, refusals, alarms) \
+             VALUES (?1, 0, 0, 0, '[]') ON CONFLICT (connector) DO NOTHING",
             values![&id],
         )?;
         tx.execute(
-            "UPDATE connector_contact SET arrivals = arrivals + 1, relist_until = ?2, \
-             heard_at = ?3, software = ?4, challenge_version = ?5, health = ?6, ledger = ?7, \
-             queue_depth = ?8, outbox_high_mark = ?9, issued = ?10, delivered = ?11, \
-             reported = ?12, certificates = ?13, refused = ?14, refused_at = ?15, refusals = ?16, \
-             behind_since = ?17, behind_goal = ?18, alarms = ?19 WHERE connector = ?1",
+            "UPDATE connector_contact SET arrivals = arrivals + 1, heard_at = ?2, software = ?3, \
+             challenge_version = ?4, health = ?5, ledger = ?6, queue_depth = ?7, \
+             outbox_high_mark = ?8, issued = ?9, delivered = ?10, reported = ?11, \
+             certificates = ?12, refused = ?13, refused_at = ?14, refusals = ?15, \
+             behind_since = ?16, behind_goal = ?17, alarms = ?18 WHERE connector = ?1",
             values![
                 &id,
-                relist_until,
                 self.at.seconds(),
                 &self.software,
                 self.challenge_version,

@@ -674,6 +674,44 @@ async fn an_issuer_restored_from_a_backup_goes_on_above_and_lists_anew() {
 }
 
 #[tokio::test]
+async fn a_list_that_takes_another_historys_place_is_told_until_it_is_known_whole() {
+    let mut desk = Desk::new().await;
+    let mut peer = desk.enrol(1, "confirmed").await;
+    let count = MAX_DENIALS + 7;
+    let done = desk.service.store.write(move |tx| {
+        for n in 0..count {
+            denials::set(tx, &tenant(), &device(&format!("device-{n}")), true)?;
+        }
+        Ok::<_, StoreError>(())
+    });
+    done.await.unwrap();
+    while !peer.ask(&desk, 0).await.denials.complete {}
+    let backup = desk.backup();
+    desk.deny(device("lost"), true).await;
+    peer.ask(&desk, 0).await;
+    desk.restore(&backup);
+    desk.deny(device("new"), true).await;
+    let old = peer.cursor;
+    // It has accepted an answer and crashes before it does what that says: the list begins anew.
+    for crash_after in [0, 1, 2] {
+        for _ in 0..crash_after {
+            peer.ask(&desk, 0).await;
+        }
+        let accepted = peer.hear(&desk, 0).await;
+        assert!(accepted.denials.to != old || !accepted.denials.complete);
+        if crash_after < 2 {
+            peer.last_sequence = accepted.sequence;
+            (peer.cursor, peer.pending) = (old, None);
+        } else {
+            assert!(quiet(&accepted), "{:?}", accepted.denials);
+        }
+    }
+    assert_eq!(peer.denied.len(), count + 1);
+    assert!(peer.denied.contains(&device("new")) && !peer.denied.contains(&device("lost")));
+    assert!(!peer.would_hear_news(&desk).await);
+}
+
+#[tokio::test]
 async fn a_connector_restored_from_a_backup_is_told_again_what_it_has_lost() {
     let desk = Desk::new().await;
     let mut peer = desk.enrol(1, "confirmed").await;

@@ -58,8 +58,8 @@ pub(crate) fn forget(tx: &Tx<'_>, connector: &str, topic: &str) -> Result<(), St
 /// A connector begins: the number that its last answer is taken to have had.
 pub(crate) fn begin(tx: &Tx<'_>, connector: ConnectorId) -> Result<i64, StoreError> {
     let sql = "INSERT INTO connector_contact \
-               (connector, sequence, relist_until, arrivals, refusals, alarms) \
-               VALUES (?1, 1, 0, 0, 0, '[]') \
+               (connector, sequence, arrivals, refusals, alarms) \
+               VALUES (?1, 1, 0, 0, '[]') \
                ON CONFLICT (connector) DO UPDATE SET sequence = connector_contact.sequence + 1 \
                RETURNING sequence";
     let sequence = tx.one(sql, values![&connector.to_string()], |row| row.get(0))?;

@@ -31,7 +31,6 @@ CREATE INDEX denial_lapse ON denial (tenant, lapses) WHERE lapses IS NOT NULL;
 CREATE TABLE connector_contact (
   connector         TEXT NOT NULL PRIMARY KEY REFERENCES connector (id) ON DELETE CASCADE,
   sequence          INTEGER NOT NULL, -- of the last answer
-  relist_until      INTEGER NOT NULL, -- up to this last_sequence the connector's denials are not trusted to be ours
   arrivals          INTEGER NOT NULL, -- counts its check-ins: of two under way the later counts
   log_level         TEXT CHECK (log_level IN ('error', 'warn', 'info', 'debug')), -- as ordered
   heard_at          INTEGER, -- what follows is null until it is heard
