@@ -20,9 +20,9 @@ use house::House;
 #[cfg(feature = "postgres")]
 use house::{Database, Schema};
 use libtest_mimic::Arguments;
-use scep_testkit::process::peers::{Peer, folder, trial};
 #[cfg(feature = "postgres")]
 use scep_testkit::postgres::{Cluster, Programs};
+use scep_testkit::process::peers::{Peer, folder, trial};
 use std::path::PathBuf;
 use std::process::Command;
 
