@@ -34,7 +34,7 @@ pub(crate) enum Command {
     ///
     /// Makes the connector's keys in the folder of its state, and keeps what the issuer answers. After a crash or a
     /// lost answer the same command with the same token does the rest. Enrolling anew, with a new token, keeps the
-    /// ledger, its queue of reports, and the group's decryption key.
+    /// ledger, its queue of reports, and the decryption key.
     Enroll(EnrollOptions),
     /// The group's decryption key, for gateways that share a ledger.
     Connector {
@@ -142,6 +142,10 @@ pub(crate) struct EnrollOptions {
     /// How operators call this gateway; by default its host name.
     #[arg(long)]
     pub(crate) name: Option<String>,
+    /// Make a new decryption key instead of going on with that of an earlier enrolment: for a gateway that was removed
+    /// from its group, and with it that key.
+    #[arg(long)]
+    pub(crate) new_decryption_key: bool,
     /// The proxy for this enrolment, instead of the configuration's or the environment's.
     #[arg(long, value_name = "URL")]
     pub(crate) proxy: Option<String>,
@@ -157,7 +161,7 @@ pub(crate) enum ConnectorCommand {
     Export(ExportOptions),
     /// Take the group's decryption key from such a file, before `enroll`.
     ///
-    /// Refused when the file is for another tenant, group or ledger, and when this gateway has a key already.
+    /// Refused when the file is for another tenant, group or ledger, and when this gateway has another key already.
     Import(ImportOptions),
 }
 
@@ -184,6 +188,11 @@ pub(crate) struct ImportOptions {
     /// The file that `connector export` has written.
     #[arg(long = "in", value_name = "FILE")]
     pub(crate) input: PathBuf,
+    /// Take it although the gateway is enrolled with another one: another gateway of the group has made a new key. It
+    /// opens challenges from the next start on, and becomes this gateway's own when the issuer orders it to renew its
+    /// decryption key.
+    #[arg(long)]
+    pub(crate) replace: bool,
     /// The file with the passphrase in its first line; asked for on the terminal otherwise.
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,

@@ -124,6 +124,15 @@ impl Openers {
                 OwnKey::Authentication(_) => {}
             }
         }
+        // The group's new key, which another gateway has made, and which this one is not known to have yet.
+        if let Some(next) = self.keys.next()?
+            && let OwnKey::Decryption(key) =
+                self.keys.load(KeySlot::Decryption, next).map_err(ConnectorError::from)?
+        {
+            keys.push(("next challenge decryption", key.public_key().clone()));
+            crate::config::distinct(&keys)?;
+            opening.push(OpeningKey { key, not_after: None });
+        }
         let ChallengeTimes { max_lifetime, skew } = self.times;
         let (tenant, group) = (self.tenant.clone(), self.group.clone());
         let mut signers: Vec<PinnedSigner> = signers.collect();

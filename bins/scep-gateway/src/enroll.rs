@@ -3,7 +3,9 @@
 use crate::cli::EnrollOptions;
 use crate::config::{Challenges, Config, LinkConfig};
 use crate::error::GatewayError;
-use scep_connector::{EnrolOptions, Enrolled, IssuerAddress, Proxy};
+use scep_connector::{
+    ConnectorError, EnrolOptions, Enrolled, IssuerAddress, KeySlot, KeyStore as _, Proxy,
+};
 use scep_keys::AwsLc;
 use scep_link::{EnrolmentToken, LedgerKind, Membership};
 use scep_server::SystemClock;
@@ -24,6 +26,9 @@ pub(crate) fn run(options: &EnrollOptions) -> Result<ExitCode, GatewayError> {
         None => link.settings.proxy.clone(),
     };
     let token = token(options)?;
+    if options.new_decryption_key {
+        new_decryption_key(link)?;
+    }
     let introduction = Introduction { issuer, proxy, fingerprint, token, gateway };
     let enrolling = introduce(&config, link, introduction, &*provider);
     let enrolled = crate::serve::runtime()?.block_on(enrolling)?;
@@ -166,13 +171,23 @@ fn token(options: &EnrollOptions) -> Result<EnrolmentToken, GatewayError> {
     })
 }
 
-/// The decryption key that is there: of an earlier enrolment, or imported.
+/// The decryption key that is there: laid ready, or that of an earlier enrolment.
 fn decryption_key(link: &LinkConfig) -> Result<Option<KeyId>, GatewayError> {
-    if let Some(state) = link.state.read()? {
-        let present = state.trust.decryption.first();
-        return Ok(present.map(|present| present.key.key_id()));
+    if let Some(next) = link.keys.next()? {
+        return Ok(Some(next));
     }
-    link.keys.imported()
+    let state = link.state.read()?;
+    let present = state.and_then(|state| state.trust.decryption.into_iter().next());
+    Ok(present.map(|present| present.key.key_id()))
+}
+
+/// Makes a decryption key for this enrolment, and the same one when it has to be repeated.
+fn new_decryption_key(link: &LinkConfig) -> Result<(), GatewayError> {
+    if link.keys.next()?.is_none() {
+        let made = link.keys.generate(KeySlot::Decryption).map_err(ConnectorError::from)?;
+        link.keys.set_next(made.public_key().key_id())?;
+    }
+    Ok(())
 }
 
 fn tell(enrolled: &Enrolled, link: &LinkConfig, options: &EnrollOptions) {

@@ -1,6 +1,8 @@
 //! What can stop the binary, each with what to do about it.
 
+use scep_connector::ConnectorError;
 use scep_keys::{KeyFileError, PublicFileError};
+use scep_link::{AnswerError, ErrorCode};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -35,7 +37,7 @@ pub(crate) enum GatewayError {
     Ledger(#[from] scep_ledger::LedgerError),
     /// The link to the issuer.
     #[error("{0}")]
-    Connector(#[from] scep_connector::ConnectorError),
+    Connector(#[from] ConnectorError),
     /// The configuration names an issuer, and the gateway has not enrolled with it.
     #[error("this gateway is not enrolled: {} does not exist", state.display())]
     NotEnrolled { state: PathBuf },
@@ -94,6 +96,14 @@ impl GatewayError {
             ),
             Self::NotIssued { .. } => Some(
                 "Give the serial number as `openssl x509 -noout -serial` prints it.".into(),
+            ),
+            Self::Connector(ConnectorError::Answer {
+                error: AnswerError::Refused { code: ErrorCode::KeyNotAccepted, .. },
+                ..
+            }) => Some(
+                "A group of several gateways: `connector export` at one of them and `connector import` here. A gateway \
+                 that was removed from its group: `enroll --new-decryption-key`."
+                    .into(),
             ),
             Self::NotEnrolled { .. } => Some(
                 "Get a token and the issuer's fingerprint from its operator, and run `scep-gateway enroll`.".into(),

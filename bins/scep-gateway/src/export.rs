@@ -19,7 +19,7 @@ use crate::error::GatewayError;
 use crate::keystore::sync_folder;
 use pkcs8::pkcs5::{EncryptionScheme, pbes2};
 use pkcs8::{EncryptedPrivateKeyInfoRef, LineEnding, PrivateKeyInfoRef, SecretDocument};
-use scep_connector::KeySlot;
+use scep_connector::{KeySlot, State};
 use scep_keys::{AwsLc, Backend, SoftwareKey};
 use scep_server::SystemClock;
 use scep_types::{Clock, CryptoProvider, GatewayGroupId, KeyId, LedgerId, TenantId, Timestamp};
@@ -83,10 +83,14 @@ pub(crate) fn import(options: &ImportOptions) -> Result<ExitCode, GatewayError> 
     let text = read(&options.input)?;
     let (about, block) = parse(&text).map_err(exchange(&options.input))?;
     belongs(&about, &config).map_err(exchange(&options.input))?;
-    present(&about, link).map_err(exchange(&options.input))?;
-    let ledger = crate::serve::runtime()?.block_on(async {
-        Ok::<_, GatewayError>(crate::serve::open_ledger(&config).await?.id())
-    })?;
+    let enrolled = present(&about, link, options.replace).map_err(exchange(&options.input))?;
+    let ledger = match enrolled {
+        // A gateway that runs has its ledger to itself.
+        Some(state) => state.ledger,
+        None => crate::serve::runtime()?.block_on(async {
+            Ok::<_, GatewayError>(crate::serve::open_ledger(&config).await?.id())
+        })?,
+    };
     if ledger != about.ledger {
         let why = format!(
             "is for ledger {}, and this gateway's is {ledger}: the gateways of a group share one ledger",
@@ -101,12 +105,16 @@ pub(crate) fn import(options: &ImportOptions) -> Result<ExitCode, GatewayError> 
     if !path.exists() {
         key.write_new(&path)?;
     }
-    link.keys.set_imported(about.key)?;
+    link.keys.set_next(about.key)?;
     println!("took the decryption key {} of group {}", about.key, about.group);
-    println!(
-        "then run: scep-gateway enroll --config {} --issuer-fingerprint HEX",
-        options.config.display()
-    );
+    let config = options.config.display();
+    if options.replace {
+        println!(
+            "then start the gateway anew, and at the issuer: scep-issuer gateway renew --what decryption ID"
+        );
+    } else {
+        println!("then run: scep-gateway enroll --config {config} --issuer-fingerprint HEX");
+    }
     Ok(ExitCode::SUCCESS)
 }
 
@@ -131,23 +139,20 @@ fn belongs(about: &About, config: &Config) -> Result<(), String> {
     ))
 }
 
-/// Refuses where the gateway has another key already.
-fn present(about: &About, link: &LinkConfig) -> Result<(), String> {
+/// Refuses where the gateway has another key already, unless that is to be replaced. Gives the state of one that is
+/// enrolled.
+fn present(about: &About, link: &LinkConfig, replace: bool) -> Result<Option<State>, String> {
     let state = link.state.read().map_err(|error| error.to_string())?;
-    let enrolled =
-        state.map(|state| state.trust.decryption.first().map(|present| present.key.key_id()));
-    let (there, why) = match enrolled {
-        Some(Some(there)) => (there, "it is enrolled with another decryption key"),
-        Some(None) => return Err("this gateway is enrolled already".into()),
-        None => match link.keys.imported().map_err(|error| error.to_string())? {
-            Some(there) => (there, "it has imported another one"),
-            None => return Ok(()),
-        },
-    };
-    if there == about.key {
-        return Ok(());
+    let next = link.keys.next().map_err(|error| error.to_string())?;
+    let present = state.as_ref().and_then(|state| state.trust.decryption.first());
+    let present = present.map(|present| present.key.key_id());
+    match present.or(next) {
+        Some(there) if there != about.key && !replace => Err(format!(
+            "is key {}, and this gateway has {there}; --replace takes the new key of a group whose key was replaced",
+            about.key
+        )),
+        _ => Ok(state),
     }
-    Err(format!("is key {}, and this gateway's is {there}: {why}", about.key))
 }
 
 /// The file's text.

@@ -1,7 +1,7 @@
 //! The connector's private keys as files: PKCS #8 PEM of mode 0600 in a folder of their own, named by key id.
 
 use crate::error::GatewayError;
-use scep_connector::{KeySlot, KeyStore, KeyStoreError, OwnKey};
+use scep_connector::{KeySlot, KeyStore, KeyStoreError, OwnKey, StateFile};
 use scep_keys::{Backend, SoftwareKey};
 use scep_types::{KeyAlgorithm, KeyId};
 use std::io;
@@ -16,11 +16,13 @@ pub(crate) struct KeyFolder {
     dir: PathBuf,
     /// Of new decryption keys. Authentication keys are P-256.
     decryption: KeyAlgorithm,
+    /// Says which keys are in use.
+    state: StateFile,
 }
 
 impl KeyFolder {
-    pub(crate) const fn new(dir: PathBuf, decryption: KeyAlgorithm) -> Self {
-        Self { dir, decryption }
+    pub(crate) const fn new(dir: PathBuf, decryption: KeyAlgorithm, state: StateFile) -> Self {
+        Self { dir, decryption, state }
     }
 
     /// Makes the folder, for its owner alone; one that is there stays as it is.
@@ -34,24 +36,30 @@ impl KeyFolder {
     }
 
     fn mark(&self) -> PathBuf {
-        self.dir.join("imported")
+        self.dir.join("next")
     }
 
-    /// The decryption key that was imported for the coming enrolment.
-    pub(crate) fn imported(&self) -> Result<Option<KeyId>, GatewayError> {
+    /// The decryption key that the next enrolment or renewal is to take: imported, or made for it. `None` once it is in
+    /// use, and when it was destroyed since.
+    pub(crate) fn next(&self) -> Result<Option<KeyId>, GatewayError> {
         let path = self.mark();
-        match std::fs::read_to_string(&path) {
-            Ok(text) => KeyId::from_hex(text.trim()).map(Some).ok_or_else(|| {
+        let id = match std::fs::read_to_string(&path) {
+            Ok(text) => KeyId::from_hex(text.trim()).ok_or_else(|| {
                 let error = io::Error::new(io::ErrorKind::InvalidData, "not a key id");
                 GatewayError::file(path)(error)
-            }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-            Err(error) => Err(GatewayError::file(path)(error)),
-        }
+            })?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(GatewayError::file(path)(error)),
+        };
+        let used = self
+            .state
+            .read()?
+            .is_some_and(|state| state.trust.decryption.iter().any(|held| held.key.key_id() == id));
+        Ok(Some(id).filter(|_| !used && self.path(KeySlot::Decryption, id).exists()))
     }
 
-    /// Says which decryption key was imported.
-    pub(crate) fn set_imported(&self, id: KeyId) -> Result<(), GatewayError> {
+    /// Says which decryption key is the next.
+    pub(crate) fn set_next(&self, id: KeyId) -> Result<(), GatewayError> {
         let path = self.mark();
         let written = std::fs::write(&path, format!("{id}\n"));
         written.and_then(|()| sync_folder(&self.dir)).map_err(GatewayError::file(path))
@@ -93,6 +101,11 @@ impl KeyStore for KeyFolder {
             KeySlot::Authentication => KeyAlgorithm::P256,
             KeySlot::Decryption => self.decryption,
         };
+        if slot == KeySlot::Decryption
+            && let Some(next) = self.next().map_err(failed(slot))?
+        {
+            return self.load(slot, next);
+        }
         private_folder(&self.dir).map_err(failed(slot))?;
         let key = SoftwareKey::generate(algorithm).map_err(failed(slot))?;
         key.write_new(&self.path(slot, key.public_key().key_id())).map_err(failed(slot))?;
@@ -145,7 +158,8 @@ mod tests {
 
     fn folder() -> (tempfile::TempDir, KeyFolder) {
         let dir = tempfile::tempdir().unwrap();
-        let keys = KeyFolder::new(dir.path().join("connector"), KeyAlgorithm::P256);
+        let state = StateFile::at(&dir.path().join("connector/state.json"));
+        let keys = KeyFolder::new(dir.path().join("connector"), KeyAlgorithm::P256, state);
         (dir, keys)
     }
 
@@ -167,14 +181,21 @@ mod tests {
     }
 
     #[test]
-    fn what_was_imported_is_remembered() {
+    fn a_key_that_was_laid_ready_is_taken_instead_of_a_new_one() {
         let (_dir, keys) = folder();
-        assert_eq!(keys.imported().unwrap(), None);
-        let id = keys.generate(KeySlot::Decryption).unwrap().public_key().key_id();
-        keys.set_imported(id).unwrap();
-        assert_eq!(keys.imported().unwrap(), Some(id));
+        let new = || keys.generate(KeySlot::Decryption).unwrap().public_key().key_id();
+        assert_eq!(keys.next().unwrap(), None);
+        let id = new();
+        assert_ne!(new(), id);
+        keys.set_next(id).unwrap();
+        assert_eq!((keys.next().unwrap(), new()), (Some(id), id));
+        // Authentication keys are never shared.
+        keys.generate(KeySlot::Authentication).unwrap();
+        keys.destroy(KeySlot::Decryption, id).unwrap();
+        assert_eq!(keys.next().unwrap(), None);
+        assert_ne!(new(), id);
         std::fs::write(keys.mark(), "nothing").unwrap();
-        keys.imported().unwrap_err();
+        keys.next().unwrap_err();
     }
 
     #[cfg(unix)]

@@ -74,9 +74,9 @@ impl RawConnector {
                 software: env!("CARGO_PKG_VERSION").to_owned(),
                 challenge_version: CHALLENGE_VERSION,
             },
+            keys: KeyFolder::new(keys, algorithm, StateFile::at(&state_path)),
             state: StateFile::at(&state_path),
             state_path,
-            keys: KeyFolder::new(keys, algorithm),
         })
     }
 }
