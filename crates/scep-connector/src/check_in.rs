@@ -167,7 +167,7 @@ impl Inner {
         now: Timestamp,
     ) -> Result<Next, ConnectorError> {
         let before = self.state();
-        let keys = self.changed_keys(&before, commands, now).await;
+        let (signers, command_keys, objection) = self.changed_keys(&before, commands, now).await;
         // One write: the answer counts as heard exactly when its keys do. What else it says comes again until it is
         // done, so a crash after this line loses nothing.
         let after = self.update(|state| {
@@ -177,19 +177,17 @@ impl Inner {
             if !state.another_ledger {
                 state.ledger = self.ledger.id();
             }
-            if let Ok((signers, command_keys)) = &keys {
-                state.trust.signers.clone_from(signers);
-                state.command_keys.clone_from(command_keys);
-            }
+            state.trust.signers = signers;
+            state.command_keys = command_keys;
             // A signed answer to a proof: the issuer has accepted it.
             for proof in &request.possession {
                 state.proofs.retain(|kept| kept != proof);
                 self.replaced_by(state, proof.key(), now);
             }
         })?;
-        match keys {
-            Ok(_) => self.clear(Topic::Keys),
-            Err(error) => self.note(Topic::Keys, error),
+        match objection {
+            None => self.clear(Topic::Keys),
+            Some(objection) => self.note(Topic::Keys, objection),
         }
         if after.trust != before.trust
             && let Err(error) = self.host.set_trust(&after.trust)
@@ -248,21 +246,38 @@ impl Inner {
         }
     }
 
-    /// The issuer's keys after these commands, or why they stay as they are.
+    /// The issuer's keys for challenges and for commands after these commands, and what is wrong with the new ones. Then
+    /// none is added, but what is no longer to be trusted goes all the same: it may have been stolen.
     async fn changed_keys(
         &self,
         state: &State,
         commands: &Commands,
         now: Timestamp,
-    ) -> Result<(Vec<TrustedKey>, Vec<TrustedKey>), ConnectorError> {
-        let signers = changed(&state.trust.signers, &commands.signer_keys, now)?;
-        let command_keys = changed(&state.command_keys, &commands.command_keys, now)?;
+    ) -> (Vec<TrustedKey>, Vec<TrustedKey>, Option<ConnectorError>) {
+        let (signers, command_keys) = (&state.trust.signers, &state.command_keys);
         let own = {
             let identity = self.identity.read().await;
             own_keys(state, &*identity.signer, &*self.host)
         };
-        distinct::check(&signers, &command_keys, &own)?;
-        Ok((signers, command_keys))
+        let all = added(signers, &commands.signer_keys, now).and_then(|signers| {
+            let command_keys = added(command_keys, &commands.command_keys, now)?;
+            if command_keys.is_empty() {
+                return Err(ConnectorError::Contradiction { what: "no command key would be left" });
+            }
+            distinct::check(&signers, &command_keys, &own)?;
+            Ok((signers, command_keys))
+        });
+        match all {
+            Ok((signers, command_keys)) => (signers, command_keys, None),
+            Err(objection) => {
+                let mut left = retired(command_keys, &commands.command_keys);
+                if left.is_empty() {
+                    // Without one, nothing that the issuer says could be heard any more.
+                    left.clone_from(command_keys);
+                }
+                (retired(signers, &commands.signer_keys), left, Some(objection))
+            }
+        }
     }
 
     /// The decryption key with this id can be used: those before it are kept for as long as challenges for them live.
@@ -296,15 +311,20 @@ impl Inner {
 
     /// Destroys keys of which the state knows that nothing needs them; only then are they forgotten.
     fn destroy_retired(&self, which: impl Fn(&Retired) -> bool) {
-        let retired = self.state().retired;
-        if retired.is_empty() {
+        let state = self.state();
+        if state.retired.is_empty() {
             return self.clear(Topic::OldKeys);
         }
         let mut gone = Vec::new();
         let mut trouble = None;
-        for old in retired.into_iter().filter(|old| which(old)) {
+        for old in state.retired.iter().filter(|old| which(old)) {
+            if state.uses(old) {
+                // Taken into use after all: forgotten here, and left alone.
+                gone.push(old.clone());
+                continue;
+            }
             match self.keys.destroy(old.slot, old.key) {
-                Ok(()) => gone.push(old),
+                Ok(()) => gone.push(old.clone()),
                 Err(error) => trouble = Some(error),
             }
         }
@@ -317,23 +337,26 @@ impl Inner {
     }
 }
 
+/// Keys without those that are no longer trusted.
+fn retired(keys: &[TrustedKey], changes: &KeyChanges) -> Vec<TrustedKey> {
+    let goes = |known: &&TrustedKey| !changes.retire.contains(&known.key.key_id());
+    keys.iter().filter(goes).cloned().collect()
+}
+
 /// Keys with changes made to them. What has expired makes room.
-fn changed(
+fn added(
     keys: &[TrustedKey],
     changes: &KeyChanges,
     now: Timestamp,
 ) -> Result<Vec<TrustedKey>, ConnectorError> {
-    let mut all = keys.to_vec();
+    let mut all = retired(keys, changes);
     all.retain(|known| {
         let id = known.key.key_id();
-        !changes.retire.contains(&id) && !changes.add.iter().any(|new| new.key.key_id() == id)
+        !changes.add.iter().any(|new| new.key.key_id() == id)
     });
     all.extend(changes.add.iter().cloned());
     if all.len() > MAX_KEYS {
         all.retain(|known| known.not_after >= now);
-    }
-    if all.is_empty() {
-        return Err(ConnectorError::Contradiction { what: "no key would be left" });
     }
     if all.len() > MAX_KEYS {
         return Err(ConnectorError::Contradiction { what: "more than eight keys of one kind" });

@@ -8,7 +8,7 @@ use crate::backoff::Backoff;
 use crate::check_in::explain;
 use crate::connector::{Identity, Inner, Topic, config, locked};
 use crate::enrol::{certificate, pkcs10, request};
-use crate::keys::{self, KeySlot};
+use crate::keys::{self, KeySlot, KeyStoreError};
 use crate::state::{DecryptionState, NextAuthentication, NextDecryption, Retired, State};
 use crate::text::Octets;
 use core::time::Duration;
@@ -151,6 +151,11 @@ impl Inner {
             done(state, order);
         })?;
         *identity = Identity { signer: new, config };
+        drop(identity);
+        // Nothing of it has changed, but the gateway's own keys have: no device may have one of them certified.
+        if let Err(error) = self.host.set_trust(&self.state().trust) {
+            self.note(Topic::Keys, error);
+        }
         tracing::info!("the connector's key and certificate are renewed");
         Ok(())
     }
@@ -168,6 +173,11 @@ impl Inner {
             }
             None => {
                 let key = keys::new_decryption(&*self.keys)?;
+                let slot = KeySlot::Decryption;
+                if state.uses(&Retired { slot, key: key.public_key().key_id() }) {
+                    let why = "the key store gives a key as new that is in use".to_owned();
+                    return Err(KeyStoreError { slot, why }.into());
+                }
                 let next = NextDecryption { key: key.public_key().key_id(), order };
                 self.update(|state| state.next_decryption = Some(next.clone()))?;
                 (next, key)
@@ -220,13 +230,14 @@ impl Inner {
                     ..
                 } = &error
                 {
-                    // This key never will be: the next attempt makes another.
-                    self.update(|state| {
-                        state.retired.push(Retired { slot, key });
-                        match slot {
-                            KeySlot::Authentication => state.next_authentication = None,
-                            KeySlot::Decryption => state.next_decryption = None,
+                    // This key never will be: the next attempt takes another. A decryption key may be the group's,
+                    // which the store was given; it is left alone.
+                    self.update(|state| match slot {
+                        KeySlot::Authentication => {
+                            state.retired.push(Retired { slot, key });
+                            state.next_authentication = None;
                         }
+                        KeySlot::Decryption => state.next_decryption = None,
                     })?;
                 }
                 Err(error)

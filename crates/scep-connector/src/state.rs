@@ -107,6 +107,22 @@ pub struct State {
     pub(crate) orders_done: Vec<OrderId>,
 }
 
+impl State {
+    /// Whether a key is one of those in use, or about to be.
+    pub(crate) fn uses(&self, key: &Retired) -> bool {
+        match key.slot {
+            KeySlot::Authentication => {
+                self.authentication == key.key
+                    || self.next_authentication.as_ref().is_some_and(|next| next.key == key.key)
+            }
+            KeySlot::Decryption => {
+                self.trust.decryption.iter().any(|held| held.key.key_id() == key.key)
+                    || self.next_decryption.as_ref().is_some_and(|next| next.key == key.key)
+            }
+        }
+    }
+}
+
 /// A new authentication key, with its request: the same one however often it is sent.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

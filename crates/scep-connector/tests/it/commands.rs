@@ -372,13 +372,30 @@ async fn signer_and_command_keys_are_rotated_before_the_host_uses_them() {
     assert_eq!(gateway.trouble(), None);
     let durable = gateway.host.durable.lock().unwrap().clone();
     assert!(durable.len() >= 2 && durable.iter().all(|kept| *kept), "used before it was durable");
-    // Nobody can take the last key away.
+    // The last command key cannot be taken away.
     issuer.says(|book| {
         book.command_keys = KeyChanges { add: vec![], retire: vec![command.public_key().key_id()] };
     });
     let said = eventually("trouble", || gateway.trouble()).await;
-    assert!(said.contains("no key would be left"), "{said}");
+    assert!(said.contains("no command key would be left"), "{said}");
     assert_eq!(gateway.state().command_keys, [trusted(&command)]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_26_a_stolen_signer_goes_although_it_is_the_last_and_its_successor_is_no_good() {
+    let issuer = Issuer::start().await;
+    let mut gateway = Gateway::enrolled(&issuer).await;
+    let ca = key();
+    gateway.host.own.lock().unwrap().push(("the CA's", ca.public_key().clone()));
+    gateway.start();
+    issuer.says(|book| {
+        let retire = vec![book.signer.public_key().key_id()];
+        book.signer_keys = KeyChanges { add: vec![trusted(&ca)], retire };
+    });
+    let said = eventually("trouble", || gateway.trouble()).await;
+    assert!(said.contains("the CA's key"), "{said}");
+    assert_eq!(gateway.state().trust.signers, []);
+    assert_eq!(gateway.host.trusts.lock().unwrap().last().unwrap().signers, []);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -210,6 +210,27 @@ async fn a_key_that_the_issuer_does_not_accept_is_replaced_and_destroyed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_decryption_key_that_the_issuer_does_not_accept_is_left_in_the_store() {
+    let issuer = Issuer::start().await;
+    let mut gateway = Gateway::enrolled(&issuer).await;
+    issuer.says(|book| book.renewals = vec![order(1, RenewalSubject::Decryption)]);
+    issuer.twist(|_, asked| {
+        (asked.path == "/connector/v1/renew").then(|| Reply::problem(ErrorCode::KeyNotAccepted))
+    });
+    gateway.start();
+    let said = eventually("trouble", || gateway.trouble()).await;
+    assert!(said.contains("KeyNotAccepted"), "{said}");
+    let checked = issuer.book().check_ins().len();
+    eventually("more check-ins", || (issuer.book().check_ins().len() > checked + 1).then_some(()))
+        .await;
+    // It may be the group's, which an operator has laid there.
+    for (slot, id) in gateway.keys.made.lock().unwrap().clone() {
+        assert!(gateway.keys.has(slot, id), "a key was destroyed");
+    }
+    assert_eq!(gateway.state().trust.decryption.len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_certificate_of_another_key_is_no_renewal() {
     let issuer = Issuer::start().await;
     let mut gateway = Gateway::enrolled(&issuer).await;
