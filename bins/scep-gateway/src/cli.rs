@@ -60,6 +60,15 @@ pub(crate) enum Command {
         #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
         config: PathBuf,
     },
+    /// Renew the RA's certificates now, with new keys. A running gateway takes them within a minute.
+    ///
+    /// For a group of gateways, whose RA no gateway renews by itself: afterwards copy the RA's files to the others, the
+    /// `.previous` ones too.
+    RenewRa {
+        /// The configuration file.
+        #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+    },
     /// Order the revocation of a certificate that this gateway has issued. The gateway must be stopped.
     Revoke(RevokeOptions),
     /// Let the revocations go that the brake on mass revocation holds. The gateway must be stopped.

@@ -7,7 +7,7 @@ pub(crate) use connector::LinkConfig;
 pub(crate) use ledger::LedgerConfig;
 
 use crate::error::GatewayError;
-use crate::renewal::{Owned, Pair, Previous, RaFiles, one_certificate};
+use crate::renewal::{Owned, Pair, Previous, RaFiles, Renewal, one_certificate};
 use connector::RawConnector;
 use core::time::Duration;
 use ledger::{RawLedger, RawRevocations};
@@ -99,6 +99,14 @@ struct RawRa {
     signing_certificate: PathBuf,
     encryption_key: PathBuf,
     encryption_certificate: PathBuf,
+    renewal: Option<RawRenewal>,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawRenewal {
+    Auto,
+    Manual,
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -255,12 +263,13 @@ impl Raw {
         let mut keys = Vec::new();
         let mut certificates = Vec::new();
         let ca = self.ca.check(base, provider, &mut keys, &mut certificates)?;
+        let ledger = self.ledger.check(base, &self.revocations)?;
         let legacy = if self.endpoints.iter().any(|endpoint| endpoint.legacy == Some(true)) {
             LegacyAlgorithms::Accept
         } else {
             LegacyAlgorithms::Refuse
         };
-        let ra_files = self.ra.check(base, legacy);
+        let ra_files = self.ra.check(base, legacy, &ledger);
         let ra = ra_files.read(&ca, now)?;
         keys.extend(ra.keys());
         certificates.extend(ra.certificates);
@@ -296,7 +305,7 @@ impl Raw {
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
-            ledger: self.ledger.check(base, &self.revocations)?,
+            ledger,
             log_level: self.log.level.unwrap_or_else(|| "info".into()),
             log_format: self.log.format.unwrap_or_default(),
             limits: self.limits.check()?,
@@ -366,7 +375,14 @@ impl RawCrl {
 }
 
 impl RawRa {
-    fn check(self, base: &Path, legacy: LegacyAlgorithms) -> RaFiles {
+    fn check(self, base: &Path, legacy: LegacyAlgorithms, ledger: &LedgerConfig) -> RaFiles {
+        let renewal = match self.renewal {
+            Some(RawRenewal::Auto) => Renewal::Auto,
+            Some(RawRenewal::Manual) => Renewal::Manual,
+            // Gateways that share a ledger share an RA, and none may change it by itself.
+            None if ledger.is_shared() => Renewal::Manual,
+            None => Renewal::Auto,
+        };
         let pair = |key: PathBuf, certificate: PathBuf| Pair {
             key: base.join(key),
             certificate: base.join(certificate),
@@ -375,6 +391,7 @@ impl RawRa {
             signing: pair(self.signing_key, self.signing_certificate),
             encryption: pair(self.encryption_key, self.encryption_certificate),
             legacy,
+            renewal,
         }
     }
 }
@@ -560,6 +577,28 @@ mod tests {
         let after = signers + text[signers..].find("\n\n").unwrap();
         text.replace_range(signers..after, "");
         text.replace("decryption_key = \"challenge.key.pem\"", "")
+    }
+
+    #[test]
+    fn attack_63_no_gateway_of_a_group_replaces_its_ra_by_itself() {
+        let renewal = |ledger: &str, ra: &str| {
+            let text = EXAMPLE.replacen("ledger = \"ledger.sqlite\"", ledger, 1);
+            let text = text.replacen("[ra]", &format!("[ra]\n{ra}"), 1);
+            let raw: Raw = toml::from_str(&text).unwrap();
+            let base = Path::new("gw");
+            let ledger = raw.ledger.check(base, &raw.revocations).unwrap();
+            raw.ra.check(base, LegacyAlgorithms::Refuse, &ledger).renewal
+        };
+        let own = "ledger = \"ledger.sqlite\"";
+        let shared = "ledger = { kind = \"postgres\", connection = \"host=/run\" }";
+        for (ledger, ra, expected) in [
+            (own, "", Renewal::Auto),
+            (shared, "", Renewal::Manual),
+            (own, "renewal = \"manual\"", Renewal::Manual),
+            (shared, "renewal = \"auto\"", Renewal::Auto),
+        ] {
+            assert_eq!(renewal(ledger, ra), expected, "{ledger} {ra}");
+        }
     }
 
     #[test]

@@ -7,15 +7,19 @@ use crate::renewal::{Owned, PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING, Ra, RaFiles, 
 use core::time::Duration;
 use scep_ca::LocalCa;
 use scep_connector::Connector;
-use scep_server::Gateway;
-use scep_types::{Clock, Timestamp};
+use scep_keys::AwsLc;
+use scep_server::{Gateway, SystemClock};
+use scep_types::{Clock, CryptoProvider, SpkiDer, Timestamp};
+use std::path::Path;
+use std::process::ExitCode;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 
 /// How often renewals are looked for.
 const DAILY: Duration = Duration::from_secs(86_400);
-/// How often the list of what expires is made anew, as the connector renews its own certificate.
-const LIST: Duration = Duration::from_secs(60);
+/// How often the RA's files are looked at, and the list of what expires is made anew: an operator and the connector renew
+/// too.
+const LIST: Duration = Duration::from_secs(20);
 
 /// Watches over the certificates.
 #[derive(Debug)]
@@ -35,6 +39,20 @@ pub(crate) fn renew_at_start(config: &Config, now: Timestamp) -> bool {
     let renewed = config.ra_files.renew(&config.ca, now);
     tell(&renewed);
     renewed.iter().any(|one| one.outcome.is_ok())
+}
+
+/// `renew-ra`.
+pub(crate) fn renew_now(path: &Path) -> Result<ExitCode, GatewayError> {
+    let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
+    let now = SystemClock.now();
+    let config = Config::load(path, now, &provider)?;
+    for Renewed { what, outcome } in config.ra_files.renew_now(&config.ca, now)? {
+        println!("{what}: new key, until {}", outcome?);
+    }
+    println!(
+        "a gateway that runs takes them within a minute; a group's others need the same files, .previous too"
+    );
+    Ok(ExitCode::SUCCESS)
 }
 
 fn tell(renewed: &[Renewed]) {
@@ -75,13 +93,15 @@ impl Keeper {
             }
             let now = keeper.clock.now();
             // By the clock and not by a timer: one that was asleep with its machine looks as soon as it wakes.
-            if now.since(looked) >= DAILY {
+            let due = now.since(looked) >= DAILY;
+            if due {
                 looked = now;
-                let round = Arc::clone(&keeper);
-                // RSA keys take their time.
-                if tokio::task::spawn_blocking(move || round.renew(now)).await.is_err() {
-                    tracing::error!(target: "scep", "the renewal of certificates was lost");
-                }
+            }
+            let round = Arc::clone(&keeper);
+            // RSA keys take their time.
+            let work = move || if due { round.renew(now) } else { round.reread(now) };
+            if tokio::task::spawn_blocking(work).await.is_err() {
+                tracing::error!(target: "scep", "the renewal of certificates was lost");
             }
         }
     }
@@ -89,8 +109,13 @@ impl Keeper {
     /// Renews what is due, and has the gateway use it from the next request on.
     pub(crate) fn renew(&self, now: Timestamp) {
         tell(&self.files.renew(&self.ca, now));
-        // Also when nothing was renewed: the time of a previous key may be over.
+        self.reread(now);
+    }
+
+    /// Takes what lies in the files: renewed here or by an operator, or without a previous key whose time is over.
+    fn reread(&self, now: Timestamp) {
         match self.files.read(&self.ca, now) {
+            Ok(ra) if self.known() == ra.keys() => {}
             Ok(ra) => self.take(ra),
             Err(error) => tracing::error!(
                 target: "scep", %error, "the RA's files cannot be read; what was read before is used on"
@@ -98,7 +123,15 @@ impl Keeper {
         }
     }
 
+    /// The keys of the RA that is in use.
+    fn known(&self) -> Vec<(&'static str, SpkiDer)> {
+        let mut keys = self.own.keys();
+        keys.retain(|(role, _)| role.contains("RA"));
+        keys
+    }
+
     fn take(&self, ra: Ra) {
+        tracing::info!(target: "scep", "the RA's files have changed, and are taken");
         let (mut keys, mut certificates) = (self.own.keys(), self.own.certificates());
         let roles: Vec<&str> = ra.certificates.iter().map(Owned::role).collect();
         let theirs = |role: &str| {

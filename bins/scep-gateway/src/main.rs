@@ -34,6 +34,7 @@ fn main() -> ExitCode {
         Command::Connector { command: ConnectorCommand::Import(options) } => {
             export::import(&options)
         }
+        Command::RenewRa { config } => keeper::renew_now(&config),
         Command::Status(options) => status::run(&options),
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { config } => check::run(&config),

@@ -53,6 +53,17 @@ pub(crate) struct RaFiles {
     /// The same as `signing` where one combined certificate does both.
     pub(crate) encryption: Pair,
     pub(crate) legacy: LegacyAlgorithms,
+    pub(crate) renewal: Renewal,
+}
+
+/// Who renews the RA's certificates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Renewal {
+    /// The gateway, when they are due.
+    Auto,
+    /// An operator, by `renew-ra` at one gateway of a group: a device that asks one gateway for the RA's certificates and
+    /// another for its own needs the same RA at both.
+    Manual,
 }
 
 /// The RA as read.
@@ -216,6 +227,33 @@ impl RaFiles {
     ///
     /// Together, as the answer to a request is signed by the signer that belongs to the key it is enveloped to.
     pub(crate) fn renew(&self, ca: &LocalCa, now: Timestamp) -> Vec<Renewed> {
+        self.renew_where(ca, now, self.renewal == Renewal::Auto, |certificate| {
+            renewal_due(certificate) <= now
+        })
+    }
+
+    /// Renews both now, because an operator says so.
+    pub(crate) fn renew_now(
+        &self,
+        ca: &LocalCa,
+        now: Timestamp,
+    ) -> Result<Vec<Renewed>, GatewayError> {
+        // A third generation would push out the first one, which devices still use.
+        if let Some(previous) = self.read(ca, now)?.previous {
+            let until = previous.until;
+            let why = format!("was renewed already; the one before is in use until {until}");
+            return Err(GatewayError::config("ra", why));
+        }
+        Ok(self.renew_where(ca, now, true, |_| true))
+    }
+
+    fn renew_where(
+        &self,
+        ca: &LocalCa,
+        now: Timestamp,
+        may: bool,
+        due: impl Fn(&CertificateDer) -> bool,
+    ) -> Vec<Renewed> {
         let mut done = Vec::new();
         let mut ready = Vec::new();
         for role in self.pairs() {
@@ -224,8 +262,8 @@ impl RaFiles {
                 Err(error) => done.push(Renewed { what: role.what, outcome: Err(error) }),
             }
         }
-        let due = ready.iter().any(|(_, certificate)| renewal_due(certificate) <= now);
-        if !due || !done.is_empty() {
+        let any = ready.iter().any(|(_, certificate)| due(certificate));
+        if !may || !any || !done.is_empty() {
             return done;
         }
         for (role, certificate) in ready {
@@ -434,7 +472,8 @@ mod tests {
             let signing = pair("sign", InfrastructurePurpose::RaSigning);
             (signing, pair("encrypt", InfrastructurePurpose::RaEncryption))
         };
-        let files = RaFiles { signing, encryption, legacy: LegacyAlgorithms::Refuse };
+        let legacy = LegacyAlgorithms::Refuse;
+        let files = RaFiles { signing, encryption, legacy, renewal: Renewal::Auto };
         Site { dir, ca, files }
     }
 
@@ -527,6 +566,23 @@ mod tests {
         assert_eq!(new.certificates.len(), 1);
         assert_eq!(new.identity.signing_certificate, new.identity.recipients[0].certificate);
         assert_eq!(old.identity.signing_certificate, new.identity.recipients[1].certificate);
+    }
+
+    #[test]
+    fn attack_63_a_group_renews_its_ra_when_its_operator_says_so() {
+        let mut site = site(3_650, false);
+        site.files.renewal = Renewal::Manual;
+        assert!(site.renew(day(80)).is_empty());
+        let old = site.read(day(80));
+        let renewed = site.files.renew_now(&site.ca, day(10)).unwrap();
+        assert!(renewed.len() == 2 && renewed.iter().all(|one| one.outcome.is_ok()), "{renewed:?}");
+        let new = site.read(day(10));
+        assert_ne!(new.certificates[0].certificate, old.certificates[0].certificate);
+        assert!(new.previous.is_some());
+        // Not twice, while the one before is in use: a third would push it out.
+        let error = site.files.renew_now(&site.ca, day(11)).unwrap_err().to_string();
+        assert!(error.contains("renewed already"), "{error}");
+        site.files.renew_now(&site.ca, day(91)).unwrap();
     }
 
     #[test]

@@ -14,7 +14,7 @@ use core::time::Duration;
 use scep_ca::{InfrastructurePurpose, LocalCa, LocalCaSettings};
 use scep_keys::{AwsLc, Backend, SoftwareKey, certificates_pem, read_certificates};
 use scep_server::SystemClock;
-use scep_testkit::process::{free_address, http, must, run, temporary, text};
+use scep_testkit::process::{free_address, http, must, run, temporary, text, wait_for};
 use scep_types::{CertificateDer, Clock, KeyAlgorithm, Timestamp};
 use serde_json::Value;
 use std::path::{Path, PathBuf};
@@ -293,6 +293,37 @@ async fn a_certificate_that_is_due_is_renewed_at_the_start() {
     start_and_ask(&mut gateway);
     let same = read_certificates(&gateway.file("gw/ra-encrypt.cert.pem")).unwrap().remove(0);
     assert_eq!(same, new);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_operator_renews_the_ra_of_a_gateway_that_runs() {
+    let mut gateway = Gateway::init();
+    start_and_ask(&mut gateway);
+    let (client, before) = gateway.client().await;
+    let old = read_certificates(&gateway.file("gw/ra-sign.cert.pem")).unwrap().remove(0);
+    let config = gateway.file("gw/gateway.toml");
+    must(program(&["renew-ra", "--config"]).arg(&config));
+    refused(&run(program(&["renew-ra", "--config"]).arg(&config)), 2, &["renewed already"]);
+    let new = read_certificates(&gateway.file("gw/ra-sign.cert.pem")).unwrap().remove(0);
+    assert_ne!(new.spki(), old.spki());
+    wait_for("the gateway takes them", || gateway.log().contains("have changed").then_some(()));
+    let (_, after) = gateway.client().await;
+    // Who has asked before and who asks now are served alike, each by the signer that it knows.
+    for server in [&before, &after] {
+        enrol(&client, server, &gateway.device().request(), &identity()).await.unwrap();
+    }
+    let roles = |status: &Value| -> Vec<String> {
+        let rows = status["keys"].as_array().unwrap();
+        rows.iter().map(|row| row["role"].as_str().unwrap().to_owned()).collect()
+    };
+    let listed = roles(&status(&gateway).1);
+    for role in ["previous RA encryption", "previous RA signing"] {
+        assert!(listed.iter().any(|listed| listed == role), "{role}: {listed:?}");
+    }
+    // And after a restart.
+    gateway.stop();
+    start_and_ask(&mut gateway);
+    enrol(&client, &before, &gateway.device().request(), &identity()).await.unwrap();
 }
 
 #[test]

@@ -496,7 +496,7 @@ fn an_enrolment_anew_keeps_the_ledger() {
 }
 
 #[test]
-fn attack_73_another_ledger_than_the_one_enrolled_with_is_refused() {
+fn another_ledger_than_the_one_enrolled_with_is_refused() {
     let issuer = Issuer::start();
     let mut gateway = Gateway::member(&issuer);
     gateway.stop();
@@ -507,7 +507,12 @@ fn attack_73_another_ledger_than_the_one_enrolled_with_is_refused() {
         // Of the ledger that was there; an orderly stop may have removed them.
         let _ = std::fs::remove_file(gateway.file(beside));
     }
-    refused(&gateway.run(&["serve"]), 2, &["enrolled with ledger", &mine]);
+    let mut serve = Child::start(&mut gateway.program(&["serve"]), gateway.dir.path(), "refused");
+    let status = wait_for("it does not start", || serve.ended());
+    assert_eq!(status.code(), Some(2), "{}", serve.stderr());
+    for part in ["enrolled with ledger", &mine] {
+        assert!(serve.stderr().contains(part), "{part}: {}", serve.stderr());
+    }
     // A gateway with a ledger of its own does not get into the group either.
     refused(&other.enroll(&issuer), 1, &["LedgerNotAccepted"]);
 }
