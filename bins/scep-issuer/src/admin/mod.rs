@@ -11,6 +11,7 @@ pub(crate) mod challenge;
 pub(crate) mod client;
 pub(crate) mod denial;
 pub(crate) mod device;
+pub(crate) mod event;
 pub(crate) mod gateway;
 pub(crate) mod group;
 mod pin;
@@ -50,6 +51,10 @@ pub(crate) enum Command {
     Gateway(Group<gateway::Command>),
     /// Certificates that gateways have reported.
     Certificate(Group<certificate::Command>),
+    /// Events that gateways have reported.
+    Event(Group<event::Command>),
+    /// Ledgers of gateways.
+    Ledger(Group<event::LedgerCommand>),
     /// Order certificates to be revoked.
     Revoke(Single<revocation::RevokeOptions>),
     /// Orders of revocation, and what the brake holds back.
@@ -140,6 +145,8 @@ pub(crate) fn run(command: Command) -> Result<(), IssuerError> {
         Command::Certificate(it) => {
             ask(&it.api, async |tenant| certificate::run(tenant, it.command).await)
         }
+        Command::Event(it) => ask(&it.api, async |tenant| event::run(tenant, it.command).await),
+        Command::Ledger(it) => ask(&it.api, async |tenant| event::ledger(tenant, it.command).await),
         Command::Revoke(it) => {
             ask(&it.api, async |tenant| revocation::revoke(tenant, it.arguments).await)
         }

@@ -111,6 +111,8 @@ fn each_command_does_what_it_says() {
     assert_eq!(told("denial remove profile wifi"), "profile wifi is enabled\n");
     assert_eq!(told("denial list"), "none\n");
 
+    assert_eq!(told("event list --kind refused"), "none\n");
+    assert_eq!(told("ledger list"), "none\n");
     assert_eq!(told("alarm list"), "none\n");
     assert_eq!(told("alarm list --all"), "none\n");
     service.refused(&["alarm", "acknowledge", "7"]);

@@ -26,6 +26,41 @@ fn program() -> Command {
     command
 }
 
+/// What the commands show of a certificate, from the challenge to the CRL.
+fn enrolled_and_revoked(service: &Service, listen: &str, ca: &Path) {
+    let url = format!("http://{listen}/scep");
+    let challenge =
+        service.told(&["challenge", "new", "--device", "laptop-1", "--profile", "wifi"]);
+    let challenge = service.place("challenge.txt", &challenge);
+    let mut enrol = Command::new(binary("scep-device"));
+    enrol.args(["enrol", "--url", &url, "--subject", "O=Example, CN=laptop-1"]).arg("--ca").arg(ca);
+    enrol.arg("--key").arg(service.dir().join("device.key.pem"));
+    enrol.arg("--out").arg(service.dir().join("device.pem"));
+    must(enrol.arg("--challenge-file").arg(challenge));
+    let thumbprint = wait_for("the certificate is reported", || {
+        let list = service.json(&["certificate", "list", "--device", "laptop-1"]);
+        list[0]["thumbprint"].as_str().map(str::to_owned)
+    });
+    assert!(service.told(&["certificate", "show", &thumbprint]).contains("profile:"));
+    let events = service.json(&["event", "list", "--device", "laptop-1"]);
+    assert_eq!(events[0]["kind"], "issued", "{events}");
+    assert!(service.told(&["event", "list"]).contains("laptop-1"));
+    let ledgers = service.json(&["ledger", "list"]);
+    let ledger = ledgers[0]["id"].as_str().unwrap();
+    assert!(service.told(&["ledger", "show", ledger]).contains("counts.issued:"));
+    let ordered = service.told(&["revoke", "--thumbprint", &thumbprint, "--reason", "superseded"]);
+    assert_eq!(ordered, "1 revocations ordered\n");
+    let order = service.json(&["revocation", "list"])[0]["id"].as_str().unwrap().to_owned();
+    wait_for("the CRL shows it", || {
+        let list = service.json(&["revocation", "list", "--state", "on-crl"]);
+        (list[0]["id"] == order.as_str()).then_some(())
+    });
+    assert!(service.told(&["revocation", "show", &order]).contains("superseded"));
+    assert_eq!(service.json(&["certificate", "show", &thumbprint])["state"], "revoked");
+    let again = service.told(&["revoke", "--thumbprint", &thumbprint]);
+    assert_eq!(again, "0 revocations ordered, 1 were ordered before\n");
+}
+
 fn serve(config: &Path, dir: &Path, name: &str) -> Child {
     let mut command = program();
     command.arg("serve").arg("--config").arg(config);
@@ -78,6 +113,8 @@ fn a_gateway_enrols_and_learns_a_new_key_before_it_signs() {
     assert!(shown.contains("contact.last.health:"), "{shown}");
     service.told(&["gateway", "log-level", &id, "debug"]);
     service.told(&["gateway", "renew", &id, "--what", "authentication", "--within", "7d"]);
+
+    enrolled_and_revoked(&service, &listen, &gateway.join("ca.cert.pem"));
 
     let first = service.key_ids("signing");
     assert_eq!(service.signs(&first), first[0]);
