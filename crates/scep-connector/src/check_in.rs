@@ -64,9 +64,13 @@ impl Inner {
                     }
                 }
                 Err(error) => {
-                    if let ConnectorError::Commands(why) = &error {
-                        refused = Some(why.reason());
-                    }
+                    refused = match &error {
+                        ConnectorError::Commands(why) => Some(why.reason()),
+                        ConnectorError::AnswerTooLong { .. } => {
+                            Some(CommandReason::CommandsTooLarge)
+                        }
+                        _ => refused,
+                    };
                     self.note(Topic::CheckIn, explain(&error));
                     tokio::time::sleep(backoff.after(&error, &*self.provider)).await;
                     next = Next::AtOnce;
@@ -85,6 +89,9 @@ impl Inner {
             Next::AtOnce => 0,
             Next::Waiting => self.settings.wait_seconds,
         };
+        if self.trust_untold.load(Ordering::SeqCst) {
+            self.tell_trust();
+        }
         let state = self.state();
         let request = self.request(&state, wait_seconds, refused, listing.as_ref()).await?;
         let due = Due {
@@ -154,7 +161,11 @@ impl Inner {
             },
             ledger: self.ledger.id(),
             outbox_high_mark: counters.last_event,
-            possession: state.proofs.clone(),
+            // A proof brings challenges for the key: not before the gateway can open them.
+            possession: match self.trust_untold.load(Ordering::SeqCst) {
+                true => Vec::new(),
+                false => state.proofs.clone(),
+            },
         })
     }
 
@@ -189,12 +200,8 @@ impl Inner {
             None => self.clear(Topic::Keys),
             Some(objection) => self.note(Topic::Keys, objection),
         }
-        if after.trust != before.trust
-            && let Err(error) = self.host.set_trust(&after.trust)
-        {
-            // The gateway goes on with what it had, and so does the state; the issuer's operator sees why.
-            self.note(Topic::Keys, &error);
-            self.update(|state| state.trust.signers.clone_from(&before.trust.signers))?;
+        if after.trust != before.trust || self.trust_untold.load(Ordering::SeqCst) {
+            self.tell_trust();
         }
         self.settle_standing(now);
         self.tell_log_level(commands);
@@ -303,8 +310,11 @@ impl Inner {
             state.retired.extend(old.map(|key| Retired { slot: KeySlot::Decryption, key }));
             state.trust.decryption.retain(|held| !over(held));
         });
-        match removed.and_then(|state| self.host.set_trust(&state.trust)) {
-            Ok(()) => self.destroy_retired(|old| old.slot == KeySlot::Decryption),
+        match removed {
+            Ok(_) if self.tell_trust() => {
+                self.destroy_retired(|old| old.slot == KeySlot::Decryption)
+            }
+            Ok(_) => {}
             Err(error) => self.note(Topic::OldKeys, error),
         }
     }

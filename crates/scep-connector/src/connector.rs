@@ -76,6 +76,8 @@ pub(crate) struct Inner {
     pub(crate) orders: Mutex<Orders>,
     pub(crate) renewals: Mutex<Vec<RenewalOrder>>,
     pub(crate) log_folder: LogFolder,
+    /// The host objected to the trust as it is now, and is asked again.
+    pub(crate) trust_untold: AtomicBool,
     /// Reports wait for the next check-in.
     pub(crate) reports_held: AtomicBool,
     pub(crate) wake_reports: Notify,
@@ -90,6 +92,7 @@ pub(crate) enum Topic {
     Ledger,
     Restored,
     Keys,
+    Trust,
     Denials,
     Reports,
     RevocationOrders,
@@ -108,6 +111,7 @@ impl Topic {
             Self::Ledger => "ledger",
             Self::Restored => "ledger restored",
             Self::Keys => "the issuer's keys",
+            Self::Trust => "trust",
             Self::Denials => "denials",
             Self::Reports => "reports",
             Self::RevocationOrders => "orders to revoke",
@@ -181,6 +185,7 @@ impl Connector {
                 orders: Mutex::default(),
                 renewals: Mutex::default(),
                 log_folder,
+                trust_untold: AtomicBool::new(false),
                 reports_held: AtomicBool::new(false),
                 wake_reports: Notify::new(),
                 wake_revocations: Notify::new(),
@@ -290,6 +295,22 @@ impl Inner {
 
     pub(crate) fn trusts_any(&self, which: impl Fn(&DecryptionState) -> bool) -> bool {
         locked(&self.state).trust.decryption.iter().any(which)
+    }
+
+    /// Tells the host whom to trust. Whether it takes it; if not, it is asked again before and after each check-in.
+    pub(crate) fn tell_trust(&self) -> bool {
+        let told = self.host.set_trust(&self.state().trust);
+        self.trust_untold.store(told.is_err(), Ordering::SeqCst);
+        match told {
+            Ok(()) => {
+                self.clear(Topic::Trust);
+                true
+            }
+            Err(error) => {
+                self.note(Topic::Trust, error);
+                false
+            }
+        }
     }
 
     /// Changes the state, durably, or not at all.

@@ -37,10 +37,12 @@ pub trait Host: Send + Sync + fmt::Debug {
     /// Every other public key of the gateway (CA, RA), by role: a key of the issuer must be none of them.
     fn own_keys(&self) -> Vec<(&'static str, SpkiDer)>;
 
-    /// From now on challenges are opened with these keys and no others.
+    /// From now on challenges are opened with these keys and no others. Also called when nothing but the connector's own
+    /// authentication key has changed, which no device may have certified either. The trust is durable already.
     ///
     /// # Errors
-    /// When the keys cannot be used together, for one because two roles share a key. The trust stays as it was.
+    /// When the keys cannot be used together, for one because two roles share a key. The gateway goes on with the trust
+    /// that it had, and is asked again with each check-in.
     fn set_trust(&self, trust: &Trust) -> Result<(), ConnectorError>;
 
     /// What is disabled has changed in the ledger.

@@ -153,9 +153,7 @@ impl Inner {
         *identity = Identity { signer: new, config };
         drop(identity);
         // Nothing of it has changed, but the gateway's own keys have: no device may have one of them certified.
-        if let Err(error) = self.host.set_trust(&self.state().trust) {
-            self.note(Topic::Keys, error);
-        }
+        self.tell_trust();
         tracing::info!("the connector's key and certificate are renewed");
         Ok(())
     }
@@ -199,7 +197,7 @@ impl Inner {
         }
         let (tenant, connector) = (&state.tenant, state.connector);
         let proof = prove(&*self.provider, &possession_challenge, &new, tenant, connector)?;
-        let state = self.update(|state| {
+        self.update(|state| {
             let held = DecryptionState { key: new.public_key().clone(), until: None };
             state.trust.decryption.insert(0, held);
             state.proofs.insert(0, proof);
@@ -210,7 +208,7 @@ impl Inner {
             done(state, order);
         })?;
         // Before the issuer sees the proof, and so before the first challenge for the new key.
-        self.host.set_trust(&state.trust)?;
+        self.tell_trust();
         tracing::info!("the decryption key is renewed");
         Ok(())
     }

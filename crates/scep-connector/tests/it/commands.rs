@@ -399,15 +399,37 @@ async fn attack_26_a_stolen_signer_goes_although_it_is_the_last_and_its_successo
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_trust_that_the_gateway_objects_to_is_not_kept() {
+async fn a_gateway_that_objects_to_a_trust_is_asked_again() {
     let issuer = Issuer::start().await;
     let mut gateway = Gateway::enrolled(&issuer).await;
-    *gateway.host.objects.lock().unwrap() = true;
     gateway.start();
-    issuer.says(|book| book.signer_keys.add.push(trusted(&key())));
-    let said = eventually("trouble", || gateway.trouble()).await;
-    assert!(said.contains("the gateway objects"), "{said}");
-    eventually("the old trust", || (gateway.state().trust.signers.len() == 1).then_some(())).await;
+    eventually("a check-in", || (gateway.state().last_sequence > 40).then_some(())).await;
+    *gateway.host.objects.lock().unwrap() = true;
+    let proven = issuer.book().proven.clone();
+    issuer.says(|book| {
+        book.signer_keys.add.push(trusted(&key()));
+        book.renewals.push(RenewalOrder {
+            order: OrderId::from_bytes([1; 16]),
+            subject: RenewalSubject::Decryption,
+            by: NOW.plus(DAY),
+        });
+    });
+    eventually("the new decryption key", || {
+        (gateway.state().trust.decryption.len() == 2).then_some(())
+    })
+    .await;
+    issuer.says(|book| book.signer_keys = KeyChanges::default());
+    let checked = issuer.book().check_ins().len();
+    eventually("more check-ins", || (issuer.book().check_ins().len() > checked + 2).then_some(()))
+        .await;
+    let said = gateway.trouble().unwrap();
+    assert!(said.contains("trust: the gateway objects"), "{said}");
+    assert_eq!(issuer.book().proven, proven, "challenges would come that the gateway cannot open");
+    *gateway.host.objects.lock().unwrap() = false;
+    eventually("no trouble", || gateway.trouble().is_none().then_some(())).await;
+    eventually("the proof", || (issuer.book().proven.len() > proven.len()).then_some(())).await;
+    let trusts = gateway.host.trusts.lock().unwrap();
+    assert!(trusts.iter().any(|trust| trust.signers.len() == 2 && trust.decryption.len() == 2));
 }
 
 #[tokio::test(flavor = "multi_thread")]
