@@ -3,6 +3,7 @@
 #[cfg(feature = "seeded")]
 pub use crate::seeded::SeededProvider;
 
+use crate::place::PrivateKey;
 use crate::pure;
 use crate::software::SoftwareKey;
 use core::fmt;
@@ -28,6 +29,24 @@ pub fn sha1_signer(key: &SoftwareKey) -> Result<Arc<dyn Signer>, KeyError> {
     };
     let private = pure::PrivateHalf::parse(key.pkcs8(), algorithm).map_err(|_| unsupported())?;
     Ok(Arc::new(Sha1Signer { key: key.clone(), private }))
+}
+
+/// [`sha1_signer`] for a key of either kind: a token signs SHA-1 itself, as it is given the digest.
+///
+/// # Errors
+/// [`KeyError::Unsupported`] for an EC key; [`KeyError::Unavailable`] when the token cannot sign.
+pub fn sha1_signer_of(key: &PrivateKey) -> Result<Arc<dyn Signer>, KeyError> {
+    match key {
+        PrivateKey::Software(key) => sha1_signer(key),
+        #[cfg(feature = "pkcs11")]
+        PrivateKey::Token(token) => match token.public_key().algorithm() {
+            KeyAlgorithm::Rsa(_) => Ok(token.sha1_signer()?),
+            other => Err(KeyError::Unsupported {
+                operation: "signing with RSA PKCS #1 v1.5 and SHA-1",
+                key: other.to_string(),
+            }),
+        },
+    }
 }
 
 struct Sha1Signer {

@@ -16,8 +16,8 @@ fn io_error(path: &Path, doing: &'static str) -> impl Fn(io::Error) -> KeyFileEr
     move |error| KeyFileError::Io { path: path.to_owned(), doing, kind: error.kind() }
 }
 
-/// The PKCS #8 DER in a key file.
-pub(crate) fn read(path: &Path) -> Result<Secret<Vec<u8>>, KeyFileError> {
+/// A file that only its owner may read, of at most `limit` octets.
+pub(crate) fn read_private(path: &Path, limit: u64) -> Result<Zeroizing<Vec<u8>>, KeyFileError> {
     let owned = || path.to_owned();
     // Looked at before it is opened as well: opening a pipe would wait for its writer.
     if !std::fs::metadata(path).map_err(io_error(path, "open"))?.is_file() {
@@ -27,10 +27,17 @@ pub(crate) fn read(path: &Path) -> Result<Secret<Vec<u8>>, KeyFileError> {
     check(&file, path)?;
     // Room for all of it from the start, so that no copy is left behind by growing.
     let mut text = Zeroizing::new(Vec::with_capacity(65_537));
-    file.take(LIMIT.saturating_add(1)).read_to_end(&mut text).map_err(io_error(path, "read"))?;
-    if u64::try_from(text.len()).unwrap_or(u64::MAX) > LIMIT {
-        return Err(KeyFileError::TooLong { path: owned(), limit: LIMIT });
+    file.take(limit.saturating_add(1)).read_to_end(&mut text).map_err(io_error(path, "read"))?;
+    if u64::try_from(text.len()).unwrap_or(u64::MAX) > limit {
+        return Err(KeyFileError::TooLong { path: owned(), limit });
     }
+    Ok(text)
+}
+
+/// The PKCS #8 DER in a key file.
+pub(crate) fn read(path: &Path) -> Result<Secret<Vec<u8>>, KeyFileError> {
+    let owned = || path.to_owned();
+    let text = read_private(path, LIMIT)?;
     let text = str::from_utf8(&text).map_err(|_| KeyFileError::NotPem { path: owned() })?;
     match labels(text).as_slice() {
         [] => Err(KeyFileError::NotPem { path: owned() }),

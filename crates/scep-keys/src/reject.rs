@@ -1,6 +1,8 @@
 //! Implicit rejection: whatever a key transport ciphertext decrypts to, a content key comes out.
 
 use scep_types::KeyError;
+#[cfg(feature = "pkcs11")]
+use sha2::Digest;
 use subtle::{Choice, ConditionallySelectable, ConstantTimeEq};
 
 /// Copies the leading octets of `candidate` over `key` when `accept`, touching the same memory either way.
@@ -28,6 +30,37 @@ pub(crate) fn pkcs1_has_message_of(em: &[u8], len: usize) -> Choice {
     };
     let zero = padding.iter().fold(Choice::from(0), |any, octet| any | octet.ct_eq(&0));
     first.ct_eq(&0) & second.ct_eq(&2) & !zero & separator.ct_eq(&0)
+}
+
+/// Whether `em` is `00 maskedSeed maskedDB` (RFC 8017, 7.1.2) of an OAEP message of exactly `len` octets with an empty
+/// label; unmasks in place, so that the message stands at the end of `em` when it is. As above every octet is looked at
+/// and there is no search. What is hashed has lengths that follow from the modulus alone.
+#[cfg(feature = "pkcs11")]
+pub(crate) fn oaep_has_message_of<D: Digest>(em: &mut [u8], len: usize) -> Choice {
+    let digest = <D as Digest>::output_size();
+    let Some((first, rest)) = em.split_first_mut() else { return Choice::from(0) };
+    let Some((seed, db)) = rest.split_at_mut_checked(digest) else { return Choice::from(0) };
+    mask::<D>(seed, db);
+    mask::<D>(db, seed);
+    let Some((head, _)) = db.len().checked_sub(len).and_then(|at| db.split_at_checked(at)) else {
+        return Choice::from(0);
+    };
+    let Some((hash, [padding @ .., separator])) = head.split_at_checked(digest) else {
+        return Choice::from(0);
+    };
+    let zero = padding.iter().fold(Choice::from(1), |all, octet| all & octet.ct_eq(&0));
+    first.ct_eq(&0) & hash.ct_eq(&D::digest([])) & zero & separator.ct_eq(&1)
+}
+
+/// Adds MGF1 (RFC 8017, B.2.1) of `from` to `to`.
+#[cfg(feature = "pkcs11")]
+fn mask<D: Digest>(to: &mut [u8], from: &[u8]) {
+    for (counter, block) in (0_u32..).zip(to.chunks_mut(<D as Digest>::output_size())) {
+        let hash = D::new().chain_update(from).chain_update(counter.to_be_bytes()).finalize();
+        for (to, from) in block.iter_mut().zip(hash) {
+            *to ^= from;
+        }
+    }
 }
 
 /// The one thing about a ciphertext that is told apart: its length, which is public.

@@ -173,17 +173,23 @@ fn rsa_algorithm(key: &[u8]) -> Result<KeyAlgorithm, KeyProblem> {
         Ok((modulus, fields.any()?.unsigned()?))
     };
     let (modulus, exponent) = parts().map_err(|_| KeyProblem::Malformed)?;
-    let algorithm =
-        SpkiDer::from_rsa_parts(modulus, exponent).map_err(|_| KeyProblem::Malformed)?.algorithm();
-    let KeyAlgorithm::Rsa(2048..=4096) = algorithm else {
+    let public = SpkiDer::from_rsa_parts(modulus, exponent).map_err(|_| KeyProblem::Malformed)?;
+    check_rsa(&public)?;
+    Ok(public.algorithm())
+}
+
+/// Size and exponent of an RSA key.
+pub(crate) fn check_rsa(public: &SpkiDer) -> Result<(), KeyProblem> {
+    let algorithm = public.algorithm();
+    let (KeyAlgorithm::Rsa(2048..=4096), Some(parts)) = (algorithm, public.rsa()) else {
         return Err(KeyProblem::Size { algorithm });
     };
     // FIPS 186-5, A.1.1 demands 2^16 < e; both back ends verify with up to 33 bits, ours stay below.
-    let e = exponent.iter().fold(0_u64, |e, octet| (e << 8) | u64::from(*octet));
+    let e = parts.exponent.iter().fold(0_u64, |e, octet| (e << 8) | u64::from(*octet));
     if !(65_537..=u64::from(u32::MAX)).contains(&e) || e % 2 == 0 {
         return Err(KeyProblem::Exponent);
     }
-    Ok(algorithm)
+    Ok(())
 }
 
 impl Signer for SoftwareKey {
@@ -205,7 +211,7 @@ impl Signer for SoftwareKey {
     }
 }
 
-const fn scheme_name(scheme: SignatureScheme) -> &'static str {
+pub(crate) const fn scheme_name(scheme: SignatureScheme) -> &'static str {
     match scheme {
         SignatureScheme::RsaPkcs1Sha1 => "signing with RSA PKCS #1 v1.5 and SHA-1",
         SignatureScheme::RsaPkcs1Sha256 => "signing with RSA PKCS #1 v1.5 and SHA-256",
