@@ -22,7 +22,7 @@ const SERVICE: &str = "The service";
 /// Where the service is, and who asks.
 #[derive(Debug, Args)]
 pub(crate) struct ApiOptions {
-    /// The service: https://issuer.example.org:8445.
+    /// The service: `https://issuer.example.org:8445`.
     #[arg(long, env = "SCEP_ISSUER_URL", value_name = "URL", global = true, help_heading = SERVICE)]
     url: Option<String>,
     /// A file with a bearer token of `token create`. Without it, the environment variable SCEP_ISSUER_TOKEN is the

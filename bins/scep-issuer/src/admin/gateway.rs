@@ -56,7 +56,7 @@ pub(crate) struct NewOptions {
     #[arg(long)]
     confirmed: bool,
     /// The configuration of the gateway, for the command that is printed.
-    #[arg(long, default_value = "gateway.toml", value_name = "FILE")]
+    #[arg(long, default_value = "gw/gateway.toml", value_name = "FILE")]
     gateway_config: String,
 }
 
