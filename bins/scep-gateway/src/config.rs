@@ -7,13 +7,13 @@ pub(crate) use connector::LinkConfig;
 pub(crate) use ledger::LedgerConfig;
 
 use crate::error::GatewayError;
-use crate::renewal::{Owned, Pair, Previous, RaFiles, Renewal, one_certificate};
+use crate::renewal::{Owned, Pair, Previous, RaFiles, RaPair, Renewal, one_certificate};
 use connector::RawConnector;
 use core::time::Duration;
 use ledger::{RawLedger, RawRevocations};
 use scep_ca::{LocalCa, LocalCaSettings};
 use scep_challenge::{Opener, OpeningKey, PinnedSigner};
-use scep_keys::{Backend, SoftwareKey, read_certificates, read_public_key};
+use scep_keys::{KeyPlace, open_key, read_certificates, read_public_key};
 use scep_link::CertificatePurpose;
 use scep_message::{LegacyAlgorithms, RaIdentity};
 use scep_pkcs10::Sha1Signatures;
@@ -75,7 +75,7 @@ pub(crate) enum LogFormat {
 #[serde(deny_unknown_fields, tag = "kind", rename_all = "kebab-case")]
 enum RawCa {
     Local {
-        key: PathBuf,
+        key: String,
         certificate: PathBuf,
         chain: Option<PathBuf>,
         #[serde(default)]
@@ -95,9 +95,9 @@ struct RawCrl {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawRa {
-    signing_key: PathBuf,
+    signing_key: String,
     signing_certificate: PathBuf,
-    encryption_key: PathBuf,
+    encryption_key: String,
     encryption_certificate: PathBuf,
     renewal: Option<RawRenewal>,
 }
@@ -112,7 +112,7 @@ enum RawRenewal {
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawChallenge {
-    decryption_key: Option<PathBuf>,
+    decryption_key: Option<String>,
     max_lifetime: Option<String>,
     clock_skew: Option<String>,
     #[serde(default)]
@@ -132,7 +132,7 @@ struct RawSigner {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawPreviousKey {
-    key: PathBuf,
+    key: String,
     not_after: String,
 }
 
@@ -269,7 +269,7 @@ impl Raw {
         } else {
             LegacyAlgorithms::Refuse
         };
-        let ra_files = self.ra.check(base, legacy, &ledger);
+        let ra_files = self.ra.check(base, legacy, &ledger)?;
         let ra = ra_files.read(&ca, now)?;
         keys.extend(ra.keys());
         certificates.extend(ra.certificates);
@@ -339,7 +339,7 @@ impl RawCa {
         certificates: &mut Vec<Owned>,
     ) -> Result<LocalCa, GatewayError> {
         let Self::Local { key, certificate, chain, crl_urls, issuer_urls } = self;
-        let key = SoftwareKey::read(&base.join(key), Backend::AwsLc)?;
+        let key = open_key(&place(base, "ca.key", &key)?)?;
         let certificate = one_certificate(&base.join(certificate), "ca.certificate")?;
         let upper = match chain {
             Some(chain) => read_certificates(&base.join(chain))?,
@@ -352,7 +352,7 @@ impl RawCa {
             certificate: certificate.clone(),
         });
         let settings = LocalCaSettings { crl_urls, issuer_urls, ..LocalCaSettings::default() };
-        Ok(LocalCa::new(key.signer(), certificate, upper, settings, Arc::clone(provider))?)
+        Ok(LocalCa::new(key.signer()?, certificate, upper, settings, Arc::clone(provider))?)
     }
 }
 
@@ -375,7 +375,12 @@ impl RawCrl {
 }
 
 impl RawRa {
-    fn check(self, base: &Path, legacy: LegacyAlgorithms, ledger: &LedgerConfig) -> RaFiles {
+    fn check(
+        self,
+        base: &Path,
+        legacy: LegacyAlgorithms,
+        ledger: &LedgerConfig,
+    ) -> Result<RaFiles, GatewayError> {
         let renewal = match self.renewal {
             Some(RawRenewal::Auto) => Renewal::Auto,
             Some(RawRenewal::Manual) => Renewal::Manual,
@@ -383,16 +388,17 @@ impl RawRa {
             None if ledger.is_shared() => Renewal::Manual,
             None => Renewal::Auto,
         };
-        let pair = |key: PathBuf, certificate: PathBuf| Pair {
-            key: base.join(key),
-            certificate: base.join(certificate),
+        let pair = |name, key: &str, certificate: PathBuf| {
+            let certificate = base.join(certificate);
+            Ok::<_, GatewayError>(match place(base, name, key)? {
+                KeyPlace::File(key) => RaPair::Files(Pair { key, certificate }),
+                key @ KeyPlace::Token(_) => RaPair::Token { key, certificate },
+            })
         };
-        RaFiles {
-            signing: pair(self.signing_key, self.signing_certificate),
-            encryption: pair(self.encryption_key, self.encryption_certificate),
-            legacy,
-            renewal,
-        }
+        let signing = pair("ra.signing_key", &self.signing_key, self.signing_certificate)?;
+        let encryption =
+            pair("ra.encryption_key", &self.encryption_key, self.encryption_certificate)?;
+        Ok(RaFiles { signing, encryption, legacy, renewal })
     }
 }
 
@@ -438,11 +444,11 @@ impl RawChallenge {
         let present = self.decryption_key.ok_or_else(|| {
             GatewayError::config("challenge.decryption_key", "missing, and there is no [connector]")
         })?;
-        let present = SoftwareKey::read(&base.join(present), Backend::AwsLc)?;
+        let present = open_key(&place(base, "challenge.decryption_key", &present)?)?;
         keys.push(("challenge decryption", present.public_key().clone()));
         let mut opening = vec![OpeningKey { key: present.decryption()?, not_after: None }];
         for previous in self.previous_keys {
-            let key = SoftwareKey::read(&base.join(previous.key), Backend::AwsLc)?;
+            let key = open_key(&place(base, "challenge.previous_keys.key", &previous.key)?)?;
             keys.push(("previous challenge decryption", key.public_key().clone()));
             let not_after = instant("challenge.previous_keys.not_after", &previous.not_after)?;
             opening.push(OpeningKey { key: key.decryption()?, not_after: Some(not_after) });
@@ -542,6 +548,11 @@ pub(crate) fn distinct(keys: &Keys) -> Result<(), GatewayError> {
 
 fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration, GatewayError> {
     text.map_or(Ok(default), |text| parse_duration(text).map_err(|e| GatewayError::config(key, e)))
+}
+
+/// Where a private key is.
+fn place(base: &Path, key: &str, text: &str) -> Result<KeyPlace, GatewayError> {
+    KeyPlace::parse(base, text).map_err(|error| GatewayError::config(key, error))
 }
 
 fn instant(key: &str, text: &str) -> Result<Timestamp, GatewayError> {

@@ -1,7 +1,7 @@
 //! What can stop the binary, each with what to do about it.
 
 use scep_connector::ConnectorError;
-use scep_keys::{KeyFileError, PublicFileError};
+use scep_keys::{KeyFileError, OpenKeyError, PublicFileError};
 use scep_link::{AnswerError, ErrorCode};
 use std::io;
 use std::path::PathBuf;
@@ -23,6 +23,9 @@ pub(crate) enum GatewayError {
     /// A key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// A key of the configuration, in a file or on a token.
+    #[error(transparent)]
+    OpenKey(#[from] OpenKeyError),
     /// A file of public keys or certificates.
     #[error(transparent)]
     Public(#[from] PublicFileError),

@@ -8,7 +8,10 @@ use crate::error::GatewayError;
 use crate::keystore::sync_folder;
 use core::time::Duration;
 use scep_ca::{CertificateAuthority as _, InfrastructurePurpose, LocalCa};
-use scep_keys::{Backend, SoftwareKey, certificates_pem, read_certificates, write_new_public};
+use scep_keys::{
+    Backend, KeyPlace, PrivateKey, SoftwareKey, certificates_pem, open_key, read_certificates,
+    write_new_public,
+};
 use scep_link::CertificatePurpose;
 use scep_message::{LegacyAlgorithms, RaIdentity, Recipient};
 use scep_types::{CertificateDer, DistinguishedName, SpkiDer, StringRules, Timestamp};
@@ -46,12 +49,29 @@ pub(crate) struct Pair {
     pub(crate) certificate: PathBuf,
 }
 
+/// A key and its certificate, wherever the key is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum RaPair {
+    /// Both in files.
+    Files(Pair),
+    /// The key on a token. The gateway reads it and never renews it.
+    Token {
+        /// Where it is.
+        key: KeyPlace,
+        /// Its certificate's file.
+        certificate: PathBuf,
+    },
+}
+
+/// A pair as read.
+type Read = (PrivateKey, CertificateDer);
+
 /// Where the RA's keys and certificates are.
 #[derive(Clone, Debug)]
 pub(crate) struct RaFiles {
-    pub(crate) signing: Pair,
+    pub(crate) signing: RaPair,
     /// The same as `signing` where one combined certificate does both.
-    pub(crate) encryption: Pair,
+    pub(crate) encryption: RaPair,
     pub(crate) legacy: LegacyAlgorithms,
     pub(crate) renewal: Renewal,
 }
@@ -185,12 +205,12 @@ impl RaFiles {
             return Err(GatewayError::config("ra", "there is none"));
         };
         // An answer mirrors the request's digest, and SHA-1 needs a signer that makes it.
-        let signer = |key: &SoftwareKey| match self.legacy {
-            LegacyAlgorithms::Accept => scep_keys::danger::sha1_signer(key)
+        let signer = |key: &PrivateKey| match self.legacy {
+            LegacyAlgorithms::Accept => scep_keys::danger::sha1_signer_of(key)
                 .map_err(|error| GatewayError::config("ra.signing_key", error)),
-            LegacyAlgorithms::Refuse => Ok(key.signer()),
+            LegacyAlgorithms::Refuse => Ok(key.signer()?),
         };
-        let recipient = |(key, certificate): &(SoftwareKey, CertificateDer)| {
+        let recipient = |(key, certificate): &Read| {
             Ok::<_, GatewayError>(Recipient {
                 certificate: certificate.clone(),
                 key: key.decryption()?,
@@ -256,7 +276,11 @@ impl RaFiles {
     ) -> Vec<Renewed> {
         let mut done = Vec::new();
         let mut ready = Vec::new();
-        for role in self.pairs() {
+        let roles = self.pairs();
+        if roles.iter().any(|role| matches!(role.pair, RaPair::Token { .. })) {
+            return roles.iter().filter_map(|role| role.on_token(may, &due)).collect();
+        }
+        for role in roles {
             match role.pair.tidy(role.name, now).and_then(|()| role.pair.read(role.name)) {
                 Ok((_, certificate)) => ready.push((role, certificate)),
                 Err(error) => done.push(Renewed { what: role.what, outcome: Err(error) }),
@@ -291,13 +315,27 @@ struct Role<'a> {
     what: &'static str,
     purpose: CertificatePurpose,
     issue: InfrastructurePurpose,
-    pair: &'a Pair,
+    pair: &'a RaPair,
 }
 
 impl Role<'_> {
+    /// Why an RA with a key on a token is not renewed, when it is due. What the token keeps is never replaced by a key in
+    /// a file, and both are renewed together or not at all.
+    fn on_token(&self, may: bool, due: &impl Fn(&CertificateDer) -> bool) -> Option<Renewed> {
+        match self.pair.read(self.name) {
+            Ok((_, certificate)) if !may || !due(&certificate) => return None,
+            Ok(_) => {}
+            Err(error) => return Some(Renewed { what: self.what, outcome: Err(error) }),
+        }
+        let why = "the RA has a key on a token and is not renewed by the gateway: make new keys there, have the CA \
+                   certify them, and name both in the configuration";
+        Some(Renewed { what: self.what, outcome: Err(GatewayError::config(self.name, why)) })
+    }
+
     /// `None`: there is nothing to gain.
     fn renew(&self, ca: &LocalCa, now: Timestamp) -> Result<Option<Timestamp>, GatewayError> {
-        let (old_key, old) = self.pair.read(self.name)?;
+        let RaPair::Files(pair) = self.pair else { return Ok(None) };
+        let (old_key, old) = pair.read(self.name)?;
         // No certificate outlives its CA. One that would not outlive the present one is not worth a new key; that the
         // CA itself ends is an alarm of its own.
         let ca_end = ca.chain().iter().map(CertificateDer::not_after).min();
@@ -312,9 +350,38 @@ impl Role<'_> {
         let key = SoftwareKey::generate(old_key.public_key().algorithm())?;
         let new =
             ca.issue_infrastructure(self.issue.clone(), key.public_key(), &subject, life, now)?;
-        self.pair.keep(&old_key, &old)?;
-        self.pair.replace(&key, &new)?;
+        pair.keep(&old_key, &old)?;
+        pair.replace(&key, &new)?;
         Ok(Some(new.not_after()))
+    }
+}
+
+impl RaPair {
+    fn read(&self, name: &str) -> Result<Read, GatewayError> {
+        match self {
+            Self::Files(pair) => pair.read(name).map(|(key, one)| (key.into(), one)),
+            Self::Token { key, certificate } => {
+                let key = open_key(key)?;
+                let certificate = one_certificate(certificate, name)?;
+                if key.public_key() == certificate.spki() {
+                    Ok((key, certificate))
+                } else {
+                    Err(GatewayError::config(name, "key and certificate do not belong together"))
+                }
+            }
+        }
+    }
+
+    fn previous(&self, present: &CertificateDer) -> Option<(Read, Timestamp)> {
+        let Self::Files(pair) = self else { return None };
+        pair.previous(present).map(|((key, one), until)| ((key.into(), one), until))
+    }
+
+    fn tidy(&self, name: &str, now: Timestamp) -> Result<(), GatewayError> {
+        match self {
+            Self::Files(pair) => pair.tidy(name, now),
+            Self::Token { .. } => Ok(()),
+        }
     }
 }
 
@@ -473,8 +540,14 @@ mod tests {
             (signing, pair("encrypt", InfrastructurePurpose::RaEncryption))
         };
         let legacy = LegacyAlgorithms::Refuse;
+        let (signing, encryption) = (RaPair::Files(signing), RaPair::Files(encryption));
         let files = RaFiles { signing, encryption, legacy, renewal: Renewal::Auto };
         Site { dir, ca, files }
+    }
+
+    fn files(pair: &RaPair) -> &Pair {
+        let RaPair::Files(pair) = pair else { panic!("{pair:?}") };
+        pair
     }
 
     impl Site {
@@ -601,7 +674,7 @@ mod tests {
         let cut = |at: usize| {
             let site = site(3_650, false);
             let old = site.read(START).certificates[0].certificate.clone();
-            let pair = &site.files.encryption;
+            let pair = files(&site.files.encryption);
             let (old_key, _) = pair.read("x").unwrap();
             let key = SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
             let subject = "CN=encrypt".parse().unwrap();
@@ -642,7 +715,8 @@ mod tests {
     #[test]
     fn a_key_without_its_certificate_is_no_ra() {
         let site = site(3_650, false);
-        std::fs::copy(&site.files.signing.key, &site.files.encryption.key).unwrap();
+        let key = |pair| &files(pair).key;
+        std::fs::copy(key(&site.files.signing), key(&site.files.encryption)).unwrap();
         let error = site.files.read(&site.ca, START).unwrap_err().to_string();
         assert!(error.contains("do not belong together"), "{error}");
     }
