@@ -32,7 +32,7 @@ pub(crate) enum AlarmKind {
     UnknownCertificate,
     /// A connector has sent another tenant's events.
     ForeignTenant,
-    /// A connector has sent events of a ledger that is not its group's.
+    /// A connector has sent events of a ledger that is not its group's, or about a certificate of another ledger.
     ForeignLedger,
     /// A connector has reported on an order that is not for its ledger.
     ForeignOrder,

@@ -208,7 +208,7 @@ impl Certified {
             thumbprint_sha256: CertificateFingerprint::from_hex(&raw.thumbprint_sha256)?
                 .to_string(),
             issuer: cut(&raw.issuer),
-            serial: hex::encode_upper(hex::decode(&raw.serial).ok()?),
+            serial: orders::serial(&raw.serial)?.to_string(),
             issuer_sha256: NameHash::from_hex(&raw.issuer_sha256)?.to_string(),
             challenge: ChallengeId::from_hex(&raw.challenge)?.to_string(),
             signer_spki_sha256: SpkiHash::from_hex(&raw.signer_spki_sha256)?.to_string(),
@@ -353,7 +353,7 @@ impl Inbox<'_> {
             ],
         )?;
         if new == 0 {
-            return Ok(());
+            return self.known_already(event, &facts);
         }
         let challenged_at = self.compare(&facts)?;
         orders::follow(self.tx, &self.source.tenant, &facts.thumbprint_sha256, None, self.now)?;
@@ -368,6 +368,38 @@ impl Inbox<'_> {
         };
         let reported = Reported { device: &device, profile: &profile, thumbprint, challenged_at };
         orders::after_report(self.tx, self.brake, &self.source.tenant, &reported, self.now)
+    }
+
+    /// A certificate that is here, told again: an alarm when it is another ledger's, or is something else now.
+    fn known_already(&self, event: &Event, facts: &Certified) -> Result<(), StoreError> {
+        let thumbprint = &facts.thumbprint_sha256;
+        let known: Option<[String; 6]> = self.tx.one(
+            "SELECT ledger, issuer_hash, serial, device, profile, challenge FROM certificate \
+             WHERE tenant = ?1 AND thumbprint = ?2",
+            values![self.source.tenant.as_str(), thumbprint],
+            |row| {
+                let [a, b, c] = [row.get(0)?, row.get(1)?, row.get(2)?];
+                Ok::<_, StoreError>([a, b, c, row.get(3)?, row.get(4)?, row.get(5)?])
+            },
+        )?;
+        let Some([ledger, known @ ..]) = known else { return Ok(()) };
+        if ledger != self.ledger {
+            return self.anothers(event, thumbprint, &ledger);
+        }
+        let told =
+            [&facts.issuer_sha256, &facts.serial, &facts.device, &facts.profile, &facts.challenge];
+        if told.into_iter().ne(&known) {
+            let why = format!("certificate {thumbprint} is known with other facts");
+            return self.forked(event, &why);
+        }
+        Ok(())
+    }
+
+    /// What is told of a certificate that another ledger has reported.
+    fn anothers(&self, event: &Event, thumbprint: &str, owner: &str) -> Result<(), StoreError> {
+        let (kind, ledger) = (event.kind.as_str(), self.ledger);
+        let detail = format!("ledger {ledger} tells {kind} of a certificate of ledger {owner}");
+        self.alarm(AlarmKind::ForeignLedger, thumbprint, &detail)
     }
 
     /// Compares what was issued with the challenge that was made for it. Gives when that was, if it was.
@@ -419,13 +451,18 @@ impl Inbox<'_> {
         let Some(thumbprint) = thumbprint else { return self.unreadable(event) };
         let (tenant, thumbprint) = (&self.source.tenant, thumbprint.to_string());
         let here = "tenant = ?1 AND thumbprint = ?2";
-        let known = self.tx.exists(
-            &format!("SELECT 1 FROM certificate WHERE {here}"),
+        let owner: Option<String> = self.tx.one(
+            &format!("SELECT ledger FROM certificate WHERE {here}"),
             values![tenant.as_str(), &thumbprint],
+            |row| row.get(0),
         )?;
-        if !known {
+        let Some(owner) = owner else {
             let detail = format!("{} of a certificate that was not reported", event.kind.as_str());
             return self.alarm(AlarmKind::UnknownCertificate, &thumbprint, &detail);
+        };
+        // Where no group has the certificate's ledger any more, others are asked to revoke it, and may say that they did.
+        if owner != self.ledger && orders::bound_ledgers(self.tx, tenant)?.contains(&owner) {
+            return self.anothers(event, &thumbprint, &owner);
         }
         let at = event.at.seconds();
         let mut failure = None;

@@ -422,6 +422,71 @@ fn attack_54_a_certificate_is_unknown_only_when_every_ledger_has_said_so() {
 }
 
 #[test]
+fn attack_54_another_groups_ledger_settles_nothing_about_a_certificate() {
+    let desk = furnished(1);
+    let order = desk.order("laptop", NOW).orders.remove(0);
+    let lies = vec![
+        about(1, "delivery", 1, json!({ "reply": "flushed" })),
+        about(2, "revoked", 1, json!({ "reason": "superseded" })),
+        about(3, "on-crl", 1, json!({ "crl_number": "7" })),
+        about(4, "revocation-failed", 1, json!({ "detail": "no" })),
+    ];
+    // Events are kept whatever they say; they mean nothing here.
+    assert_eq!(desk.report_as(("contoso", "far"), OTHER_LEDGER, lies), Ok(4));
+    let one = "SELECT state || ' ' || coalesce(delivered, '-') || ' ' || coalesce(on_crl_at, 0) \
+               FROM certificate";
+    assert_eq!(desk.column(one), ["live - 0"]);
+    assert_eq!(desk.states(), ["queued"]);
+    assert_eq!(desk.open(LEDGER), (vec![order], true));
+    assert_eq!(desk.alarms(), ["foreign-ledger"]);
+}
+
+#[test]
+fn attack_54_a_certificate_that_two_ledgers_claim_or_tell_in_two_ways_is_an_alarm() {
+    let desk = furnished(1);
+    let claimed = desk.report_as(("contoso", "far"), OTHER_LEDGER, vec![issued(1, 1, "laptop")]);
+    assert_eq!(claimed, Ok(1));
+    assert_eq!(desk.column("SELECT ledger FROM certificate"), [LEDGER.to_string()]);
+    assert_eq!(desk.alarms(), ["foreign-ledger"]);
+    // The same words of its own ledger again are no alarm, other words are.
+    desk.write(|tx| tx.execute("DELETE FROM alarm", &[]));
+    let again = |sequence: u64, serial: &str| {
+        let mut event = issued(sequence, 1, "laptop");
+        let facts = event.body.to_json().replace("4000000001", serial);
+        event.body = Body::parse(&facts).unwrap();
+        event.idempotency_key = IdempotencyKey::new(format!("issued:1:{sequence}")).unwrap();
+        event
+    };
+    desk.report(vec![again(2, "4000000001")]).unwrap();
+    assert_eq!(desk.alarms(), [""; 0]);
+    desk.report(vec![again(3, "4000000002")]).unwrap();
+    assert_eq!(desk.alarms(), ["ledger-forked"]);
+    assert_eq!(desk.column("SELECT serial FROM certificate"), ["4000000001"]);
+}
+
+#[test]
+fn attack_54_a_serial_number_has_one_form_and_twenty_octets() {
+    let desk = furnished(0);
+    let told = |sequence: u64, n: u32, serial: &str| {
+        let mut event = issued(sequence, n, "laptop");
+        let facts = event.body.to_json().replace(&format!("40{n:08X}"), serial);
+        event.body = Body::parse(&facts).unwrap();
+        event
+    };
+    for n in 1..=2 {
+        desk.challenge(n, "laptop");
+    }
+    // A sign octet, which the link's form leaves out: a second name for one certificate.
+    desk.report(vec![told(1, 1, "009a01")]).unwrap();
+    assert_eq!(desk.column("SELECT serial FROM certificate"), ["9A01"]);
+    assert_eq!(desk.alarms(), [""; 0]);
+    // Longer than an index of PostgreSQL can hold.
+    desk.report(vec![told(2, 2, &"7A".repeat(20_000))]).unwrap();
+    assert_eq!(desk.alarms(), ["unreadable-event"]);
+    assert_eq!(desk.column("SELECT serial FROM certificate"), ["9A01"]);
+}
+
+#[test]
 fn an_order_finds_its_certificate_when_that_is_reported() {
     let desk = furnished(1);
     desk.challenge(2, "laptop");
