@@ -270,8 +270,7 @@ impl Gateway {
         ra: &Arc<RaIdentity>,
         recipient: Option<usize>,
     ) -> Arc<RaIdentity> {
-        let replaced = recipient.filter(|index| *index > 0);
-        let named = replaced.and_then(|index| ra.recipients.get(index));
+        let named = recipient.and_then(|index| ra.recipients.get(index));
         let previous = self.inner.previous_ra.get();
         match (named, &*previous) {
             (Some(named), Some(previous))
