@@ -164,7 +164,7 @@ async fn with_a_backup(issuer: &Issuer) -> Gateway {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn attack_08_a_ledger_restored_from_a_backup_is_noticed() {
+async fn attack_07_a_ledger_restored_from_a_backup_is_noticed() {
     let issuer = Issuer::start().await;
     let mut gateway = with_a_backup(&issuer).await;
     let asked = issuer.book().check_ins().len();
