@@ -9,8 +9,8 @@ use crate::inventory::{
 use crate::live::Live;
 use crate::report::{Acknowledged, Denied, Found, OutboxEvent};
 use crate::revocation::{
-    CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState, RevocationStore,
-    RevocationWork,
+    CertificateStatus, CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
+    RevocationStore, RevocationWork,
 };
 use crate::settings::{LedgerSettings, MAX_SKEW};
 use crate::store::{self, Admitted, Intent, Judged, Mismatch, Settlement, Store};
@@ -481,6 +481,19 @@ impl Ledger {
         serial: &SerialNumber,
     ) -> Result<Option<RevocationState>, LedgerError> {
         self.revocations()?.revocation(issuer, serial.clone()).await
+    }
+
+    /// What is on record about the certificates with this issuer and serial number, as of every commit before this
+    /// call; `None`: this ledger has issued none.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read, or keeps no revocations.
+    pub async fn certificate_status(
+        &self,
+        issuer: NameHash,
+        serial: &SerialNumber,
+    ) -> Result<Option<CertificateStatus>, LedgerError> {
+        self.revocations()?.certificate_status(issuer, serial.clone()).await
     }
 
     /// What there is to do about an issuer's revocations. Reads only, and cheaply.

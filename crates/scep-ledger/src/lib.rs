@@ -37,7 +37,7 @@ pub use ledger::Ledger;
 pub use postgres::PostgresConfig;
 pub use report::{Acknowledged, Denied, EventKind, OutboxEvent};
 pub use revocation::{
-    CrlEntry, OrderedBy, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
-    RevocationWork,
+    CertificateStatus, CrlEntry, OrderedBy, QueueOutcome, RevocationJob, RevocationOrder,
+    RevocationState, RevocationWork,
 };
 pub use settings::{LedgerSettings, RevocationBrake};

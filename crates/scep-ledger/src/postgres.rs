@@ -29,8 +29,8 @@ use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, Revoca
 use crate::ledger::Ledger;
 use crate::report::{Acknowledged, OutboxEvent};
 use crate::revocation::{
-    CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState, RevocationStore,
-    RevocationWork,
+    CertificateStatus, CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
+    RevocationStore, RevocationWork,
 };
 use crate::store::{Admitted, Intent, Mismatch, OpenIntent, Remembered, Settlement, Store};
 use crate::{LedgerError, LedgerSettings};
@@ -294,6 +294,19 @@ impl RevocationStore for PostgresStore {
             .ask(move |conn| {
                 let serial = serial.clone();
                 Box::pin(async move { revocation::read(&conn, issuer, &serial).await })
+            })
+            .await
+    }
+
+    async fn certificate_status(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<CertificateStatus>, LedgerError> {
+        self.pages
+            .ask(move |conn| {
+                let serial = serial.clone();
+                Box::pin(async move { revocation::status(&conn, issuer, &serial).await })
             })
             .await
     }

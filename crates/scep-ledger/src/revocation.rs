@@ -89,6 +89,48 @@ pub struct CrlEntry {
     pub reason: RevocationReason,
 }
 
+/// What the record says about the certificates with one issuer and serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum CertificateStatus {
+    /// Issued here, and not revoked.
+    Issued,
+    /// On record, but the CA made something else than was approved: it was never released. Not revoked yet.
+    Withheld,
+    /// Revoked.
+    Revoked {
+        /// Since when.
+        at: Timestamp,
+        /// Why.
+        reason: RevocationReason,
+    },
+}
+
+impl CertificateStatus {
+    /// Out of the rows of all certificates with this issuer and serial number, the worst first: a CA that gave one
+    /// number twice has revoked both. `None`: there is none.
+    pub(crate) fn worst(all: impl IntoIterator<Item = Self>) -> Option<Self> {
+        let rank = |status: &Self| match status {
+            Self::Revoked { at, .. } => (0, *at),
+            Self::Withheld => (1, Timestamp::EPOCH),
+            Self::Issued => (2, Timestamp::EPOCH),
+        };
+        all.into_iter().min_by_key(rank)
+    }
+
+    /// One row: its standing, and when and why it was revoked.
+    pub(crate) const fn of(
+        standing: i64,
+        revoked: Option<(Timestamp, RevocationReason)>,
+    ) -> Result<Self, LedgerError> {
+        match (standing, revoked) {
+            (_, Some((at, reason))) => Ok(Self::Revoked { at, reason }),
+            (0, None) => Ok(Self::Issued),
+            (1, None) => Ok(Self::Withheld),
+            _ => Err(LedgerError::Damaged { what: "certificate.standing" }),
+        }
+    }
+}
+
 /// What there is to do about revocations of one issuer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
@@ -153,6 +195,12 @@ pub(crate) trait RevocationStore: Send + Sync {
         issuer: NameHash,
         serial: SerialNumber,
     ) -> Result<Option<RevocationState>, LedgerError>;
+    /// What the record says about the certificates with this issuer and serial number; `None`: there is none.
+    async fn certificate_status(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<CertificateStatus>, LedgerError>;
     /// Counts; writes nothing.
     async fn revocation_work(&self, issuer: NameHash) -> Result<RevocationWork, LedgerError>;
     /// Every job that is `Sent`, and of the `Queued` those that [`brake_holds`] lets go, which become `Sent`. When it

@@ -18,8 +18,8 @@ use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, Revoca
 use crate::ledger::Ledger;
 use crate::report::{Acknowledged, OutboxEvent};
 use crate::revocation::{
-    CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState, RevocationStore,
-    RevocationWork,
+    CertificateStatus, CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
+    RevocationStore, RevocationWork,
 };
 use crate::store::{Admitted, Intent, Mismatch, OpenIntent, Remembered, Settlement, Store};
 use crate::{LedgerError, LedgerSettings};
@@ -263,6 +263,14 @@ impl RevocationStore for SqliteStore {
         serial: SerialNumber,
     ) -> Result<Option<RevocationState>, LedgerError> {
         self.readers.ask(move |conn| revocation::read(conn, issuer, &serial)).await
+    }
+
+    async fn certificate_status(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<CertificateStatus>, LedgerError> {
+        self.readers.ask(move |conn| revocation::status(conn, issuer, &serial)).await
     }
 
     async fn revocation_work(&self, issuer: NameHash) -> Result<RevocationWork, LedgerError> {

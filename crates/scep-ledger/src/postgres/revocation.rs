@@ -11,8 +11,8 @@ use crate::LedgerError;
 use crate::inventory::RevocationReason;
 use crate::report::{self, EventKind};
 use crate::revocation::{
-    BrakeFacts, CrlEntry, OrderedBy, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
-    RevocationWork, brake_holds,
+    BrakeFacts, CertificateStatus, CrlEntry, OrderedBy, QueueOutcome, RevocationJob,
+    RevocationOrder, RevocationState, RevocationWork, brake_holds,
 };
 use crate::settings::RevocationBrake;
 use crate::store::BRAKE_WINDOW;
@@ -161,6 +161,28 @@ pub(super) async fn read(
         )
         .await?;
     rows.first().map(|row| state(row, 0, 1)).transpose()
+}
+
+pub(super) async fn status(
+    conn: &Connection,
+    issuer: NameHash,
+    serial: &SerialNumber,
+) -> Result<Option<CertificateStatus>, LedgerError> {
+    let rows = conn
+        .read(
+            "SELECT c.standing, c.revoked_at, c.revocation_reason FROM certificate_name n \
+             JOIN certificate c ON c.id = n.certificate WHERE n.issuer = $1 AND n.serial = $2",
+            &[&issuer.as_bytes().as_slice(), &serial.as_content()],
+        )
+        .await?;
+    let one = |row: &Row| {
+        let revoked = match get::<Option<i64>>(row, 1, "certificate.revoked_at")? {
+            Some(at) => Some((Timestamp::from_seconds(at), reason(row, 2)?)),
+            None => None,
+        };
+        CertificateStatus::of(get(row, 0, "certificate.standing")?, revoked)
+    };
+    Ok(CertificateStatus::worst(rows.iter().map(one).collect::<Result<Vec<_>, _>>()?))
 }
 
 /// Of what is `sent`, only this gateway's own and what nobody works on any more is there to be done.

@@ -6,8 +6,8 @@ use crate::LedgerError;
 use crate::inventory::RevocationReason;
 use crate::report::{self, EventKind};
 use crate::revocation::{
-    BrakeFacts, CrlEntry, OrderedBy, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
-    RevocationWork, brake_holds,
+    BrakeFacts, CertificateStatus, CrlEntry, OrderedBy, QueueOutcome, RevocationJob,
+    RevocationOrder, RevocationState, RevocationWork, brake_holds,
 };
 use crate::settings::RevocationBrake;
 use crate::store::BRAKE_WINDOW;
@@ -162,6 +162,27 @@ pub(super) fn read(
         params![issuer.as_bytes(), serial.as_content()],
         |row| state(row, 0, 1),
     )
+}
+
+pub(super) fn status(
+    conn: &Connection,
+    issuer: NameHash,
+    serial: &SerialNumber,
+) -> Result<Option<CertificateStatus>, LedgerError> {
+    let rows = list(
+        conn,
+        "SELECT c.standing, c.revoked_at, c.revocation_reason FROM certificate_name n \
+         JOIN certificate c ON c.id = n.certificate WHERE n.issuer = ?1 AND n.serial = ?2",
+        params![issuer.as_bytes(), serial.as_content()],
+        |row| {
+            let revoked = match get::<Option<i64>>(row, 1, "certificate.revoked_at")? {
+                Some(at) => Some((Timestamp::from_seconds(at), reason(row, 2)?)),
+                None => None,
+            };
+            CertificateStatus::of(get(row, 0, "certificate.standing")?, revoked)
+        },
+    )?;
+    Ok(CertificateStatus::worst(rows))
 }
 
 fn engaged(conn: &Connection) -> Result<bool, LedgerError> {

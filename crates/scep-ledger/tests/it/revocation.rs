@@ -4,8 +4,8 @@ use crate::support::*;
 use core::time::Duration;
 use scep_keys::SoftwareKey;
 use scep_ledger::{
-    CrlEntry, Ledger, LedgerError, LedgerSettings, OrderedBy, QueueOutcome, RevocationBrake,
-    RevocationOrder, RevocationReason, RevocationState,
+    CertificateStatus, CrlEntry, Ledger, LedgerError, LedgerSettings, OrderedBy, QueueOutcome,
+    RevocationBrake, RevocationOrder, RevocationReason, RevocationState,
 };
 use scep_types::tlv::{self, tag};
 use scep_types::{
@@ -24,6 +24,7 @@ macro_rules! every_revocation {
             the_revocation_brake_forgets_after_an_hour
             an_expired_certificate_leaves_the_crl_after_one_more
             a_serial_number_is_looked_up_as_it_is
+            the_status_of_a_certificate_is_that_of_the_last_commit
         }
     };
 }
@@ -291,4 +292,25 @@ pub(crate) async fn a_serial_number_is_looked_up_as_it_is(backend: &impl Backend
     let shorter = SerialNumber::from_content(&octets).unwrap();
     let order = RevocationOrder { serial: shorter, ..order(&certificate) };
     assert_eq!(ledger.queue_revocation(order, NOW).await, Ok(QueueOutcome::NotFound));
+}
+
+pub(crate) async fn the_status_of_a_certificate_is_that_of_the_last_commit(backend: &impl Backend) {
+    let ledger = backend.open();
+    let (one, other) = (enrolled(&ledger, 1).await, enrolled(&ledger, 2).await);
+    let (name, number) = (issuer(&one), one.serial().unwrap());
+    let status = async || ledger.certificate_status(name, &number).await.unwrap();
+    assert_eq!(status().await, Some(CertificateStatus::Issued));
+    assert_eq!(ledger.certificate_status(name, &serial(0x55)).await, Ok(None));
+    let another = NameHash::of(b"another CA");
+    assert_eq!(ledger.certificate_status(another, &number).await, Ok(None));
+
+    // What is only ordered is not revoked: the brake may hold it, and the CA may refuse.
+    ledger.queue_revocation(order(&one), NOW).await.unwrap();
+    assert_eq!(status().await, Some(CertificateStatus::Issued));
+    assert_eq!(revoke_all(&ledger, name, after(9)).await, 1);
+    let revoked =
+        CertificateStatus::Revoked { at: after(9), reason: RevocationReason::KeyCompromise };
+    assert_eq!(status().await, Some(revoked));
+    let untouched = ledger.certificate_status(issuer(&other), &other.serial().unwrap()).await;
+    assert_eq!(untouched, Ok(Some(CertificateStatus::Issued)));
 }
