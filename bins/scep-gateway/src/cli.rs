@@ -69,6 +69,10 @@ pub(crate) enum Command {
         #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
         config: PathBuf,
     },
+    /// Make a key on a token (PKCS #11), and write its public key or certificate.
+    ///
+    /// The key never leaves the token. Afterwards put its URI and the file into the configuration.
+    TokenKey(TokenKeyOptions),
     /// Order the revocation of a certificate that this gateway has issued. The gateway must be stopped.
     Revoke(RevokeOptions),
     /// Let the revocations go that the brake on mass revocation holds. The gateway must be stopped.
@@ -84,6 +88,53 @@ pub(crate) enum Command {
         /// Which shell.
         shell: clap_complete::Shell,
     },
+}
+
+/// Options of `token-key`.
+#[derive(Debug, Args)]
+pub(crate) struct TokenKeyOptions {
+    /// The new key's name: pkcs11:token=...;object=...?module-path=...&pin-source=...
+    #[arg(long, value_name = "URI")]
+    pub(crate) key: String,
+    /// What it is for.
+    #[arg(long = "for", value_enum, value_name = "ROLE")]
+    pub(crate) role: TokenKeyRole,
+    /// p256, p384, rsa2048, rsa3072 or rsa4096. By default p256, and rsa2048 for an RA.
+    #[arg(long)]
+    pub(crate) algorithm: Option<String>,
+    /// The configuration whose CA certifies an RA's key.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// The certificate's name, most significant part first.
+    #[arg(long, value_name = "DN")]
+    pub(crate) name: Option<String>,
+    /// How long the certificate is good: by default 10 years for a CA and a year for an RA.
+    #[arg(long)]
+    pub(crate) days: Option<u32>,
+    /// The file to write: a certificate, or the public key of a challenge key. Never overwritten.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
+}
+
+/// What a key on a token is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum TokenKeyRole {
+    /// The CA, with a new self-signed certificate.
+    Ca,
+    /// Signs answers.
+    RaSigning,
+    /// Opens requests.
+    RaEncryption,
+    /// Both, for clients that know one RA certificate only.
+    Ra,
+    /// Opens challenges.
+    Challenge,
+}
+
+impl TokenKeyRole {
+    pub(crate) const fn is_ra(self) -> bool {
+        matches!(self, Self::RaSigning | Self::RaEncryption | Self::Ra)
+    }
 }
 
 /// Options of `init`.

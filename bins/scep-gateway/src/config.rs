@@ -242,15 +242,29 @@ impl Config {
         now: Timestamp,
         provider: &Arc<dyn CryptoProvider>,
     ) -> Result<Self, GatewayError> {
-        let text = std::fs::read_to_string(path).map_err(GatewayError::file(path))?;
-        let raw: Raw = toml::from_str(&text)
-            .map_err(|source| GatewayError::Toml { path: path.into(), source: Box::new(source) })?;
-        let base = path.parent().unwrap_or_else(|| Path::new("."));
+        let (raw, base) = Raw::read(path)?;
         raw.check(base, now, provider)
+    }
+
+    /// The CA alone, of a configuration whose other keys need not be there yet.
+    pub(crate) fn ca_of(
+        path: &Path,
+        provider: &Arc<dyn CryptoProvider>,
+    ) -> Result<LocalCa, GatewayError> {
+        let (raw, base) = Raw::read(path)?;
+        raw.ca.check(base, provider, &mut Vec::new(), &mut Vec::new())
     }
 }
 
 impl Raw {
+    /// The file as it is, and what its paths are relative to.
+    fn read(path: &Path) -> Result<(Self, &Path), GatewayError> {
+        let text = std::fs::read_to_string(path).map_err(GatewayError::file(path))?;
+        let raw = toml::from_str(&text)
+            .map_err(|source| GatewayError::Toml { path: path.into(), source: Box::new(source) })?;
+        Ok((raw, path.parent().unwrap_or_else(|| Path::new("."))))
+    }
+
     fn check(
         self,
         base: &Path,
@@ -598,7 +612,7 @@ mod tests {
             let raw: Raw = toml::from_str(&text).unwrap();
             let base = Path::new("gw");
             let ledger = raw.ledger.check(base, &raw.revocations).unwrap();
-            raw.ra.check(base, LegacyAlgorithms::Refuse, &ledger).renewal
+            raw.ra.check(base, LegacyAlgorithms::Refuse, &ledger).unwrap().renewal
         };
         let own = "ledger = \"ledger.sqlite\"";
         let shared = "ledger = { kind = \"postgres\", connection = \"host=/run\" }";

@@ -18,6 +18,7 @@ mod revoke;
 mod serve;
 mod status;
 mod template;
+mod token;
 
 use clap::Parser;
 use cli::{Cli, Command, ConnectorCommand};
@@ -35,6 +36,7 @@ fn main() -> ExitCode {
             export::import(&options)
         }
         Command::RenewRa { config } => keeper::renew_now(&config),
+        Command::TokenKey(options) => token::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { config } => check::run(&config),

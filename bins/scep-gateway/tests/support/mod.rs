@@ -92,6 +92,11 @@ impl Gateway {
         std::fs::write(&path, change(text)).unwrap();
     }
 
+    /// From now on challenges are made for this key.
+    pub(crate) fn challenge_key_is(&mut self, public_key: &std::path::Path) {
+        self.challenge = read_public_key(public_key).unwrap();
+    }
+
     /// Where SCEP is served.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
