@@ -105,6 +105,57 @@ mod tests {
         assert_eq!(pkcs1_has_message_of(&padded(&[1; 246]), 246).unwrap_u8(), 0);
     }
 
+    /// An OAEP encoding for 256 octets, of what is given as DB.
+    #[cfg(feature = "pkcs11")]
+    fn masked<D: Digest>(first: u8, db: &[u8]) -> Vec<u8> {
+        let digest = <D as Digest>::output_size();
+        let mut em = vec![0x77; 256];
+        em[0] = first;
+        em[1 + digest..].copy_from_slice(db);
+        let (seed, db) = em[1..].split_at_mut(digest);
+        mask::<D>(db, seed);
+        mask::<D>(seed, db);
+        em
+    }
+
+    #[cfg(feature = "pkcs11")]
+    fn one_wrong_octet<D: Digest>() {
+        let digest = <D as Digest>::output_size();
+        let len = 255 - digest;
+        let mut good = vec![0; len];
+        good[..digest].copy_from_slice(&D::digest([]));
+        good[len - 17] = 1;
+        good[len - 16..].fill(7);
+        let accepts = |first: u8, db: &[u8], message: usize| {
+            let mut em = masked::<D>(first, db);
+            let accepted = oaep_has_message_of::<D>(&mut em, message).unwrap_u8() == 1;
+            assert!(!accepted || em[256 - message..] == db[len - message..]);
+            accepted
+        };
+        assert!(accepts(0, &good, 16));
+        assert!(!accepts(1, &good, 16));
+        for at in 0..len - 16 {
+            let mut bad = good.clone();
+            bad[at] ^= 2;
+            assert!(!accepts(0, &bad, 16), "octet {at}");
+        }
+        for message in [0, 1, 15, 17, 32, len - digest - 1, len - digest, len, 255, 256, 300] {
+            assert!(!accepts(0, &good, message), "length {message}");
+        }
+        // The longest message leaves no zeros, and is one.
+        let mut longest = good;
+        longest[digest] = 1;
+        assert!(accepts(0, &longest, len - digest - 1));
+    }
+
+    #[cfg(feature = "pkcs11")]
+    #[test]
+    fn attack_21_one_wrong_octet_of_an_oaep_encoding_is_refused() {
+        one_wrong_octet::<sha1::Sha1>();
+        one_wrong_octet::<sha2::Sha256>();
+        one_wrong_octet::<sha2::Sha512>();
+    }
+
     #[test]
     fn selection_is_all_or_nothing() {
         let mut key = [1; 4];

@@ -17,6 +17,7 @@
 mod softhsm;
 
 use cryptoki::context::{CInitializeArgs, CInitializeFlags, Pkcs11};
+use cryptoki::slot::Slot;
 use libtest_mimic::{Arguments, Failed, Trial};
 use rsa::{BoxedUint, PublicKey, hazmat};
 use scep_keys::{
@@ -35,7 +36,9 @@ use std::sync::Arc;
 /// Where the tokens are, in the second run.
 const FOLDER: &str = "SCEP_KEYS_TEST_TOKENS";
 /// A token for each test that disturbs one, and one for the rest.
-const TOKENS: &[&str] = &["main", "out", "wrong", "twice", "gone"];
+const TOKENS: &[&str] = &["main", "out", "wrong", "twice", "gone", "refused"];
+/// Set where a test has a process to itself.
+const ALONE: &str = "SCEP_KEYS_TEST_ALONE";
 
 const RSA: [SignatureScheme; 6] = [
     SignatureScheme::RsaPkcs1Sha256,
@@ -89,6 +92,11 @@ fn trials(missing: bool) -> Vec<Trial> {
         ("many_threads_share_a_token", many_threads_share_a_token),
         ("a_lost_login_is_made_again", a_lost_login_is_made_again),
         (
+            "a_pin_refused_at_a_new_login_is_not_tried_again",
+            a_pin_refused_at_a_new_login_is_not_tried_again,
+        ),
+        ("an_ended_library_is_begun_again", an_ended_library_is_begun_again),
+        (
             "a_key_that_has_gone_is_an_error_with_a_class",
             a_key_that_has_gone_is_an_error_with_a_class,
         ),
@@ -131,6 +139,12 @@ fn library() -> Pkcs11 {
     // What is initialised already says so.
     let _ = library.initialize(CInitializeArgs::new(CInitializeFlags::OS_LOCKING_OK));
     library
+}
+
+fn slot(token: &str) -> Slot {
+    let library = library();
+    let is = |slot: &Slot| library.get_token_info(*slot).unwrap().label() == token;
+    library.get_slots_with_token().unwrap().into_iter().find(is).unwrap()
 }
 
 fn openssl_verifies(
@@ -361,12 +375,8 @@ fn the_public_half_may_be_in_a_certificate() {
     use cryptoki::object::{Attribute, AttributeType, ObjectClass};
     let key = made("main", "certified", KeyAlgorithm::P256, TokenKeyPurpose::Signing);
     let library = library();
-    let slot = library
-        .get_slots_with_token()
-        .unwrap()
-        .into_iter()
-        .find(|slot| library.get_token_info(*slot).unwrap().label() == "main");
-    let session = library.open_rw_session(slot.unwrap()).unwrap();
+    let slot = slot("main");
+    let session = library.open_rw_session(slot).unwrap();
     let find = |class| {
         let label = Attribute::Label(b"certified".to_vec());
         let found = session.find_objects(&[Attribute::Class(class), label]).unwrap();
@@ -441,26 +451,82 @@ fn a_lost_login_is_made_again() {
     let signer = key.signer().unwrap();
     let sign = || signer.sign(SignatureScheme::EcdsaSha256, b"m");
     let library = library();
-    let slot = library
-        .get_slots_with_token()
-        .unwrap()
-        .into_iter()
-        .find(|slot| library.get_token_info(*slot).unwrap().label() == "out")
-        .unwrap();
+    let slot = slot("out");
     for _ in 0..3 {
         sign().unwrap();
         library.open_ro_session(slot).unwrap().logout().unwrap();
         sign().unwrap();
     }
-    // Where the PIN has gone too there is an error, and where it comes back all is well.
-    library.open_ro_session(slot).unwrap().logout().unwrap();
-    let (pin, away) = (folder().join("pin-out"), folder().join("pin-away"));
+    // The whole token may have been used by somebody else meanwhile: all that counts is its one PIN.
     let elsewhere = text("out", "key").replace("/pin", "/pin-out");
     let elsewhere = TokenUri::parse(&elsewhere, &folder()).unwrap();
     let error = Pkcs11Key::open(&elsewhere).unwrap_err();
     assert!(matches!(error, Pkcs11Error::PinTwice { .. }), "{error}");
-    assert!(!pin.exists() && !away.exists());
+}
+
+fn a_pin_refused_at_a_new_login_is_not_tried_again() {
+    let pin = folder().join("pin-refused");
+    std::fs::write(&pin, PIN).unwrap();
+    set_mode(&pin, 0o600);
+    let uri = TokenUri::parse(&text("refused", "key").replace("/pin", "/pin-refused"), &folder());
+    let (algorithm, purpose) = (KeyAlgorithm::P256, TokenKeyPurpose::Signing);
+    let key = Pkcs11Key::generate(&uri.unwrap(), algorithm, purpose).unwrap();
+    let signer = key.signer().unwrap();
+    let sign = || signer.sign(SignatureScheme::EcdsaSha256, b"m");
+    let log_out = || library().open_ro_session(slot("refused")).unwrap().logout().unwrap();
+    // Without the file there is no login; with it there is again.
+    std::fs::remove_file(&pin).unwrap();
     sign().unwrap();
+    log_out();
+    assert_eq!(sign().unwrap_err().fault(), Fault::OurDependency);
+    std::fs::write(&pin, PIN).unwrap();
+    set_mode(&pin, 0o600);
+    sign().unwrap();
+    // A wrong one is the last that is tried.
+    std::fs::write(&pin, "another").unwrap();
+    log_out();
+    let error = sign().unwrap_err().to_string();
+    assert!(error.contains("refuses the PIN (PinIncorrect)"), "{error}");
+    std::fs::write(&pin, PIN).unwrap();
+    assert_eq!(sign().unwrap_err().to_string(), error);
+}
+
+/// A library that was ended beneath all of its sessions, as one is whose service or network was away.
+fn an_ended_library_is_begun_again() {
+    if std::env::var_os(ALONE).is_none() {
+        let hsm = SoftHsm::new(softhsm::module().unwrap(), &["ended"]);
+        let output = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "an_ended_library_is_begun_again"])
+            .env("SOFTHSM2_CONF", hsm.conf())
+            .env(FOLDER, hsm.dir())
+            .env(ALONE, "1")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    let key = made("ended", "key", KeyAlgorithm::Rsa(2048), TokenKeyPurpose::Both);
+    let (signer, decryption) = (key.signer().unwrap(), rsa_decryption(&key));
+    for _ in 0..2 {
+        library().finalize().unwrap();
+        signer.sign(SignatureScheme::RsaPkcs1Sha256, b"m").unwrap();
+        library().finalize().unwrap();
+        let sealed = AwsLc.rsa_encrypt(key.public_key(), RsaPadding::Pkcs1v15, &[7; 16]).unwrap();
+        assert_eq!(opened(&*decryption, RsaPadding::Pkcs1v15, &sealed, 16), [7; 16]);
+    }
+    // The token itself gone, and back.
+    let (here, away) = (folder().join("tokens"), folder().join("tokens-away"));
+    std::fs::rename(&here, &away).unwrap();
+    std::fs::create_dir(&here).unwrap();
+    library().finalize().unwrap();
+    for _ in 0..2 {
+        let error = signer.sign(SignatureScheme::RsaPkcs1Sha256, b"m").unwrap_err();
+        assert_eq!(error.fault(), Fault::OurDependency, "{error}");
+    }
+    std::fs::remove_dir(&here).unwrap();
+    std::fs::rename(&away, &here).unwrap();
+    library().finalize().unwrap();
+    signer.sign(SignatureScheme::RsaPkcs1Sha256, b"m").unwrap();
 }
 
 fn a_key_that_has_gone_is_an_error_with_a_class() {
@@ -469,12 +535,8 @@ fn a_key_that_has_gone_is_an_error_with_a_class() {
     let sign = || signer.sign(SignatureScheme::RsaPkcs1Sha256, b"m");
     sign().unwrap();
     let library = library();
-    let slot = library
-        .get_slots_with_token()
-        .unwrap()
-        .into_iter()
-        .find(|slot| library.get_token_info(*slot).unwrap().label() == "gone");
-    let session = library.open_rw_session(slot.unwrap()).unwrap();
+    let slot = slot("gone");
+    let session = library.open_rw_session(slot).unwrap();
     for object in session.find_objects(&[]).unwrap() {
         session.destroy_object(object).unwrap();
     }
