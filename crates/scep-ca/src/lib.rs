@@ -7,6 +7,9 @@ mod chain;
 mod crl;
 mod error;
 mod local;
+mod ocsp;
+#[cfg(feature = "openbao")]
+mod openbao;
 mod tbs;
 #[cfg(test)]
 mod tests;
@@ -18,3 +21,9 @@ pub use authority::{
 pub use crl::CrlOrder;
 pub use error::CaError;
 pub use local::{InfrastructurePurpose, LocalCa, LocalCaSettings};
+pub use ocsp::{
+    CertId, MAX_OCSP_NONCE, MAX_OCSP_REQUEST, MAX_OCSP_REQUESTS, OcspFailure, OcspIssuer,
+    OcspRequest, OcspRequestError, OcspSigner, OcspStatement, OcspStatus,
+};
+#[cfg(feature = "openbao")]
+pub use openbao::{Authentication, OpenBao, OpenBaoSettings, SecretId, SignBy};

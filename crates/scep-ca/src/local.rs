@@ -7,6 +7,7 @@ use crate::authority::{
 use crate::chain;
 use crate::crl::{self, CrlOrder};
 use crate::error::CaError;
+use crate::ocsp::{self, OcspSigner};
 use crate::tbs::{Criticality, Extensions, Parts, Role, certificate, oid};
 use async_trait::async_trait;
 use core::time::Duration;
@@ -27,7 +28,7 @@ const BACKDATE: Duration = Duration::from_secs(300);
 const PROBE: &[u8] = b"scep-ca: does this key belong to its certificate?";
 
 /// Extensions that claims cannot ask for: the CA sets them, or they belong to CA certificates.
-const RESERVED: [ObjectIdentifier; 13] = [
+const RESERVED: [ObjectIdentifier; 14] = [
     oid::SUBJECT_KEY_ID,
     oid::KEY_USAGE,
     oid::SUBJECT_ALT_NAME,
@@ -41,6 +42,7 @@ const RESERVED: [ObjectIdentifier; 13] = [
     oid::FRESHEST_CRL,
     oid::INHIBIT_ANY_POLICY,
     oid::AUTHORITY_INFO,
+    oid::OCSP_NO_CHECK,
 ];
 
 /// What a local CA puts into certificates besides what they are about.
@@ -69,6 +71,9 @@ pub enum InfrastructurePurpose {
     RaCombined,
     /// Authenticates a gateway to the issuer: digitalSignature, clientAuth. P-256 or RSA.
     Connector,
+    /// Signs OCSP answers about this CA's certificates: digitalSignature, OCSPSigning, and id-pkix-ocsp-nocheck, as
+    /// nobody can ask a responder about itself. To be made for days, not for years.
+    OcspSigning,
     /// A TLS server under these names, one at least: digitalSignature, serverAuth, subjectAltName. A name is a whole
     /// host's; there are no wildcards.
     TlsServer {
@@ -82,7 +87,7 @@ pub enum InfrastructurePurpose {
 impl InfrastructurePurpose {
     const fn usages(&self) -> KeyUsages {
         match self {
-            Self::RaSigning | Self::Connector | Self::TlsServer { .. } => {
+            Self::RaSigning | Self::Connector | Self::OcspSigning | Self::TlsServer { .. } => {
                 KeyUsages::DIGITAL_SIGNATURE
             }
             Self::RaEncryption => KeyUsages::KEY_ENCIPHERMENT,
@@ -95,6 +100,7 @@ impl InfrastructurePurpose {
             Self::RaSigning | Self::RaEncryption => return None,
             Self::RaCombined | Self::TlsServer { .. } => "serverAuth",
             Self::Connector => "clientAuth",
+            Self::OcspSigning => "OCSPSigning",
         };
         ExtendedKeyUsages::purpose(usage).and_then(|purpose| ExtendedKeyUsages::new(vec![purpose]))
     }
@@ -135,8 +141,11 @@ struct Inner {
     /// No certificate outlives any of its issuers.
     not_after: Timestamp,
     path_length: Option<u64>,
-    /// The extensions that are the same in every certificate, encoded once.
+    /// The extensions that are the same in every certificate of a device, encoded once.
     common: Vec<u8>,
+    /// Those of the system's own certificates. They name no OCSP responder: the ledger has no record of them, so a
+    /// responder could only say that it does not know them.
+    own: Vec<u8>,
 }
 
 fn urls(texts: &[String]) -> Result<Vec<GeneralName>, CaError> {
@@ -203,17 +212,23 @@ impl LocalCa {
 
         let path_length = chain::path_length(&certificate, 0)?;
         let issuer = certificate.subject_der().to_vec();
-        let mut common = Extensions::default();
-        common.authority_key_id(certificate.subject_key_id().ok_or(CaError::NoSubjectKeyId)?);
-        common.crl_points(&urls(&settings.crl_urls)?);
-        common.authority_info(&urls(&settings.ocsp_urls)?, &urls(&settings.issuer_urls)?);
+        let key_id = certificate.subject_key_id().ok_or(CaError::NoSubjectKeyId)?;
+        let crls = urls(&settings.crl_urls)?;
+        let (responders, issuers) = (urls(&settings.ocsp_urls)?, urls(&settings.issuer_urls)?);
+        let extensions = |responders: &[GeneralName]| {
+            let mut extensions = Extensions::default();
+            extensions.authority_key_id(key_id);
+            extensions.crl_points(&crls);
+            extensions.authority_info(responders, &issuers);
+            extensions.into_der()
+        };
+        let (common, own) = (extensions(&responders), extensions(&[]));
 
         let mut chain = vec![certificate];
         chain.extend(upper);
         chain::check(&chain, &*provider)?;
         let not_after =
             chain.iter().map(CertificateDer::not_after).min().unwrap_or(Timestamp::EPOCH);
-        let common = common.into_der();
         Ok(Self(Arc::new(Inner {
             key,
             provider,
@@ -223,6 +238,7 @@ impl LocalCa {
             not_after,
             path_length,
             common,
+            own,
         })))
     }
 
@@ -321,7 +337,28 @@ impl LocalCa {
         }
         extensions.subject_alt_names(&names, Criticality::Ignorable);
         extensions.subject_key_id(key);
+        if purpose == InfrastructurePurpose::OcspSigning {
+            ocsp::no_check(&mut extensions);
+        }
         self.issue_own(key, subject, validity, now, extensions)
+    }
+
+    /// Makes a delegated signer of OCSP answers about this CA's certificates (RFC 6960, 4.2.2.2), with a certificate
+    /// that starts five minutes before `now` and ends `validity` after it.
+    ///
+    /// # Errors
+    /// As for [`LocalCa::issue_infrastructure`].
+    pub fn ocsp_signer(
+        &self,
+        key: Arc<dyn Signer>,
+        subject: &DistinguishedName,
+        validity: Duration,
+        now: Timestamp,
+    ) -> Result<OcspSigner, CaError> {
+        let purpose = InfrastructurePurpose::OcspSigning;
+        let certificate =
+            self.issue_infrastructure(purpose, key.public_key(), subject, validity, now)?;
+        OcspSigner::new(key, certificate)
     }
 
     /// Makes the certificate of a TLS server of the system itself: digitalSignature, serverAuth, these names and no
@@ -390,7 +427,7 @@ impl LocalCa {
     ) -> Result<CertificateDer, CaError> {
         check_key(key)?;
         check_new(subject, validity)?;
-        extensions.push_encoded(&self.0.common);
+        extensions.push_encoded(&self.0.own);
         let parts = Parts {
             serial: &random_serial(&*self.0.provider)?,
             issuer: &self.0.issuer,

@@ -35,6 +35,8 @@ pub(crate) mod oid {
     pub(crate) const AUTHORITY_INFO: ObjectIdentifier =
         ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.1.1");
     pub(crate) const OCSP: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1");
+    pub(crate) const OCSP_NO_CHECK: ObjectIdentifier =
+        ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.1.5");
     pub(crate) const CA_ISSUERS: ObjectIdentifier =
         ObjectIdentifier::new_unwrap("1.3.6.1.5.5.7.48.2");
 }

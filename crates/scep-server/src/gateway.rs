@@ -183,6 +183,9 @@ pub(crate) struct Inner {
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) retries: crate::retries::Retries,
     pub(crate) crl: crate::revoke::Shelf,
+    pub(crate) responder: Slot<Option<crate::ocsp::Responder>>,
+    pub(crate) answers: crate::ocsp::Answers,
+    pub(crate) store: Slot<Option<crate::store::StoreSettings>>,
     pub(crate) tracker: tokio_util::task::TaskTracker,
 }
 
@@ -221,6 +224,9 @@ impl Gateway {
                     parts.limits.retry_refill,
                 ),
                 crl: crate::revoke::Shelf::default(),
+                responder: Slot::new(None),
+                answers: crate::ocsp::Answers::default(),
+                store: Slot::new(None),
                 tracker: tokio_util::task::TaskTracker::new(),
                 opener: Slot::new(opener),
                 denials: Slot::new(denials),
@@ -291,7 +297,9 @@ impl Gateway {
     pub(crate) fn our_keys(&self, ra: &RaIdentity) -> Vec<SpkiHash> {
         let of_ra = ra.recipients.iter().map(|recipient| &recipient.certificate);
         let of_ra = of_ra.chain([&ra.signing_certificate]).map(|one| one.spki().hash());
-        self.inner.our_keys.get().iter().copied().chain(of_ra).collect()
+        let responder = self.inner.responder.get();
+        let of_responder = (*responder).as_ref().map(crate::ocsp::Responder::key);
+        self.inner.our_keys.get().iter().copied().chain(of_ra).chain(of_responder).collect()
     }
 
     /// The certificates that GetCACert returns on this endpoint.

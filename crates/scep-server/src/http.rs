@@ -19,7 +19,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-type Body = crate::delivery::ReceiptBody;
+pub(crate) type Body = crate::delivery::ReceiptBody;
 
 /// What a person sees who opens the URL in a browser. 403, as the field expects of a healthy endpoint.
 const NOT_SCEP: &str = "This is a SCEP endpoint and it is working, but this was not a SCEP request.\n\
@@ -119,6 +119,10 @@ impl Gateway {
         peer: SocketAddr,
         receipts: &Receipts,
     ) -> Response<Body> {
+        let request = match self.ocsp_response(request).await {
+            Ok(response) => return response,
+            Err(elsewhere) => elsewhere,
+        };
         let path = request.uri().path();
         // Microsoft's page that hands out passwords: it does not exist here, on any path.
         if path.to_ascii_lowercase().contains("mscep_admin") {
@@ -126,6 +130,9 @@ impl Gateway {
         }
         if path == self.inner.parts.crl.path && self.revokes() {
             return self.crl_response(&request);
+        }
+        if let Some(response) = self.store_response(&request) {
+            return response;
         }
         let Some(endpoint) = self.endpoint(path).cloned() else {
             return plain(StatusCode::NOT_FOUND, "not found\n");
@@ -161,7 +168,7 @@ impl Gateway {
     }
 
     /// The present CRL, out of memory: whoever fetches it waits for nobody, and nobody for them.
-    fn crl_response(&self, request: &Request<Incoming>) -> Response<Body> {
+    pub(crate) fn crl_response(&self, request: &Request<Incoming>) -> Response<Body> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
             let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
             response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
@@ -349,7 +356,11 @@ pub(crate) fn respond(
     with_type(status, content_type, Body::plain(body))
 }
 
-fn with_type(status: StatusCode, content_type: &'static str, body: Body) -> Response<Body> {
+pub(crate) fn with_type(
+    status: StatusCode,
+    content_type: &'static str,
+    body: Body,
+) -> Response<Body> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
     response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static(content_type));

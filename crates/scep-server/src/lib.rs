@@ -8,6 +8,7 @@ mod enrol;
 mod gateway;
 mod http;
 mod metrics;
+mod ocsp;
 mod pool;
 mod recover;
 mod refusal;
@@ -15,6 +16,7 @@ mod retries;
 mod revoke;
 mod slot;
 mod standing;
+mod store;
 mod trace;
 
 pub use answer::{Answer, answer};
@@ -22,6 +24,8 @@ pub use clock::SystemClock;
 pub use gateway::{
     CaCertForm, Endpoint, Gateway, Parts, ReplyCertificates, ServerLimits, SignerRule,
 };
+pub use ocsp::OcspSettings;
 pub use revoke::{CrlSettings, RevocationError, Revocations};
 pub use standing::{Availability, EXPIRY_ALARM_DAYS, Expiry, LinkStatus};
+pub use store::StoreSettings;
 pub use trace::{Observer, Outcome, Stage, Trace};
