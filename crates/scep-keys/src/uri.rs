@@ -301,7 +301,9 @@ fn pin_source(value: &str, base: &Path) -> Result<PinSource, TokenUriError> {
         return Err(wrong("a command is not run; name a file or env:NAME"));
     }
     let path = value.strip_prefix("file://").or_else(|| value.strip_prefix("file:"));
-    Ok(PinSource::File(base.join(path.unwrap_or(&value))))
+    let path = base.join(path.unwrap_or(&value));
+    // Absolute, so that two names of one file are one: `pin` and `./pin`.
+    Ok(PinSource::File(std::path::absolute(&path).unwrap_or(path)))
 }
 
 /// With percent-encoding of whatever could be mistaken.
@@ -390,6 +392,14 @@ mod tests {
             let error = pin(bad).unwrap_err();
             assert!(matches!(error, TokenUriError::Value { name: "pin-source", .. }), "{bad}");
         }
+    }
+
+    #[test]
+    fn one_file_has_one_name() {
+        let uri =
+            |base| TokenUri::parse(&format!("pkcs11:token=t;object=o{TAIL}"), Path::new(base));
+        assert_eq!(uri("").unwrap(), uri(".").unwrap());
+        assert_ne!(uri("").unwrap(), uri("..").unwrap());
     }
 
     #[test]
