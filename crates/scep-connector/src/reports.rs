@@ -10,6 +10,7 @@ use scep_link::{
     Acknowledgement, AnswerError, Body, ErrorCode, Event, EventKind, IdempotencyKey, MAX_EVENTS,
     ReportBatch, Retry,
 };
+use scep_types::Timestamp;
 use serde_json::json;
 use std::sync::atomic::Ordering;
 
@@ -168,13 +169,33 @@ fn event(event: OutboxEvent) -> Result<Event, ConnectorError> {
         tracing::error!(sequence = event.sequence, %error, "an event's facts cannot be sent");
         Body::parse(&json!({ "facts_missing": error.to_string() }).to_string())
     });
+    let key = key(&event.idempotency_key, event.at);
     Ok(Event {
         sequence: event.sequence,
-        idempotency_key: IdempotencyKey::new(event.idempotency_key).map_err(wrong)?,
+        idempotency_key: IdempotencyKey::new(key).map_err(wrong)?,
         kind: EventKind::new(event.kind.code()).map_err(wrong)?,
         tenant: event.tenant,
         device: event.device,
         at: event.at,
         body: body?,
     })
+}
+
+/// What the issuer keeps one event under. The ledger's own key names a row, and a ledger restored from a backup gives its
+/// rows to other events: what the issuer has of the first must not swallow the second. The time, kept with the event,
+/// tells them apart.
+fn key(of: &str, at: Timestamp) -> String {
+    format!("{of}@{}", at.seconds())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_of_a_restored_ledger_is_none_that_the_issuer_has() {
+        let sent = |at| key("issued:57", Timestamp::from_seconds(at));
+        assert_eq!(sent(1_000), sent(1_000));
+        assert_ne!(sent(1_000), sent(2_000));
+    }
 }
