@@ -170,6 +170,9 @@ pub(crate) struct InitOptions {
     /// How devices reach the gateway, http://...: written into certificates as the place of the CRL.
     #[arg(long, value_name = "URL")]
     pub(crate) public_url: Option<String>,
+    /// Answer OCSP too, and write its place below --public-url into certificates.
+    #[arg(long, requires = "public_url")]
+    pub(crate) ocsp: bool,
     /// The CA's key: p256, rsa2048, rsa3072 or rsa4096. Some old clients (pyscep, micromdm's scepclient) need RSA.
     #[arg(long, default_value = "p256", value_name = "ALGORITHM")]
     pub(crate) ca_key: String,

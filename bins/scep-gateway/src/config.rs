@@ -18,7 +18,10 @@ use scep_link::CertificatePurpose;
 use scep_message::{LegacyAlgorithms, RaIdentity};
 use scep_pkcs10::Sha1Signatures;
 use scep_policy::SiteRules;
-use scep_server::{CaCertForm, CrlSettings, Endpoint, ReplyCertificates, ServerLimits, SignerRule};
+use scep_server::{
+    CaCertForm, CrlSettings, Endpoint, OcspSettings, ReplyCertificates, ServerLimits, SignerRule,
+    StoreSettings,
+};
 use scep_types::{
     CryptoProvider, GatewayGroupId, SpkiDer, StringRules, TenantId, Timestamp, parse_duration,
 };
@@ -42,6 +45,8 @@ struct Raw {
     ca: RawCa,
     #[serde(default)]
     crl: RawCrl,
+    ocsp: Option<RawOcsp>,
+    certstore: Option<RawStore>,
     ra: RawRa,
     #[serde(default)]
     challenge: RawChallenge,
@@ -82,6 +87,8 @@ enum RawCa {
         crl_urls: Vec<String>,
         #[serde(default)]
         issuer_urls: Vec<String>,
+        #[serde(default)]
+        ocsp_urls: Vec<String>,
     },
 }
 
@@ -90,6 +97,19 @@ enum RawCa {
 struct RawCrl {
     path: Option<String>,
     validity: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawOcsp {
+    path: Option<String>,
+    validity: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    path: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -199,6 +219,10 @@ pub(crate) struct Config {
     pub(crate) log_format: LogFormat,
     pub(crate) ca: LocalCa,
     pub(crate) crl: CrlSettings,
+    /// The OCSP responder, where there is one.
+    pub(crate) ocsp: Option<OcspSettings>,
+    /// The certificate store, where there is one.
+    pub(crate) store: Option<StoreSettings>,
     pub(crate) ra: RaIdentity,
     /// The RA that it has replaced, while that still opens and answers requests.
     pub(crate) previous_ra: Option<Previous>,
@@ -316,6 +340,11 @@ impl Raw {
         })?;
         let endpoints = check_endpoints(self.endpoints)?;
         let crl = self.crl.check(&endpoints)?;
+        let ocsp = self.ocsp.map(|ocsp| ocsp.check(&endpoints)).transpose()?;
+        let store = self.certstore.map(|store| store.check(&endpoints)).transpose()?;
+        let paths =
+            [Some(&crl.path), ocsp.as_ref().map(|o| &o.path), store.as_ref().map(|s| &s.path)];
+        one_service_each(paths.into_iter().flatten())?;
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
@@ -325,6 +354,8 @@ impl Raw {
             limits: self.limits.check()?,
             ca,
             crl,
+            ocsp,
+            store,
             ra: ra.identity,
             previous_ra: ra.previous,
             ra_files,
@@ -352,7 +383,7 @@ impl RawCa {
         keys: &mut Keys,
         certificates: &mut Vec<Owned>,
     ) -> Result<LocalCa, GatewayError> {
-        let Self::Local { key, certificate, chain, crl_urls, issuer_urls } = self;
+        let Self::Local { key, certificate, chain, crl_urls, issuer_urls, ocsp_urls } = self;
         let key = open_key(&place(base, "ca.key", &key)?)?;
         let certificate = one_certificate(&base.join(certificate), "ca.certificate")?;
         let upper = match chain {
@@ -365,7 +396,7 @@ impl RawCa {
             purpose: CertificatePurpose::Ca,
             certificate: certificate.clone(),
         });
-        let settings = LocalCaSettings { crl_urls, issuer_urls, ..LocalCaSettings::default() };
+        let settings = LocalCaSettings { crl_urls, issuer_urls, ocsp_urls };
         Ok(LocalCa::new(key.signer()?, certificate, upper, settings, Arc::clone(provider))?)
     }
 }
@@ -373,19 +404,62 @@ impl RawCa {
 impl RawCrl {
     fn check(self, endpoints: &[Endpoint]) -> Result<CrlSettings, GatewayError> {
         let defaults = CrlSettings::default();
-        let path = self.path.unwrap_or(defaults.path);
-        if !path.starts_with('/') || path.len() < 2 || path.contains(['?', '#']) {
-            return Err(GatewayError::config("crl.path", "must be a path like /crl"));
-        }
-        if endpoints.iter().any(|endpoint| endpoint.path == path) {
-            return Err(GatewayError::config("crl.path", "SCEP is served there"));
-        }
+        let path = service_path("crl.path", self.path.unwrap_or(defaults.path), endpoints)?;
         let validity = duration("crl.validity", self.validity.as_deref(), defaults.validity)?;
         if validity < Duration::from_secs(3_600) {
             return Err(GatewayError::config("crl.validity", "must be an hour or more"));
         }
         Ok(CrlSettings { path, validity })
     }
+}
+
+impl RawOcsp {
+    fn check(self, endpoints: &[Endpoint]) -> Result<OcspSettings, GatewayError> {
+        let defaults = OcspSettings::default();
+        let path = service_path("ocsp.path", self.path.unwrap_or(defaults.path), endpoints)?;
+        let validity = duration("ocsp.validity", self.validity.as_deref(), defaults.validity)?;
+        // Clients allow for clocks that are minutes off; the signer itself is certified for a week.
+        if !(Duration::from_secs(600)..=Duration::from_secs(3 * 86_400)).contains(&validity) {
+            return Err(GatewayError::config("ocsp.validity", "must be from 10 minutes to 3 days"));
+        }
+        Ok(OcspSettings { path, validity })
+    }
+}
+
+impl RawStore {
+    fn check(self, endpoints: &[Endpoint]) -> Result<StoreSettings, GatewayError> {
+        let path = self.path.unwrap_or_else(|| StoreSettings::default().path);
+        Ok(StoreSettings { path: service_path("certstore.path", path, endpoints)? })
+    }
+}
+
+/// The path of something that is served beside SCEP.
+fn service_path(key: &str, path: String, endpoints: &[Endpoint]) -> Result<String, GatewayError> {
+    if !path.starts_with('/') || path.ends_with('/') || path.contains(['?', '#', '%']) {
+        return Err(GatewayError::config(key, "must be a path like /crl"));
+    }
+    if endpoints.iter().any(|endpoint| endpoint.path == path) {
+        return Err(GatewayError::config(key, "SCEP is served there"));
+    }
+    Ok(path)
+}
+
+/// No service's path is another's, or below it.
+fn one_service_each<'p>(paths: impl Iterator<Item = &'p String>) -> Result<(), GatewayError> {
+    let paths: Vec<&String> = paths.collect();
+    for (n, path) in paths.iter().enumerate() {
+        let within = |other: &&String| {
+            other
+                .strip_prefix(path.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        let others = paths.iter().enumerate().filter(|(m, _)| *m != n);
+        if others.map(|(_, other)| other).any(within) {
+            let why = format!("crl, ocsp and certstore need paths apart; {path} is used twice");
+            return Err(GatewayError::config("path", why));
+        }
+    }
+    Ok(())
 }
 
 impl RawRa {

@@ -179,6 +179,7 @@ fn make_gateway(
         listen,
         admin_listen: SocketAddr::from(([127, 0, 0, 1], 0)),
         crl_url: Some(format!("http://{listen}/crl")),
+        ocsp_url: None,
         ca_key: KeyAlgorithm::P256,
         challenge_key: KeyAlgorithm::P256,
         ca_name: "O=Example, CN=Demo CA".parse().map_err(wrong)?,

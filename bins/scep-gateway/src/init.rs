@@ -12,7 +12,7 @@ use scep_keys::{
 };
 use scep_ledger::{Ledger, LedgerSettings};
 use scep_policy::SiteRules;
-use scep_server::SystemClock;
+use scep_server::{CrlSettings, OcspSettings, SystemClock};
 use scep_types::{
     Clock, CryptoProvider, DistinguishedName, GatewayGroupId, KeyAlgorithm, SpkiDer, TenantId,
     Timestamp,
@@ -40,6 +40,8 @@ pub(crate) struct Plan {
     pub(crate) admin_listen: SocketAddr,
     /// Where certificates say that the CRL is.
     pub(crate) crl_url: Option<String>,
+    /// Where certificates say that OCSP is answered; without it, it is not.
+    pub(crate) ocsp_url: Option<String>,
     pub(crate) ca_key: KeyAlgorithm,
     pub(crate) challenge_key: KeyAlgorithm,
     pub(crate) ca_name: DistinguishedName,
@@ -64,6 +66,7 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
             GatewayError::config(option, "one of p256, p384, rsa2048, rsa3072, rsa4096")
         })
     };
+    let public = options.public_url.as_deref();
     let plan = Plan {
         dir: options.dir.clone(),
         tenant: TenantId::new(&*options.tenant).map_err(|e| GatewayError::config("--tenant", e))?,
@@ -73,7 +76,11 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
         suffixes: suffixes(&options.allow_suffix)?,
         listen: options.listen,
         admin_listen: options.admin_listen,
-        crl_url: options.public_url.as_deref().map(crl_url).transpose()?,
+        crl_url: public.map(|url| below(url, CrlSettings::default().path)).transpose()?,
+        ocsp_url: public
+            .filter(|_| options.ocsp)
+            .map(|url| below(url, OcspSettings::default().path))
+            .transpose()?,
         ca_key: algorithm("--ca-key", &options.ca_key)?,
         challenge_key: algorithm("--challenge-key", &options.challenge_key)?,
         ca_name: options.ca_name.parse().map_err(|e| GatewayError::config("--ca-name", e))?,
@@ -109,16 +116,15 @@ fn issuer(options: &InitOptions) -> Result<KnownIssuer, GatewayError> {
     }
 }
 
-/// Where the CRL is below a public URL. Only http: whoever checks an https certificate would need a CRL to get the CRL
-/// (RFC 5280, 8).
-fn crl_url(public: &str) -> Result<String, GatewayError> {
+/// Where CRL or OCSP are, below a public URL. Only http: whoever checks an https certificate would need a CRL to get the
+/// CRL (RFC 5280, 8).
+fn below(public: &str, path: String) -> Result<String, GatewayError> {
     let wrong = |why: &str| GatewayError::config("--public-url", why);
     let rest = public.strip_prefix("http://").ok_or_else(|| wrong("must begin with http://"))?;
     let plain = |b: u8| b.is_ascii_alphanumeric() || b"-._~:/[]".contains(&b);
     if rest.starts_with(['/', ':']) || rest.is_empty() || !rest.bytes().all(plain) {
         return Err(wrong("must be http://HOST, with a port and path if need be"));
     }
-    let path = scep_server::CrlSettings::default().path;
     Ok(format!("{}{path}", public.trim_end_matches('/')))
 }
 
@@ -164,6 +170,7 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
         Vec::new(),
         LocalCaSettings {
             crl_urls: plan.crl_url.iter().cloned().collect(),
+            ocsp_urls: plan.ocsp_url.iter().cloned().collect(),
             ..LocalCaSettings::default()
         },
         Arc::clone(&provider),
@@ -203,6 +210,7 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
         listen: plan.listen,
         admin_listen: plan.admin_listen,
         crl_url: plan.crl_url.as_deref(),
+        ocsp_url: plan.ocsp_url.as_deref(),
         issuer,
     };
     let path = dir.join("gateway.toml");
@@ -228,12 +236,12 @@ mod tests {
             ("http://pki.example.org", "http://pki.example.org/crl"),
             ("http://pki.example.org:8080/a/", "http://pki.example.org:8080/a/crl"),
         ] {
-            assert_eq!(crl_url(public).unwrap(), url);
+            assert_eq!(below(public, "/crl".into()).unwrap(), url);
         }
         for bad in
             ["https://pki.example.org", "pki.example.org", "http://", "http:///x", "http://a\"b"]
         {
-            assert!(crl_url(bad).is_err(), "{bad}");
+            assert!(below(bad, "/crl".into()).is_err(), "{bad}");
         }
     }
 }

@@ -260,6 +260,7 @@ mod tests {
             listen: ([127, 0, 0, 1], 0).into(),
             admin_listen: ([127, 0, 0, 1], 0).into(),
             crl_url: None,
+            ocsp_url: None,
             ca_key: KeyAlgorithm::P256,
             challenge_key: KeyAlgorithm::P256,
             ca_name: "CN=CA".parse().unwrap(),

@@ -14,6 +14,7 @@ mod keeper;
 mod keystore;
 mod logging;
 mod renewal;
+mod responder;
 mod revoke;
 mod serve;
 mod status;

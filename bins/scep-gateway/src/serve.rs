@@ -5,6 +5,7 @@ use crate::connector::{GatewayHost, Openers, SharedOwn};
 use crate::error::GatewayError;
 use crate::keeper::Keeper;
 use crate::logging::LogControl;
+use crate::responder::Responder;
 use core::time::Duration;
 use scep_connector::{Connector, Host as _};
 use scep_keys::AwsLc;
@@ -60,7 +61,17 @@ async fn serve(
     let (ca, files, stop_timeout) =
         (config.ca.clone(), config.ra_files.clone(), config.limits.stop_timeout);
     let pinned = pinned_expiries(&config);
+    let ocsp = config.ocsp.clone();
     let gateway = assemble_with(config, Arc::clone(&provider), None, &own).await?;
+    let responder = match ocsp {
+        Some(settings) => {
+            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+            let responder = Responder { gateway: gateway.clone(), ca: ca.clone(), settings, clock };
+            responder.replace(now)?;
+            Some(responder)
+        }
+        None => None,
+    };
     let (stop, stop_link) = (CancellationToken::new(), CancellationToken::new());
     let link = match link {
         Some((link, openers)) => {
@@ -79,6 +90,7 @@ async fn serve(
         pinned,
     };
     let keeper = tokio::spawn(keeper.run(stop.clone()));
+    let responder = responder.map(|responder| tokio::spawn(responder.run(stop.clone())));
     tracing::info!(
         target: "scep",
         listen = %addresses.0,
@@ -103,6 +115,9 @@ async fn serve(
     stop.cancel();
     // They end at once; a panic in one must not hide that the gateway stopped cleanly.
     let _ = (admin_task.await, keeper.await);
+    if let Some(responder) = responder {
+        let _ = responder.await;
+    }
     served?;
     tracing::info!(target: "scep", "stopped");
     Ok(())
@@ -213,6 +228,9 @@ pub(crate) async fn assemble_with(
         observer,
     });
     gateway.set_previous_ra(previous_ra);
+    if let Some(store) = config.store {
+        gateway.set_certificate_store(store);
+    }
     Ok(gateway)
 }
 

@@ -10,6 +10,7 @@ pub(crate) struct NewConfig<'a> {
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
     pub(crate) crl_url: Option<&'a str>,
+    pub(crate) ocsp_url: Option<&'a str>,
     pub(crate) issuer: Issuer<'a>,
 }
 
@@ -72,9 +73,11 @@ fn quoted(text: &str) -> String {
 impl NewConfig<'_> {
     /// The configuration's text.
     pub(crate) fn to_toml(&self) -> String {
-        let Self { tenant, group, listen, admin_listen, crl_url, issuer } = self;
+        let Self { tenant, group, listen, admin_listen, crl_url, ocsp_url, issuer } = self;
         let issuer = issuer.to_toml();
         let crl_urls = crl_url.map_or(String::new(), |url| format!("crl_urls = [\"{url}\"]\n"));
+        let ocsp_urls = ocsp_url.map_or(String::new(), |url| format!("ocsp_urls = [\"{url}\"]\n"));
+        let ocsp = ocsp_url.map_or("", |_| "\n[ocsp]\npath = \"/ocsp\"\nvalidity = \"1h\"\n");
         format!(
             r#"# Every key is explained in config.example.toml.
 tenant = "{tenant}"
@@ -88,11 +91,11 @@ site_rules = "site-rules.toml"
 kind = "local"
 key = "ca.key.pem"
 certificate = "ca.cert.pem"
-{crl_urls}
+{crl_urls}{ocsp_urls}
 [crl]
 path = "/crl"
 validity = "7d"
-
+{ocsp}
 [ra]
 signing_key = "ra-sign.key.pem"
 signing_certificate = "ra-sign.cert.pem"

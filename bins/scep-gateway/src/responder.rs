@@ -1,0 +1,70 @@
+//! The OCSP responder's signer: its key is made at start, certified by the local CA for a week and replaced daily. It
+//! lies in memory only, so nobody can carry it away, and there is nothing to keep or to renew on disk.
+
+use crate::error::GatewayError;
+use core::time::Duration;
+use scep_ca::{CertificateAuthority as _, LocalCa};
+use scep_keys::SoftwareKey;
+use scep_server::{Gateway, OcspSettings};
+use scep_types::{CertificateDer, Clock, KeyAlgorithm, Timestamp};
+use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
+
+/// How long a signer is certified.
+const LIFE: Duration = Duration::from_secs(7 * 86_400);
+/// How often it is replaced.
+const DAILY: Duration = Duration::from_secs(86_400);
+/// When it is tried again, after it could not be.
+const AGAIN: Duration = Duration::from_secs(3_600);
+/// How often the clock is looked at: one that was asleep with its machine looks as soon as it wakes.
+const LOOK: Duration = Duration::from_secs(20);
+
+/// Gives the gateway its OCSP signer.
+#[derive(Debug)]
+pub(crate) struct Responder {
+    pub(crate) gateway: Gateway,
+    pub(crate) ca: LocalCa,
+    pub(crate) settings: OcspSettings,
+    pub(crate) clock: Arc<dyn Clock>,
+}
+
+impl Responder {
+    /// A new key with a new certificate, used from the next request on.
+    pub(crate) fn replace(&self, now: Timestamp) -> Result<(), GatewayError> {
+        let key = SoftwareKey::generate(KeyAlgorithm::P256)?;
+        let subject = "CN=OCSP signer".parse().map_err(|e| GatewayError::config("ocsp", e))?;
+        // Near the CA's own end, as long as it has.
+        let end = self.ca.chain().iter().map(CertificateDer::not_after).min();
+        let left = end.map_or(LIFE, |end| end.since(now));
+        let signer = self.ca.ocsp_signer(key.signer(), &subject, LIFE.min(left), now)?;
+        let until = signer.certificate().not_after();
+        self.gateway.set_ocsp(self.settings.clone(), signer)?;
+        tracing::info!(target: "scep", %until, "new OCSP signer");
+        Ok(())
+    }
+
+    /// Replaces it daily until `stop`; the first one is there already.
+    pub(crate) async fn run(self, stop: CancellationToken) {
+        let mut due = self.clock.now().plus(DAILY);
+        loop {
+            tokio::select! {
+                () = stop.cancelled() => return,
+                () = tokio::time::sleep(LOOK) => {}
+            }
+            let now = self.clock.now();
+            if now < due {
+                continue;
+            }
+            due = match self.replace(now) {
+                Ok(()) => now.plus(DAILY),
+                Err(error) => {
+                    tracing::error!(
+                        target: "scep", %error,
+                        "the OCSP signer cannot be replaced; the present one is used on"
+                    );
+                    now.plus(AGAIN)
+                }
+            };
+        }
+    }
+}
