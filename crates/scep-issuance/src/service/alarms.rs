@@ -50,6 +50,8 @@ pub(crate) enum AlarmKind {
     RevocationNotFound,
     /// Two holders of a connector's keys were seen: both are refused.
     ConnectorCloned,
+    /// A connector knows an earlier answer than it should: its state is a backup, or there are two of it.
+    AnswersForgotten,
 }
 
 impl AlarmKind {
@@ -70,6 +72,7 @@ impl AlarmKind {
             Self::RevocationFailed => "revocation-failed",
             Self::RevocationNotFound => "revocation-not-found",
             Self::ConnectorCloned => "connector-cloned",
+            Self::AnswersForgotten => "answers-forgotten",
         }
     }
 }

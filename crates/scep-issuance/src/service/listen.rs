@@ -14,8 +14,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
 use scep_ca::CertificateAuthority as _;
 use scep_types::{CertificateDer as Certificate, Clock};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -36,6 +38,8 @@ const CONNECTIONS: usize = 512;
 /// Connections at one time of connectors, each of which has one that waits: they take nobody else's place, and nobody
 /// takes theirs.
 const CONNECTOR_CONNECTIONS: usize = 8192;
+/// Of these, of one connector, whose certificate names it: it needs four, and as many again while broken ones are noticed.
+const CONNECTIONS_OF_ONE: usize = 16;
 /// For the handshake, for a request's head, and between requests.
 const HEAD_TIME: Duration = Duration::from_secs(15);
 /// For requests under way when the service is told to stop.
@@ -185,6 +189,51 @@ impl Tls {
     }
 }
 
+/// How many connections each connector has at present.
+#[derive(Clone, Debug, Default)]
+struct Crowd(Arc<Mutex<HashMap<Vec<u8>, usize>>>);
+
+/// The right of one connector to one connection.
+#[derive(Debug)]
+struct Place {
+    crowd: Crowd,
+    subject: Vec<u8>,
+}
+
+impl Crowd {
+    fn counts(&self) -> MutexGuard<'_, HashMap<Vec<u8>, usize>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A further connection of whoever has this certificate; nothing when it has enough of them. A renewed certificate
+    /// has the same subject.
+    fn join(&self, certificate: &Certificate) -> Option<Place> {
+        let subject = certificate.subject_der().to_vec();
+        let mut counts = self.counts();
+        let count = counts.entry(subject.clone()).or_default();
+        if *count >= CONNECTIONS_OF_ONE {
+            return None;
+        }
+        *count = count.saturating_add(1);
+        drop(counts);
+        Some(Place { crowd: self.clone(), subject })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Entry::Occupied(mut entry) =
+            self.crowd.counts().entry(core::mem::take(&mut self.subject))
+        {
+            let count = entry.get_mut();
+            *count = count.saturating_sub(1);
+            if *count == 0 {
+                entry.remove();
+            }
+        }
+    }
+}
+
 impl Service {
     /// Serves until `stop` is cancelled, and then until the requests under way have ended, for ten seconds at most.
     /// Without TLS only on a loopback address.
@@ -208,6 +257,7 @@ impl Service {
         let router = document::router(Self { stop: stop.clone(), ..self });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let reserved = Arc::new(Semaphore::new(CONNECTOR_CONNECTIONS));
+        let crowd = Crowd::default();
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
             let accepted = tokio::select! {
@@ -224,7 +274,8 @@ impl Service {
                 }
             };
             let (router, acceptor, stop) = (router.clone(), acceptor.clone(), stop.clone());
-            let (clock, reserved) = (Arc::clone(&clock), Arc::clone(&reserved));
+            let (clock, reserved, crowd) =
+                (Arc::clone(&clock), Arc::clone(&reserved), crowd.clone());
             connections.spawn(async move {
                 let Some(acceptor) = acceptor else {
                     let _place = place;
@@ -245,14 +296,18 @@ impl Service {
                 let Ok(certificate) = leaf.map(|der| Certificate::parse(der)).transpose() else {
                     return tracing::debug!("a client certificate cannot be read");
                 };
-                let _place = if certificate.is_some() {
-                    drop(place);
-                    let Ok(place) = reserved.try_acquire_owned() else {
-                        return tracing::warn!("too many connections of connectors");
-                    };
-                    place
-                } else {
-                    place
+                let _place = match &certificate {
+                    None => (place, None),
+                    Some(certificate) => {
+                        drop(place);
+                        let Some(own) = crowd.join(certificate) else {
+                            return tracing::warn!("too many connections of one connector");
+                        };
+                        let Ok(place) = reserved.try_acquire_owned() else {
+                            return tracing::warn!("too many connections of connectors");
+                        };
+                        (place, Some(own))
+                    }
                 };
                 let (transport, since) = (Transport::Tls, clock.now());
                 let peer = PeerCertificate { certificate, transport, since };

@@ -571,7 +571,10 @@ pub(crate) fn record(
 }
 
 /// The ledgers that the tenant's groups are bound to.
-pub(crate) fn bound_ledgers(tx: &Tx<'_>, tenant: &TenantId) -> Result<BTreeSet<String>, StoreError> {
+pub(crate) fn bound_ledgers(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+) -> Result<BTreeSet<String>, StoreError> {
     let ledgers: Vec<String> = tx.query(
         "SELECT DISTINCT ledger FROM gateway_group WHERE tenant = ?1 AND ledger IS NOT NULL",
         values![tenant.as_str()],

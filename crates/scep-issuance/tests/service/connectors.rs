@@ -840,24 +840,32 @@ impl ServerCertVerifier for Anybody {
     }
 }
 
+/// TLS as this gateway, to whoever answers.
+fn with_identity(
+    gateway: &Gateway,
+    versions: &[&'static rustls::SupportedProtocolVersion],
+) -> TlsConnector {
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let certificate = gateway.certificate.as_ref().unwrap().as_der().to_vec().into();
+    let key = gateway.authentication.to_pkcs8_der().unwrap().expose().clone();
+    let key = pki_types::PrivateKeyDer::Pkcs8(key.into());
+    let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(versions)
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Anybody(provider)))
+        .with_client_auth_cert(vec![certificate], key)
+        .unwrap();
+    TlsConnector::from(Arc::new(config))
+}
+
 /// A session that is taken up again authenticates without the key.
 async fn attack_56_every_connection_proves_the_key_anew() {
     let house = LinkedHouse::new().await;
     house.group("berlin").await;
     let gateway = house.ready("gw-1", "berlin").await;
-    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     for version in [&rustls::version::TLS12, &rustls::version::TLS13] {
-        let certificate = gateway.certificate.as_ref().unwrap().as_der().to_vec().into();
-        let key = gateway.authentication.to_pkcs8_der().unwrap().expose().clone();
-        let key = pki_types::PrivateKeyDer::Pkcs8(key.into());
-        let config = ClientConfig::builder_with_provider(Arc::clone(&provider))
-            .with_protocol_versions(&[version])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(Anybody(Arc::clone(&provider))))
-            .with_client_auth_cert(vec![certificate], key)
-            .unwrap();
-        let connector = TlsConnector::from(Arc::new(config));
+        let connector = with_identity(&gateway, &[version]);
         for _ in 0..2 {
             let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
             let name = "localhost".try_into().unwrap();
@@ -869,6 +877,38 @@ async fn attack_56_every_connection_proves_the_key_anew() {
             assert!(answer.starts_with(b"HTTP/1.1 "));
             assert_eq!(stream.get_ref().1.handshake_kind(), Some(HandshakeKind::Full));
         }
+    }
+}
+
+/// Whoever has one stolen key must not keep every other gateway out.
+async fn attack_59_one_connector_takes_no_more_connections_than_it_needs() {
+    let house = LinkedHouse::new().await;
+    let (greedy, other) = pair(&house).await;
+    let connector = with_identity(&greedy, &[&rustls::version::TLS13]);
+    // Whether a request is answered on one more connection, which stays open.
+    let open = async || {
+        let stream = tokio::net::TcpStream::connect(house.address).await.unwrap();
+        let mut stream = connector.connect("localhost".try_into().unwrap(), stream).await.ok()?;
+        stream.write_all(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n").await.ok()?;
+        let mut first = [0; 12];
+        stream.read_exact(&mut first).await.ok()?;
+        assert_eq!(&first, b"HTTP/1.1 200");
+        Some(stream)
+    };
+    let mut held = Vec::new();
+    while let Some(stream) = open().await {
+        held.push(stream);
+        assert!(held.len() <= 16, "without end");
+    }
+    // One or two are kept by the client that has enrolled it.
+    assert!(held.len() > 8, "{}", held.len());
+    other.check_in(&house, &[]).await.unwrap();
+    // What it gives back it may have again.
+    held.pop();
+    let deadline = std::time::Instant::now() + Duration::from_secs(30);
+    while open().await.is_none() {
+        assert!(std::time::Instant::now() < deadline, "the place is not free again");
+        tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
 
@@ -960,6 +1000,7 @@ tests![
     an_expired_gateway_enrols_again_and_keeps_its_ledger,
     connectors_are_known_by_a_certificate_of_the_connector_ca_alone,
     attack_56_every_connection_proves_the_key_anew,
+    attack_59_one_connector_takes_no_more_connections_than_it_needs,
     attack_49_connectors_are_not_served_without_tls,
     a_message_of_another_connector_is_refused,
     attack_59_messages_have_a_size_a_media_type_and_one_form,

@@ -17,6 +17,9 @@ use scep_types::{ConnectorId, LedgerId, TenantId, Timestamp};
 /// another history's. How far the last answer went, and whether that was all.
 pub(crate) const LISTING: &str = "denial-list";
 
+/// The topic under which the number of the last answer stands that a connector has said to have accepted.
+const ACCEPTED: &str = "accepted";
+
 const DAY: Duration = Duration::from_secs(24 * 3600);
 /// How long counters may differ.
 const BEHIND: Duration = Duration::from_secs(3600);
@@ -113,6 +116,7 @@ pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Re
     denials::lapse(tx, &tenant, now)?;
     told::accepted(tx, &id, last)?;
     let contact = Contact::find(tx, &id)?;
+    remembers(tx, &tenant, request.connector, last, contact.sequence, now)?;
     if last > contact.sequence {
         tracing::warn!(
             connector = %request.connector, theirs = last, ours = contact.sequence,
@@ -143,6 +147,34 @@ pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Re
     }
     heard.keep(tx, request)?;
     Ok(contact.arrivals.saturating_add(1))
+}
+
+/// A connector asks with the number that it asked with before, or with that of the answer that it got: it has one check-in
+/// under way, and writes down what it accepts before it acts. Any other that was given here is of a state that was
+/// restored from a backup, or of a copy of the gateway: those two raise an alarm each time that they take turns.
+fn remembers(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    connector: ConnectorId,
+    last: i64,
+    given: i64,
+    now: Timestamp,
+) -> Result<(), StoreError> {
+    let id = connector.to_string();
+    let before: Option<i64> =
+        told::known(tx, &id)?.get(ACCEPTED).and_then(|number| number.parse().ok());
+    if before == Some(last) {
+        return Ok(());
+    }
+    if let Some(before) = before.filter(|_| last < given) {
+        let detail = format!(
+            "it asks with answer {last} as its last, and had asked with {before} and been given \
+             {given}: its state was restored from a backup, or a copy of the gateway runs with the \
+             same keys"
+        );
+        alarms::raise(tx, tenant, AlarmKind::AnswersForgotten, &id, &detail, now)?;
+    }
+    told::know(tx, connector, ACCEPTED, &last.to_string(), 0)
 }
 
 /// Up to which event the issuer has everything of a ledger, if it is the tenant's.

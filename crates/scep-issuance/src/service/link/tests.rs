@@ -729,6 +729,31 @@ async fn a_connector_restored_from_a_backup_is_told_again_what_it_has_lost() {
 }
 
 #[tokio::test]
+async fn attack_56_a_copied_gateway_or_a_restored_one_is_an_alarm() {
+    let desk = Desk::new().await;
+    let mut peer = desk.enrol(1, "confirmed").await;
+    peer.ask(&desk, 0).await;
+    let mut copy = peer.clone();
+    copy.asked = 100;
+    // An answer that got lost is asked for again, which is nothing.
+    peer.hear(&desk, 0).await;
+    for _ in 0..3 {
+        peer.ask(&desk, 0).await;
+    }
+    assert_eq!(desk.raised().await, [""; 0]);
+    // The copy knows less. As a restored backup it goes on from there.
+    for _ in 0..3 {
+        copy.ask(&desk, 0).await;
+    }
+    assert_eq!(desk.raised().await, ["answers-forgotten 1"]);
+    // The first one is still there: two of them take turns.
+    peer.ask(&desk, 0).await;
+    copy.ask(&desk, 0).await;
+    peer.ask(&desk, 0).await;
+    assert_eq!(desk.raised().await, ["answers-forgotten 4"]);
+}
+
+#[tokio::test]
 async fn another_ledger_than_the_groups_is_named_as_such() {
     let desk = Desk::new().await;
     let mut peer = desk.enrol(1, "confirmed").await;
