@@ -190,6 +190,8 @@ pub struct Wanted<'a> {
     pub serial: Option<&'a SerialNumber>,
     /// The key that was to be certified.
     pub spki: &'a SpkiDer,
+    /// When the CA was about to be asked: a certificate that began long before is another one with the same key.
+    pub since: Timestamp,
 }
 
 /// What recovery found.

@@ -58,6 +58,20 @@ pub(crate) fn signature(
         .map_err(|_| CaError::ChainSignature { position })
 }
 
+/// Checks that a CA has signed a CRL.
+#[cfg(feature = "openbao")]
+pub(crate) fn crl_signature(
+    crl: &scep_types::CrlDer,
+    by: &CertificateDer,
+    provider: &dyn CryptoProvider,
+) -> Result<(), CaError> {
+    let scheme = signature_scheme_from_der(crl.signature_algorithm_der())
+        .map_err(|unknown| CaError::ChainAlgorithm { position: 0, name: unknown.name })?;
+    provider
+        .verify(by.spki(), scheme, crl.tbs_der(), crl.signature())
+        .map_err(|_| CaError::NotIssuedHere)
+}
+
 /// Checks a chain, the issuing CA first.
 pub(crate) fn check(
     chain: &[CertificateDer],

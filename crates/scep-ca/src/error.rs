@@ -150,6 +150,20 @@ pub enum CaError {
         /// As the CA says.
         why: String,
     },
+    /// A setting of a remote CA that cannot be used.
+    #[error("the CA's {what}: {why}")]
+    Setting {
+        /// Which.
+        what: &'static str,
+        /// What is wrong with it.
+        why: String,
+    },
+    /// What the CA answered cannot be read.
+    #[error("the CA's answer cannot be read: {why}")]
+    Answer {
+        /// As the parser says.
+        why: String,
+    },
     /// It revokes nothing, or not through this adapter.
     #[error("this CA does not revoke")]
     CannotRevoke,
@@ -175,6 +189,7 @@ impl CaError {
             | Self::KeyNotAllowed { .. }
             | Self::CannotRevoke
             | Self::NoCrlSign
+            | Self::Setting { .. }
             | Self::KeyCannotEncipher { .. }
             | Self::CaKeyReused
             | Self::CaNameReused
@@ -197,6 +212,7 @@ impl CaError {
             | Self::ReservedExtension { .. } => Fault::OurConfiguration,
             Self::Unavailable { .. }
             | Self::Refused { .. }
+            | Self::Answer { .. }
             | Self::NotACertificate(_)
             | Self::NotACrl(_) => Fault::OurDependency,
             Self::SerialMissing => Fault::OurBug,

@@ -1,6 +1,7 @@
 //! Certificates, read by our own reader and by OpenSSL.
 
 mod crl;
+mod ocsp;
 
 use crate::tbs::{Criticality, Extensions, Parts, Role, certificate, oid};
 use crate::{
@@ -669,7 +670,7 @@ async fn a_local_ca_keeps_nothing() {
     assert_eq!(serial.as_content().len(), 16);
     assert_ne!(ca.choose_serial().unwrap().unwrap(), serial);
     ca.certify(&contents(device.public_key()), &serial).unwrap();
-    let wanted = Wanted { serial: Some(&serial), spki: device.public_key() };
+    let wanted = Wanted { serial: Some(&serial), spki: device.public_key(), since: NOW };
     assert_eq!(ca.find(&wanted).await, Ok(Found::Nothing));
     let capabilities = ca.capabilities();
     assert_eq!((capabilities.revoke, capabilities.recover), (CanRevoke::Yes, Recover::NothingKept));

@@ -151,7 +151,7 @@ async fn attack_53_a_certificate_that_was_not_recorded_was_never_handed_out() {
     // The process ends here, between issuing and recording.
     drop(unsettled);
     let left = scene.ledger.unsettled().await.unwrap().pop().unwrap();
-    let wanted = Wanted { serial: left.serial(), spki: left.spki() };
+    let wanted = Wanted { serial: left.serial(), spki: left.spki(), since: left.admitted_at() };
     assert_eq!(ca.find(&wanted).await, Ok(Found::Nothing));
     scene.ledger.settle_nothing(left, OPENS).await.unwrap();
     // The challenge is free again, and the device gets its certificate.
@@ -254,7 +254,8 @@ async fn a_recording_ca_does_what_the_test_says() {
                 assert!(matches!(result, Err(IssueError::Unknown(_))));
             }
         }
-        let found = ca.find(&Wanted { serial: Some(&serial), spki: &spki }).await.unwrap();
+        let found =
+            ca.find(&Wanted { serial: Some(&serial), spki: &spki, since: OPENS }).await.unwrap();
         assert_eq!(matches!(found, Found::Certificate(_)), exists, "{outcome:?}");
         assert_eq!((ca.calls().len(), ca.issued().len()), (1, usize::from(exists)));
         drop(unsettled);

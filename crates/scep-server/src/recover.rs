@@ -48,7 +48,7 @@ impl Gateway {
 
     async fn settle(&self, open: Recoverable, now: Timestamp) -> Result<(), LedgerError> {
         let parts = &self.inner.parts;
-        let wanted = Wanted { serial: open.serial(), spki: open.spki() };
+        let wanted = Wanted { serial: open.serial(), spki: open.spki(), since: open.admitted_at() };
         match parts.ca.find(&wanted).await {
             Ok(Found::Certificate(certificate)) => {
                 parts.ledger.settle_found(open, certificate, now).await.map(drop)

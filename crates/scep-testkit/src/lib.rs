@@ -10,6 +10,8 @@ pub mod ber;
 #[cfg(feature = "house")]
 pub mod ca;
 pub mod clock;
+#[cfg(all(feature = "house", feature = "process"))]
+pub mod conformance;
 #[cfg(feature = "house")]
 pub mod device;
 #[cfg(feature = "house")]

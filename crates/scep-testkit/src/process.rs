@@ -8,6 +8,7 @@
     reason = "part of tests: what does not fit is a failed test, and its message says what"
 )]
 
+pub mod openbao;
 pub mod peers;
 
 use core::time::Duration;

@@ -1,0 +1,253 @@
+//! The OpenBao adapter with the real server.
+//!
+//! A harness of its own: where the server's program is missing every test is listed as ignored; where the environment
+//! variable `CI` is `true` it fails instead.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: what does not fit is a failed test"
+)]
+
+use core::time::Duration;
+use libtest_mimic::Arguments;
+use scep_ca::{
+    Authentication, CaError, CertificateAuthority as _, OpenBao, OpenBaoSettings, Revocation,
+    SecretId, SignBy,
+};
+use scep_keys::AwsLc;
+use scep_ledger::RevocationReason;
+use scep_testkit::conformance::{Line, Subject, run};
+use scep_testkit::process::openbao::{OpenBao as Server, ROOT_TOKEN, program};
+use scep_testkit::process::{free_address, peers, temporary, wait_for};
+use scep_types::{CertificateDer, Secret, SerialNumber, Timestamp};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
+    Timestamp::from_seconds(since.as_secs().try_into().unwrap())
+}
+
+fn root_token() -> Authentication {
+    Authentication::Token(Secret::new(ROOT_TOKEN.to_owned()))
+}
+
+/// Short times, as everything is on this machine.
+fn settings(address: SocketAddr, sign_by: SignBy, by: Authentication) -> OpenBaoSettings {
+    OpenBaoSettings {
+        timeout: Duration::from_secs(3),
+        grace: Duration::from_secs(4),
+        ..OpenBaoSettings::new(format!("http://{address}"), sign_by, by)
+    }
+}
+
+async fn chain(server: &Server) -> Vec<CertificateDer> {
+    let settings = settings(server.address(), SignBy::Verbatim(None), root_token());
+    OpenBao::fetch_chain(settings, Arc::new(AwsLc)).await.unwrap()
+}
+
+fn ca(settings: OpenBaoSettings, chain: &[CertificateDer]) -> OpenBao {
+    OpenBao::new(settings, chain.to_vec(), Arc::new(AwsLc)).unwrap()
+}
+
+/// A role that gives exactly what the house's claims say.
+fn honest_role(server: &Server) -> SignBy {
+    server.bao(&[
+        "write",
+        "pki/roles/scep",
+        "allow_any_name=true",
+        "enforce_hostnames=false",
+        "cn_validations=disabled",
+        "allowed_other_sans=1.3.6.1.4.1.311.20.2.3;UTF8:*",
+        "key_type=any",
+        "max_ttl=87600h",
+        "key_usage=DigitalSignature,KeyEncipherment",
+        "server_flag=false",
+        "client_flag=false",
+        "ext_key_usage=ClientAuth",
+        "country=CH",
+        "organization=Example",
+    ]);
+    SignBy::Role("scep".into())
+}
+
+/// The whole suite, over a line that fails on command.
+async fn conforms(sign_by: SignBy, server: &Server) {
+    server.bao(&["write", "pki/roles/small", "allow_any_name=false", "key_type=any"]);
+    server.bao(&[
+        "write",
+        "pki/roles/other",
+        "allow_any_name=true",
+        "enforce_hostnames=false",
+        "cn_validations=disabled",
+        "allowed_other_sans=*",
+        "key_type=any",
+        "max_ttl=87600h",
+        "organization=Another",
+    ]);
+    let chain = chain(server).await;
+    let line = Line::to(server.address());
+    let by = |address, sign_by| Arc::new(ca(settings(address, sign_by, root_token()), &chain));
+    let role = |name: &str| SignBy::Role(name.into());
+    let subject = Subject {
+        away: Some(by(free_address(), sign_by.clone())),
+        refusing: Some(by(server.address(), role("small"))),
+        altering: Some(by(server.address(), role("other"))),
+        ..Subject::new(by(line.address(), sign_by), now())
+    };
+    let subject = Subject { line: Some(line), ..subject };
+    assert_eq!(run(&subject).await.len(), 9);
+}
+
+async fn sign_verbatim_conforms() {
+    let home = temporary();
+    conforms(SignBy::Verbatim(None), &Server::start(home.path())).await;
+}
+
+async fn sign_with_a_role_conforms() {
+    let home = temporary();
+    let server = Server::start(home.path());
+    let role = honest_role(&server);
+    conforms(role, &server).await;
+}
+
+/// Rights for the adapter and for nothing else, as its documentation gives them.
+const POLICY: &str = r#"
+path "pki/issuer/+/sign-verbatim" { capabilities = ["update"] }
+path "pki/revoke" { capabilities = ["update"] }
+path "pki/certs" { capabilities = ["list"] }
+"#;
+
+async fn an_approle_logs_in_again_when_its_token_has_ended() {
+    let home = temporary();
+    let server = Server::start(home.path());
+    let policy = home.path().join("policy.hcl");
+    std::fs::write(&policy, POLICY).unwrap();
+    server.bao(&["policy", "write", "scep", policy.to_str().unwrap()]);
+    server.bao(&["auth", "enable", "approle"]);
+    server.bao(&[
+        "write",
+        "auth/approle/role/gateway",
+        "token_policies=scep",
+        "token_ttl=2s",
+        "token_max_ttl=4s",
+    ]);
+    let role_id = server.field("read", "role_id", &["auth/approle/role/gateway/role-id"]);
+    let secret_id =
+        server.field("write", "secret_id", &["-f", "auth/approle/role/gateway/secret-id"]);
+    let file = home.path().join("secret-id");
+    std::fs::write(&file, format!("{secret_id}\n")).unwrap();
+    let chain = chain(&server).await;
+    let login = |secret_id| Authentication::AppRole {
+        mount: "approle".into(),
+        role_id: role_id.clone(),
+        secret_id,
+    };
+    let with = |by| ca(settings(server.address(), SignBy::Verbatim(None), by), &chain);
+    let adapter = Arc::new(with(login(SecretId::File(file))));
+    let subject = Subject::new(adapter.clone(), now());
+    assert_eq!(run(&subject).await.len(), 3);
+    // Longer than any token of this role lives: renewed twice at most, then made anew.
+    let end = SystemTime::now() + Duration::from_secs(5);
+    wait_for("the end of every token so far", || (SystemTime::now() > end).then_some(()));
+    assert_eq!(run(&subject).await.len(), 3);
+    // And one that is revoked before its time is replaced within the call.
+    server.bao(&["token", "revoke", "-mode=path", "auth/approle"]);
+    assert_eq!(run(&subject).await.len(), 3);
+
+    let wrong = with(login(SecretId::Value(Secret::new("wrong".into()))));
+    assert!(wrong.connect().await.is_err());
+}
+
+async fn a_token_file_is_read_again_when_an_agent_replaces_it() {
+    let home = temporary();
+    let server = Server::start(home.path());
+    let file = home.path().join("token");
+    let create = || {
+        let made = server.bao(&["token", "create", "-field=token", "-policy=root", "-ttl=1h"]);
+        made.trim().to_owned()
+    };
+    let first = create();
+    std::fs::write(&file, format!("{first}\n")).unwrap();
+    let by = Authentication::TokenFile(file.clone());
+    let adapter = ca(settings(server.address(), SignBy::Verbatim(None), by), &chain(&server).await);
+    let subject = Subject::new(Arc::new(adapter), now());
+    run(&subject).await;
+    let second = create();
+    server.bao(&["token", "revoke", &first]);
+    std::fs::write(&file, second).unwrap();
+    run(&subject).await;
+}
+
+async fn attack_54_an_engine_with_another_issuer_is_asked_for_nothing() {
+    let home = temporary();
+    let server = Server::start(home.path());
+    let good = chain(&server).await;
+    // The engine's default is another one from now on.
+    server.bao(&[
+        "write",
+        "pki/root/generate/internal",
+        "common_name=Another Root",
+        "issuer_name=another",
+        "ttl=87600h",
+        "key_type=ec",
+    ]);
+    server.bao(&["write", "pki/config/issuers", "default=another"]);
+    let adapter = ca(settings(server.address(), SignBy::Verbatim(None), root_token()), &good);
+    assert_eq!(adapter.connect().await, Err(CaError::NotIssuedHere));
+    let subject = Subject::new(
+        Arc::new(ca(
+            settings(server.address(), SignBy::Verbatim(None), root_token()),
+            &chain(&server).await,
+        )),
+        now(),
+    );
+    run(&subject).await;
+    // One that was connected before goes on with its own issuer.
+    server.bao(&["write", "pki/issuer/another", "issuer_name=second"]);
+    run(&subject).await;
+}
+
+async fn what_was_never_issued_is_not_revoked() {
+    let home = temporary();
+    let server = Server::start(home.path());
+    let chain = chain(&server).await;
+    let adapter = ca(settings(server.address(), SignBy::Verbatim(None), root_token()), &chain);
+    let serial = SerialNumber::from_content(&[1, 2, 3]).unwrap();
+    let what = Revocation { serial: &serial, reason: RevocationReason::Superseded, now: now() };
+    let refused = adapter.revoke(&what).await.unwrap_err();
+    assert!(matches!(refused, CaError::Refused { .. }), "{refused}");
+    // Without rights it is a matter for the operator, and asked again.
+    let nobody = Authentication::Token(Secret::new("nobody".into()));
+    let adapter = ca(settings(server.address(), SignBy::Verbatim(None), nobody), &chain);
+    let error = adapter.revoke(&what).await.unwrap_err();
+    assert!(matches!(error, CaError::Unavailable { .. }), "{error}");
+    assert!(!format!("{adapter:?}").contains("nobody"), "a token in a log");
+}
+
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        [$((stringify!($name), (|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on($name());
+        }) as fn())),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let trials = trials![
+        sign_verbatim_conforms,
+        sign_with_a_role_conforms,
+        an_approle_logs_in_again_when_its_token_has_ended,
+        a_token_file_is_read_again_when_an_agent_replaces_it,
+        attack_54_an_engine_with_another_issuer_is_asked_for_nothing,
+        what_was_never_issued_is_not_revoked,
+    ];
+    let trials =
+        trials.map(|(name, test)| peers::trial(name, &[peers::Peer::file(program())], test));
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+}
