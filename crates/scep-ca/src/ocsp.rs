@@ -331,7 +331,7 @@ impl OcspIssuer {
 }
 
 /// The octets of subjectPublicKey, without tag and unused bits.
-fn key_bits(spki: &SpkiDer) -> Result<&[u8], CaError> {
+pub(crate) fn key_bits(spki: &SpkiDer) -> Result<&[u8], CaError> {
     let malformed = |why| CaError::Extension { position: 0, why };
     let mut fields = Reader::new(spki.as_der()).only(tag::SEQUENCE).map_err(malformed)?.reader();
     fields.expect(tag::SEQUENCE).map_err(malformed)?;

@@ -23,12 +23,12 @@ fn week(entries: &[CrlEntry]) -> CrlOrder<'_> {
     CrlOrder::new(entries, 7, NOW, DAY * 7)
 }
 
-fn leaf(ca: &LocalCa, serial: &SerialNumber) -> CertificateDer {
+pub(super) fn leaf(ca: &LocalCa, serial: &SerialNumber) -> CertificateDer {
     ca.certify(&contents(key(KeyAlgorithm::P256).public_key()), serial).unwrap()
 }
 
 /// Converts to PEM, which `openssl verify` of all versions takes; false: no OpenSSL.
-fn pem(test: &str, folder: &Path, kind: &str, file: &str, der: &[u8]) -> bool {
+pub(super) fn pem(test: &str, folder: &Path, kind: &str, file: &str, der: &[u8]) -> bool {
     let from = format!("{file}.der");
     std::fs::write(folder.join(&from), der).unwrap();
     let to = format!("{file}.pem");
