@@ -3,12 +3,18 @@
 
 use libfuzzer_sys::fuzz_target;
 use scep_message::client::Expected;
-use scep_message::{FailInfo, LegacyAlgorithms, Limits, PkiMessage, salvage};
-use scep_testkit::NoOpHouse;
-use scep_types::{Nonce, TransactionId};
+use scep_message::{FailInfo, LegacyAlgorithms, Limits, PkiMessage, Recipient, salvage};
+use scep_testkit::house::device_certificate;
+use scep_testkit::{NoOpHouse, TestKey};
+use scep_types::{Nonce, Secret, TransactionId};
 use std::sync::LazyLock;
 
 static HOUSE: LazyLock<NoOpHouse> = LazyLock::new(NoOpHouse::new);
+/// A device with an EC key, which opens replies with its challenge.
+static EC_DEVICE: LazyLock<Recipient> = LazyLock::new(|| Recipient {
+    certificate: device_certificate(&TestKey::P256D.key()),
+    key: TestKey::P256D.decryption(),
+});
 
 fuzz_target!(|data: &[u8]| {
     let (provider, ra) = (HOUSE.provider(), HOUSE.ra());
@@ -24,12 +30,18 @@ fuzz_target!(|data: &[u8]| {
         let answer = context.failure(ra, FailInfo::BadMessageCheck, "refused", provider);
         assert!(answer.is_ok(), "whoever was salvaged can be answered");
     }
-    let expected = Expected {
-        transaction_id: &TransactionId::new("TX").expect("an id"),
-        nonce: &Nonce::new([0; 16]).expect("a nonce"),
-        ra: std::slice::from_ref(&ra.signing_certificate),
-        me: &ra.recipients[0],
-        legacy: LegacyAlgorithms::Accept,
-    };
-    let _ = expected.read(data, provider, &limits);
+    // No input derives keys for long.
+    let limits = Limits { max_iterations: 1_000, ..limits };
+    let challenge = Secret::new("challenge".to_owned());
+    for me in [&ra.recipients[0], &*EC_DEVICE] {
+        let expected = Expected {
+            transaction_id: &TransactionId::new("TX").expect("an id"),
+            nonce: &Nonce::new([0; 16]).expect("a nonce"),
+            ra: std::slice::from_ref(&ra.signing_certificate),
+            me,
+            challenge: Some(&challenge),
+            legacy: LegacyAlgorithms::Accept,
+        };
+        let _ = expected.read(data, provider, &limits);
+    }
 });

@@ -136,8 +136,8 @@ pub(crate) struct EnrolOptions {
     /// The key, PKCS #8 PEM; made when the file does not exist.
     #[arg(long, value_name = "FILE")]
     pub(crate) key: PathBuf,
-    /// What to make: rsa2048, rsa3072 or rsa4096.
-    #[arg(long, default_value = "rsa2048", value_name = "ALGORITHM")]
+    /// What to make: rsa2048, rsa3072, rsa4096, p256 or p384. With an EC key a challenge is needed.
+    #[arg(long, visible_alias = "key-type", default_value = "rsa2048", value_name = "ALGORITHM")]
     pub(crate) key_algorithm: String,
     #[command(flatten)]
     pub(crate) challenge: ChallengeOptions,

@@ -74,6 +74,9 @@ impl DeviceError {
                 "Either the fingerprint or CA given is not this server's, or somebody is in between."
                     .into(),
             ),
+            Self::Client(ClientError::NoChallengeToOpenWith { .. }) => {
+                Some("Give --challenge or --challenge-file, or use an RSA key.".into())
+            }
             Self::Pending { transaction, request } => Some(format!(
                 "Later: scep-device poll --transaction {transaction} --request {} --key KEY --out CERT ...",
                 request.display()

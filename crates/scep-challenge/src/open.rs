@@ -24,6 +24,7 @@ const LIMITS: Limits = Limits {
     max_certificates: 0,
     max_attributes: 2,
     max_recipients: 1,
+    max_iterations: 0,
 };
 
 /// A signer key that is trusted, and when.

@@ -6,13 +6,18 @@ use crate::http::{ClientSettings, Http, Send, Transport, query};
 use crate::identity::Identity;
 use crate::path::{Judge, is_ca};
 use crate::server::{CaCertificates, Server, Trust};
+use core::fmt;
 use core::time::Duration;
 use scep_cms::{SignedData, ber};
 use scep_message::caps::Capabilities;
 use scep_message::client::{self, Ask, Expected, Reply};
 use scep_message::{MessageError, MessageType, ca_cert};
-use scep_types::tlv::{Reader, tag};
-use scep_types::{CertificateDer, CryptoProvider, SerialNumber, SpkiDer, Timestamp, TransactionId};
+use scep_types::tlv::{Reader, Tlv, TlvError, tag};
+use scep_types::{
+    CertificateDer, CryptoProvider, KeyAlgorithm, ObjectIdentifier, Secret, SerialNumber, SpkiDer,
+    Timestamp, TransactionId,
+};
+use std::sync::Arc;
 
 /// A SCEP client of one server. Cheap to clone; clones share their connections.
 #[derive(Clone, Debug)]
@@ -80,13 +85,34 @@ impl Default for Polling {
     }
 }
 
+const CHALLENGE_PASSWORD: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.9.7");
+
 /// What a request asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Wanted {
     /// Name, DER.
     subject: Vec<u8>,
     spki: SpkiDer,
+    challenge: Option<Challenge>,
 }
+
+/// The request's challenge, which the answer to an EC key is encrypted with.
+#[derive(Clone)]
+struct Challenge(Arc<Secret<String>>);
+
+impl fmt::Debug for Challenge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Challenge(..)")
+    }
+}
+
+impl PartialEq for Challenge {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.expose() == other.0.expose()
+    }
+}
+
+impl Eq for Challenge {}
 
 impl Wanted {
     fn of(request: &[u8]) -> Result<Self, ClientError> {
@@ -94,10 +120,37 @@ impl Wanted {
             let outer = Reader::new(request).only(tag::SEQUENCE)?;
             let mut info = outer.reader().expect(tag::SEQUENCE)?.reader();
             info.expect(tag::INTEGER)?;
-            Ok((info.expect(tag::SEQUENCE)?.raw, info.expect(tag::SEQUENCE)?.raw))
+            let (subject, spki) = (info.expect(tag::SEQUENCE)?, info.expect(tag::SEQUENCE)?);
+            let mut challenge = None;
+            if let Some(attributes) = info.optional(tag::context_constructed(0))? {
+                let mut attributes = attributes.reader();
+                while !attributes.is_empty() {
+                    let mut attribute = attributes.expect(tag::SEQUENCE)?.reader();
+                    if attribute.any()?.oid()? == CHALLENGE_PASSWORD {
+                        challenge = Self::read_challenge(&attribute.expect(tag::SET)?)?;
+                    }
+                }
+            }
+            Ok((subject.raw, spki.raw, challenge))
         };
-        let (subject, spki) = read().map_err(ClientError::Request)?;
-        Ok(Self { subject: subject.to_vec(), spki: SpkiDer::parse(spki)? })
+        let (subject, spki, challenge) = read().map_err(ClientError::Request)?;
+        Ok(Self { subject: subject.to_vec(), spki: SpkiDer::parse(spki)?, challenge })
+    }
+
+    fn challenge(&self) -> Option<&Secret<String>> {
+        self.challenge.as_ref().map(|challenge| &*challenge.0)
+    }
+
+    /// Of the kinds of string that are UTF-8 as they stand; a blank one is none.
+    fn read_challenge(values: &Tlv<'_>) -> Result<Option<Challenge>, TlvError> {
+        let value = values.reader().any()?;
+        let utf8 = matches!(
+            value.tag,
+            tag::UTF8_STRING | tag::PRINTABLE_STRING | tag::IA5_STRING | tag::OCTET_STRING
+        );
+        let text = core::str::from_utf8(value.value).ok();
+        let text = text.filter(|text| utf8 && !text.trim().is_empty());
+        Ok(text.map(|text| Challenge(Arc::new(Secret::new(text.to_owned())))))
     }
 }
 
@@ -107,6 +160,7 @@ struct Message<'a> {
     transaction_id: &'a TransactionId,
     data: &'a [u8],
     identity: &'a Identity,
+    challenge: Option<&'a Secret<String>>,
 }
 
 impl ScepClient {
@@ -253,7 +307,8 @@ impl ScepClient {
         let pending =
             Pending { transaction_id: transaction_id(provider)?, wanted: Wanted::of(request)? };
         let transaction_id = &pending.transaction_id;
-        let message = Message { kind, transaction_id, data: request, identity };
+        let challenge = pending.wanted.challenge();
+        let message = Message { kind, transaction_id, data: request, identity, challenge };
         let reply = self.exchange(server, &message, provider).await?;
         self.answer(server, pending, reply, now, provider)
     }
@@ -277,6 +332,7 @@ impl ScepClient {
             transaction_id: &pending.transaction_id,
             data: &data,
             identity,
+            challenge: pending.wanted.challenge(),
         };
         let reply = self.exchange(server, &message, provider).await?;
         self.answer(server, pending.clone(), reply, now, provider)
@@ -365,7 +421,8 @@ impl ScepClient {
     ) -> Result<Reply, ClientError> {
         let data = client::issuer_and_serial(issuer, serial.as_content());
         let transaction_id = &transaction_id(provider)?;
-        let message = Message { kind, transaction_id, data: &data, identity };
+        let challenge = None;
+        let message = Message { kind, transaction_id, data: &data, identity, challenge };
         match self.exchange(server, &message, provider).await? {
             Reply::Failure { fail_info, text } => Err(ClientError::Refused { fail_info, text }),
             Reply::Pending => Err(ClientError::UnexpectedPending),
@@ -380,8 +437,13 @@ impl ScepClient {
         message: &Message<'_>,
         provider: &dyn CryptoProvider,
     ) -> Result<Reply, ClientError> {
-        let algorithms = algorithms::choose(&server.capabilities, self.settings.legacy)?;
         let me = &message.identity.recipient;
+        let key = me.certificate.spki().algorithm();
+        // Nothing is sent that could not be answered.
+        if !matches!(key, KeyAlgorithm::Rsa(_)) && message.challenge.is_none() {
+            return Err(ClientError::NoChallengeToOpenWith { key });
+        }
+        let algorithms = algorithms::choose(&server.capabilities, self.settings.legacy)?;
         let ask = Ask {
             message_type: message.kind,
             transaction_id: message.transaction_id,
@@ -389,7 +451,7 @@ impl ScepClient {
             recipient: server.certificates.recipient(),
             padding: self.settings.key_transport,
             encryption: algorithms.encryption,
-            scheme: algorithms.scheme,
+            scheme: algorithms.scheme(key),
         };
         let who =
             client::Identity { certificate: &me.certificate, signer: &*message.identity.signer };
@@ -406,6 +468,7 @@ impl ScepClient {
             nonce: &nonce,
             ra: server.certificates.signers(),
             me,
+            challenge: message.challenge,
             legacy: self.settings.legacy,
         };
         expected.read(&body, provider, &self.settings.limits).map_err(ClientError::Reply)

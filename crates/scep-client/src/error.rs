@@ -54,11 +54,21 @@ pub enum ClientError {
         /// As the HTTP library says.
         why: String,
     },
-    /// The device's key cannot be used for SCEP: replies are encrypted by RSA (RFC 8894, 3.1).
-    #[error("a {got} key cannot open replies: an RSA key of 2048 bits or more is needed")]
+    /// The device's key cannot be used for SCEP.
+    #[error(
+        "a {got} key cannot open replies: an EC key, or an RSA key of 2048 bits or more, is needed"
+    )]
     KeyCannotOpen {
         /// The key's algorithm and size.
         got: KeyAlgorithm,
+    },
+    /// The answer to an EC key is encrypted with the request's challenge (RFC 8894, 3.1), and this request has none.
+    #[error(
+        "the answer to a {key} key is encrypted with the request's challenge, and there is none"
+    )]
+    NoChallengeToOpenWith {
+        /// The key's algorithm.
+        key: KeyAlgorithm,
     },
     /// Signing key, decryption key and certificate of an identity are not of one key.
     #[error("signing key, decryption key and certificate are not of one key")]
@@ -191,6 +201,7 @@ impl ClientError {
             Self::Url { .. }
             | Self::Setup { .. }
             | Self::KeyCannotOpen { .. }
+            | Self::NoChallengeToOpenWith { .. }
             | Self::KeysDiffer
             | Self::Request(_)
             | Self::RequestKey(_)

@@ -16,11 +16,13 @@ const BACKDATE: Duration = Duration::from_secs(86_400);
 /// certificate proves possession of its key and nothing else (RFC 8894, 2.3).
 const LIFETIME: Duration = Duration::from_secs(30 * 86_400);
 
-/// The certificate of the key that signs requests, its key, and the same key to open replies with. RSA.
+/// The certificate of the key that signs requests, its key, and the same key to open replies with.
 ///
 /// For a first enrolment the certificate is self-signed, by the key to be certified or, where the server takes
-/// any signer, by another one: that is the only way to a certificate for an EC key. For a renewal it is the
-/// certificate to be renewed.
+/// any signer, by another one. For a renewal it is the certificate to be renewed.
+///
+/// Replies to an RSA key are encrypted to it. An EC key (P-256, P-384) signs only: replies to it are encrypted with the
+/// request's challenge (RFC 8894, 3.1), so that nothing can be asked without one. Few servers do that.
 #[derive(Clone, Debug)]
 pub struct Identity {
     pub(crate) recipient: Recipient,
@@ -31,7 +33,7 @@ impl Identity {
     /// With a certificate that a CA has issued.
     ///
     /// # Errors
-    /// When the three are not of one key, or it is not RSA of 2048 bits or more.
+    /// When the three are not of one key, or it is RSA of less than 2048 bits.
     pub fn certified(
         certificate: CertificateDer,
         signer: Arc<dyn Signer>,
@@ -42,13 +44,14 @@ impl Identity {
             return Err(ClientError::KeysDiffer);
         }
         match key.algorithm() {
+            KeyAlgorithm::P256 | KeyAlgorithm::P384 => {}
             KeyAlgorithm::Rsa(bits) if bits >= 2048 => {}
-            got => return Err(ClientError::KeyCannotOpen { got }),
+            got @ KeyAlgorithm::Rsa(_) => return Err(ClientError::KeyCannotOpen { got }),
         }
         Ok(Self { recipient: Recipient { certificate, key: decryption }, signer })
     }
 
-    /// Makes a self-signed certificate: version 3, key usage digitalSignature and keyEncipherment, valid from a
+    /// Makes a self-signed certificate: version 3, key usage digitalSignature, for RSA keyEncipherment too, valid from a
     /// day before `now` to 30 days after it. `subject` should be that of the request (RFC 8894, 2.3); where that
     /// is empty, the certificate's is `CN=SCEP client`, as an issuer must have a name.
     ///
@@ -77,7 +80,11 @@ impl Identity {
         } else {
             subject.to_der()
         };
-        let usages = KeyUsages::DIGITAL_SIGNATURE.union(KeyUsages::KEY_ENCIPHERMENT).to_der();
+        let usages = match spki.algorithm() {
+            KeyAlgorithm::Rsa(_) => KeyUsages::DIGITAL_SIGNATURE.union(KeyUsages::KEY_ENCIPHERMENT),
+            KeyAlgorithm::P256 | KeyAlgorithm::P384 => KeyUsages::DIGITAL_SIGNATURE,
+        };
+        let usages = usages.to_der();
         let key_usage = tlv::sequence(&[
             &tlv::oid(&KEY_USAGE),
             &[tag::BOOLEAN, 1, 0xff],

@@ -21,6 +21,11 @@ impl<'a> Algorithm<'a> {
         if tlv.tag != tag::SEQUENCE {
             return Err(structure("AlgorithmIdentifier that is no SEQUENCE", tlv.at));
         }
+        Self::read_as(tlv)
+    }
+
+    /// Under an implicit tag, which the caller has checked.
+    pub(crate) fn read_as(tlv: &Tlv<'a>) -> Result<Self, CmsError> {
         let mut fields = tlv.reader();
         let oid = fields.any()?.oid()?;
         let parameters = if fields.is_empty() { None } else { Some(fields.any()?) };

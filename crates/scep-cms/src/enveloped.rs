@@ -4,6 +4,7 @@ use crate::algorithm::{Algorithm, key_transport, key_transport_algorithm};
 use crate::error::{CmsError, structure};
 use crate::limits::{LegacyAlgorithms, Limits, at_most};
 use crate::oid;
+use crate::password;
 use crate::read::{IssuerSerial, content_info, contents, part, same_name, whole};
 use crate::sign::wrap;
 use crate::symmetric::ContentEncryption;
@@ -25,7 +26,8 @@ pub struct Recipient {
 /// ```text
 /// version                       0 to 4; RFC 5652 gives no meaning to 1, but Python clients write it
 /// originatorInfo [0]            absent
-/// recipientInfos                1 to max_recipients; key transport is read, other kinds are skipped
+/// recipientInfos                1 to max_recipients; key transport is read, and a password's where it is the only one;
+///                               other kinds are skipped
 /// encryptedContentInfo
 ///   contentType                 id-data
 ///   contentEncryptionAlgorithm  AES-CBC with 128, 192 or 256 bits; 3DES-CBC on legacy endpoints
@@ -36,6 +38,10 @@ pub struct Recipient {
 pub struct EnvelopedData {
     der: Vec<u8>,
     recipients: Vec<KeyTransport>,
+    count: usize,
+    password: Option<Range<usize>>,
+    max_iterations: u64,
+    legacy: LegacyAlgorithms,
     encryption: ContentEncryption,
     iv: Range<usize>,
     ciphertext: Range<usize>,
@@ -150,6 +156,7 @@ impl EnvelopedData {
             return Err(structure("envelope without recipients", recipient_set.at));
         }
         let mut recipients = Vec::new();
+        let mut password = None;
         let mut count = 0_usize;
         while !reader.is_empty() {
             let recipient = reader.any()?;
@@ -157,13 +164,18 @@ impl EnvelopedData {
             at_most("recipients", count, limits.max_recipients)?;
             match recipient.tag {
                 tag::SEQUENCE => recipients.push(KeyTransport::read(&recipient)?),
-                // Key agreement, KEK, password and other recipients: never ours here.
+                password::RECIPIENT => password = Some(whole(&recipient)),
+                // Key agreement, KEK and other recipients: never ours here.
                 0xa1..=0xa4 => {}
                 _ => return Err(structure("recipient of unknown kind", recipient.at)),
             }
         }
         Ok(Self {
             recipients,
+            count,
+            password,
+            max_iterations: limits.max_iterations,
+            legacy,
             encryption,
             iv: contents(iv),
             ciphertext: contents(&ciphertext),
@@ -209,6 +221,47 @@ impl EnvelopedData {
             part(&self.der, &self.ciphertext),
         )?;
         Ok(Opened { plaintext, padding, content_encryption: self.encryption, recipient: index })
+    }
+
+    /// Opens it with a password, which must be its only recipient (PasswordRecipientInfo, RFC 5652, 6.2.4):
+    ///
+    /// ```text
+    /// version                       0
+    /// keyDerivationAlgorithm [0]    PBKDF2 (RFC 8018): a salt of 8 to 64 octets, 1,000 to max_iterations iterations,
+    ///                               HMAC with SHA-256, SHA-384 or SHA-512, with SHA-1 on legacy endpoints
+    /// keyEncryptionAlgorithm        id-alg-PWRI-KEK (RFC 3211) with AES-CBC of 128, 192 or 256 bits
+    /// encryptedKey                  the wrapped content key, without more padding than it needs
+    /// ```
+    ///
+    /// All of this is public, and checked before a key is derived. A wrong password or an altered key goes on with a
+    /// random content key, so that every failure from there on is [`CmsError::DoesNotOpen`] after the same work.
+    ///
+    /// # Errors
+    /// Before the derivation: [`CmsError::NotForUs`] when no recipient has a password; [`CmsError::Structure`] when
+    /// there is another beside it, the password is empty, or the form is not the one above; [`CmsError::Algorithm`]
+    /// and [`CmsError::Limit`]. After it: [`CmsError::DoesNotOpen`].
+    pub fn open_with_password(
+        &self,
+        password: &Secret<String>,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Secret<Vec<u8>>, CmsError> {
+        let range = self.password.as_ref().ok_or(CmsError::NotForUs)?;
+        if self.count != 1 {
+            return Err(structure("recipient beside the one with a password", range.start));
+        }
+        let key = password::read(
+            part(&self.der, range),
+            self.encryption.key_len(),
+            self.max_iterations,
+            self.legacy,
+        )
+        .map_err(|error| error.within(range.start))?;
+        let content_key = key.unwrap(password, self.encryption.key_len(), provider)?;
+        self.encryption.decrypt(
+            content_key.expose(),
+            part(&self.der, &self.iv),
+            part(&self.der, &self.ciphertext),
+        )
     }
 
     /// Which of our recipients it names, known before opening; `None`: not exactly one.
@@ -314,14 +367,26 @@ pub fn seal(
             &tlv::encode(tag::OCTET_STRING, &key),
         ]));
     }
+    envelope(0, infos, encryption, &content_key, &iv, plaintext)
+}
+
+/// The ContentInfo of an envelope whose recipients are made.
+pub(crate) fn envelope(
+    version: u64,
+    infos: Vec<Vec<u8>>,
+    encryption: ContentEncryption,
+    content_key: &Secret<Vec<u8>>,
+    iv: &[u8],
+    plaintext: &[u8],
+) -> Result<Vec<u8>, CmsError> {
     let algorithm =
-        tlv::sequence(&[&tlv::oid(&encryption.oid()), &tlv::encode(tag::OCTET_STRING, &iv)]);
-    let ciphertext = encryption.encrypt(content_key.expose(), &iv, plaintext)?;
+        tlv::sequence(&[&tlv::oid(&encryption.oid()), &tlv::encode(tag::OCTET_STRING, iv)]);
+    let ciphertext = encryption.encrypt(content_key.expose(), iv, plaintext)?;
     let content = tlv::sequence(&[
         &tlv::oid(&oid::DATA),
         &algorithm,
         &tlv::encode(tag::context(0), &ciphertext),
     ]);
-    let enveloped = tlv::sequence(&[&tlv::small_int(0), &tlv::set_of(infos), &content]);
+    let enveloped = tlv::sequence(&[&tlv::small_int(version), &tlv::set_of(infos), &content]);
     Ok(wrap(&oid::ENVELOPED_DATA, &enveloped))
 }

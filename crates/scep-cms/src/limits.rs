@@ -21,6 +21,8 @@ pub struct Limits {
     pub max_attributes: usize,
     /// Most recipients of an envelope. 8.
     pub max_recipients: usize,
+    /// Most iterations of a password's key derivation. 1,000,000.
+    pub max_iterations: u64,
 }
 
 impl Default for Limits {
@@ -32,6 +34,7 @@ impl Default for Limits {
             max_certificates: 10,
             max_attributes: 32,
             max_recipients: 8,
+            max_iterations: 1_000_000,
         }
     }
 }

@@ -101,6 +101,68 @@ impl ContentEncryption {
     }
 }
 
+/// The cipher of a key that is derived from a password.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum WrapCipher {
+    Aes128,
+    Aes192,
+    Aes256,
+}
+
+impl WrapCipher {
+    /// Of the block and of the IV.
+    pub(crate) const BLOCK: usize = 16;
+
+    pub(crate) fn from_oid(oid: &ObjectIdentifier) -> Option<Self> {
+        match *oid {
+            oid::AES128_CBC => Some(Self::Aes128),
+            oid::AES192_CBC => Some(Self::Aes192),
+            oid::AES256_CBC => Some(Self::Aes256),
+            _ => None,
+        }
+    }
+
+    pub(crate) const fn key_len(self) -> usize {
+        match self {
+            Self::Aes128 => 16,
+            Self::Aes192 => 24,
+            Self::Aes256 => 32,
+        }
+    }
+
+    /// RFC 3211, 2.3.1: the blocks are encrypted twice, the second time with the last block of the first as IV.
+    pub(crate) fn wrap(self, key: &[u8], iv: &[u8], blocks: &mut [u8]) -> Result<(), CmsError> {
+        for iv in [Some(iv), None] {
+            let last = blocks.last_chunk::<{ Self::BLOCK }>().copied().unwrap_or_default();
+            let iv = iv.unwrap_or(&last);
+            match self {
+                Self::Aes128 => encrypt_blocks::<cbc::Encryptor<aes::Aes128>>(key, iv, blocks),
+                Self::Aes192 => encrypt_blocks::<cbc::Encryptor<aes::Aes192>>(key, iv, blocks),
+                Self::Aes256 => encrypt_blocks::<cbc::Encryptor<aes::Aes256>>(key, iv, blocks),
+            }?;
+        }
+        Ok(())
+    }
+
+    /// RFC 3211, 2.3.2, of two blocks or more, which the caller has checked.
+    pub(crate) fn unwrap(self, key: &[u8], iv: &[u8], blocks: &mut [u8]) -> Result<(), CmsError> {
+        let (rest, last) = blocks.split_last_chunk_mut::<{ Self::BLOCK }>().ok_or(BAD_KEY)?;
+        let before = rest.last_chunk::<{ Self::BLOCK }>().ok_or(BAD_KEY)?;
+        let mut inner = *last;
+        self.decrypt(key, before, &mut inner)?;
+        self.decrypt(key, &inner, blocks)?;
+        self.decrypt(key, iv, blocks)
+    }
+
+    fn decrypt(self, key: &[u8], iv: &[u8], blocks: &mut [u8]) -> Result<(), CmsError> {
+        match self {
+            Self::Aes128 => decrypt_blocks::<cbc::Decryptor<aes::Aes128>>(key, iv, blocks),
+            Self::Aes192 => decrypt_blocks::<cbc::Decryptor<aes::Aes192>>(key, iv, blocks),
+            Self::Aes256 => decrypt_blocks::<cbc::Decryptor<aes::Aes256>>(key, iv, blocks),
+        }
+    }
+}
+
 const BAD_KEY: CmsError = structure("content key or IV of the wrong length", 0);
 
 fn encrypt_blocks<C: BlockModeEncrypt + KeyIvInit>(

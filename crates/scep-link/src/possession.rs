@@ -27,6 +27,7 @@ const LIMITS: Limits = Limits {
     max_certificates: 0,
     max_attributes: 0,
     max_recipients: 1,
+    max_iterations: 0,
 };
 
 /// 32 random octets, encrypted to the key whose possession is to be shown: the bare AuthEnvelopedData in which

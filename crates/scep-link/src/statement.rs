@@ -28,6 +28,7 @@ const fn limits(max_bytes: usize) -> Limits {
         max_certificates: 0,
         max_attributes: 2,
         max_recipients: 0,
+        max_iterations: 0,
     }
 }
 

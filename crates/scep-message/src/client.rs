@@ -10,7 +10,8 @@ use scep_cms::{
 };
 use scep_types::tlv::{self, Reader, TlvError, tag};
 use scep_types::{
-    CertificateDer, CryptoProvider, Nonce, RsaPadding, SignatureScheme, Signer, TransactionId,
+    CertificateDer, CryptoProvider, KeyAlgorithm, Nonce, RsaPadding, Secret, SignatureScheme,
+    Signer, TransactionId,
 };
 
 /// Who asks.
@@ -106,7 +107,7 @@ pub enum Reply {
     Pending,
 }
 
-/// Verifies a CertRep as [`Expected::read`] does, without legacy algorithms.
+/// Verifies a CertRep as [`Expected::read`] does, without legacy algorithms and for an RSA key.
 ///
 /// # Errors
 /// As for [`Expected::read`].
@@ -120,7 +121,8 @@ pub fn reply(
     limits: &Limits,
 ) -> Result<Reply, MessageError> {
     let legacy = LegacyAlgorithms::Refuse;
-    Expected { transaction_id, nonce, ra, me, legacy }.read(bytes, provider, limits)
+    Expected { transaction_id, nonce, ra, me, challenge: None, legacy }
+        .read(bytes, provider, limits)
 }
 
 /// Which reply is waited for.
@@ -132,8 +134,12 @@ pub struct Expected<'a> {
     pub nonce: &'a Nonce,
     /// Who may have signed: the certificates of GetCACert, once they are trusted.
     pub ra: &'a [CertificateDer],
-    /// The certificate that signed the request, and its key: a SUCCESS is encrypted to it.
+    /// The certificate that signed the request, and its key: a SUCCESS is encrypted to it where it
+    /// is RSA.
     pub me: &'a Recipient,
+    /// The request's challenge: a SUCCESS is encrypted with it where the key is EC. Elsewhere it is
+    /// not used.
+    pub challenge: Option<&'a Secret<String>>,
     /// Whether SHA-1 and 3DES are taken in the reply.
     pub legacy: LegacyAlgorithms,
 }
@@ -196,11 +202,21 @@ impl Expected<'_> {
         }
         let der = ber::normalize(signed.content(), limits).map_err(MessageError::Envelope)?;
         // The signer is one we trust, so that the causes may be told apart here.
-        let opened = EnvelopedData::parse(&der, limits, self.legacy)
-            .and_then(|envelope| envelope.open(core::slice::from_ref(self.me), provider))
-            .map_err(MessageError::Envelope)?;
-        let plaintext = opened.plaintext.expose();
-        let der = ber::normalize(plaintext, limits).map_err(MessageError::Degenerate)?;
+        let envelope =
+            EnvelopedData::parse(&der, limits, self.legacy).map_err(MessageError::Envelope)?;
+        let plaintext = match (self.me.certificate.spki().algorithm(), self.challenge) {
+            (KeyAlgorithm::Rsa(_), _) => envelope
+                .open(core::slice::from_ref(self.me), provider)
+                .map(|opened| opened.plaintext),
+            (KeyAlgorithm::P256 | KeyAlgorithm::P384, Some(challenge)) => {
+                envelope.open_with_password(challenge, provider)
+            }
+            (key @ (KeyAlgorithm::P256 | KeyAlgorithm::P384), None) => {
+                return Err(MessageError::NoChallengeToAnswerWith { key });
+            }
+        }
+        .map_err(MessageError::Envelope)?;
+        let der = ber::normalize(plaintext.expose(), limits).map_err(MessageError::Degenerate)?;
         let degenerate = SignedData::parse(&der, limits).map_err(MessageError::Degenerate)?;
         if degenerate.certificates().is_empty() {
             degenerate.into_crls_only().map(Reply::Crls).map_err(MessageError::Degenerate)

@@ -88,6 +88,15 @@ pub enum MessageError {
         /// Algorithm and size of the key.
         key: KeyAlgorithm,
     },
+    /// The request's signer has a key that signs only, and there is no challenge to encrypt the answer with (RFC 8894,
+    /// 3.1).
+    #[error(
+        "the answer to the signer's {key} key can only be encrypted with a challenge, and there is none"
+    )]
+    NoChallengeToAnswerWith {
+        /// The key.
+        key: KeyAlgorithm,
+    },
     /// The answer could not be encrypted.
     #[error("sealing the message: {0}")]
     Sealing(CmsError),
@@ -165,6 +174,7 @@ impl MessageError {
             Self::NotOpened => Reason::InternalError,
             // Whoever signed the request chose the key; the encryption itself uses no key of ours.
             Self::SignerCannotDecrypt { .. } => Reason::AlgorithmNotSupported,
+            Self::NoChallengeToAnswerWith { .. } => Reason::AnswerUndeliverable,
             Self::Sealing(CmsError::Key(
                 KeyError::Rejected { .. } | KeyError::Unsupported { .. },
             )) => Reason::AlgorithmNotSupported,

@@ -4,9 +4,10 @@ use crate::attributes::{self, Written};
 use crate::error::MessageError;
 use crate::kinds::{FailInfo, MessageType, PkiStatus};
 use crate::request::RaIdentity;
+use core::fmt;
 use scep_cms::{ContentEncryption, SignerId, ToSign};
 use scep_types::{
-    CertificateDer, CryptoProvider, KeyAlgorithm, Nonce, ReleasedCertificate, RsaPadding,
+    CertificateDer, CryptoProvider, KeyAlgorithm, Nonce, ReleasedCertificate, RsaPadding, Secret,
     SignatureScheme, TransactionId,
 };
 
@@ -154,6 +155,37 @@ pub struct ReplyContext {
     base: FailureContext,
     mirror: Option<Mirror>,
     recipient: Option<usize>,
+    password: Option<Secret<String>>,
+}
+
+/// How the certificate of a SUCCESS is encrypted (RFC 8894, 3.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ReplySealing {
+    /// To the signer's RSA key.
+    KeyTransport,
+    /// With the request's challenge, as the signer's EC key only signs.
+    Challenge,
+}
+
+impl ReplySealing {
+    /// How a message by this signer is answered. The sizes of RSA keys are those that our back ends encrypt to, and
+    /// every padding has room for every content key in them.
+    pub(crate) const fn of(signer: &CertificateDer) -> Result<Self, MessageError> {
+        match signer.spki().algorithm() {
+            KeyAlgorithm::Rsa(2048..=8192) => Ok(Self::KeyTransport),
+            key @ KeyAlgorithm::Rsa(_) => Err(MessageError::SignerCannotDecrypt { key }),
+            KeyAlgorithm::P256 | KeyAlgorithm::P384 => Ok(Self::Challenge),
+        }
+    }
+}
+
+impl fmt::Display for ReplySealing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyTransport => "key-transport",
+            Self::Challenge => "challenge",
+        })
+    }
 }
 
 impl ReplyContext {
@@ -162,7 +194,22 @@ impl ReplyContext {
         mirror: Option<Mirror>,
         recipient: Option<usize>,
     ) -> Self {
-        Self { base, mirror, recipient }
+        Self { base, mirror, recipient, password: None }
+    }
+
+    /// How a SUCCESS is encrypted; `None` when it could not be, whatever it is given.
+    #[must_use]
+    pub fn sealing(&self) -> Option<ReplySealing> {
+        self.base.signer.as_ref().and_then(|signer| ReplySealing::of(signer).ok())
+    }
+
+    /// Gives the request's challenge, which a SUCCESS is encrypted with where the signer has an EC key. Elsewhere it is
+    /// not used. A CertPoll has no challenge of its own: the one of the request that it asks for is meant.
+    ///
+    /// Its UTF-8 is the password. That it is hard to guess is all that protects the answer, which is a certificate and
+    /// seldom a secret; where a challenge is a word, whoever records the answer can try words at leisure.
+    pub fn answer_with(&mut self, challenge: Secret<String>) {
+        self.password = Some(challenge);
     }
 
     /// Which of the RA's recipients the envelope names, whether it opened or not: who asked for the RA's certificates
@@ -178,12 +225,14 @@ impl ReplyContext {
         &self.base.transaction_id
     }
 
-    /// SUCCESS with a released certificate, encrypted to the request's signer only; key transport,
-    /// content encryption and digest are those of the request.
+    /// SUCCESS with a released certificate, encrypted to the request's signer only, or with the
+    /// challenge given to [`ReplyContext::answer_with`] where the signer has an EC key; key
+    /// transport, content encryption and digest are those of the request.
     ///
     /// # Errors
-    /// [`MessageError::NotOpened`] when the request's envelope was not opened (by an EC signer, for
-    /// one); otherwise when encryption, signature or randomness fails.
+    /// [`MessageError::NotOpened`] when the request's envelope was not opened;
+    /// [`MessageError::NoChallengeToAnswerWith`] when it takes a challenge and none was given;
+    /// otherwise when encryption, signature or randomness fails.
     pub fn success(
         &self,
         ra: &RaIdentity,
@@ -220,10 +269,19 @@ impl ReplyContext {
     ) -> Result<Vec<u8>, MessageError> {
         let mirror = self.mirror.ok_or(MessageError::NotOpened)?;
         let signer = self.base.signer.as_ref().ok_or(MessageError::NotOpened)?;
-        check_receives(signer)?;
-        let envelope =
-            scep_cms::seal(provider, &[signer], mirror.padding, mirror.encryption, plaintext)
-                .map_err(MessageError::Sealing)?;
+        let envelope = match (ReplySealing::of(signer)?, &self.password) {
+            (ReplySealing::KeyTransport, _) => {
+                scep_cms::seal(provider, &[signer], mirror.padding, mirror.encryption, plaintext)
+            }
+            (ReplySealing::Challenge, Some(password)) => {
+                scep_cms::seal_with_password(provider, password, mirror.encryption, plaintext)
+            }
+            (ReplySealing::Challenge, None) => {
+                let key = signer.spki().algorithm();
+                return Err(MessageError::NoChallengeToAnswerWith { key });
+            }
+        }
+        .map_err(MessageError::Sealing)?;
         self.base.cert_rep(ra, PkiStatus::Success, Vec::new(), &envelope, provider)
     }
 
@@ -256,11 +314,15 @@ impl ReplyContext {
     }
 
     /// Whether a SUCCESS could be delivered to the signer at all: it has an RSA key of 2048 to 8192
-    /// bits. Where it has not, [`SignedRequest::decrypt`](crate::SignedRequest::decrypt) has
-    /// refused the message already.
+    /// bits, or an EC key and a challenge was given. Whoever asks this before a CA is asked has
+    /// nothing issued that nobody can receive.
     #[must_use]
     pub fn can_encrypt(&self) -> bool {
-        self.base.signer.as_ref().is_some_and(|signer| check_receives(signer).is_ok())
+        match self.sealing() {
+            Some(ReplySealing::KeyTransport) => true,
+            Some(ReplySealing::Challenge) => self.password.is_some(),
+            None => false,
+        }
     }
 
     /// Gives up what a SUCCESS needs.
@@ -273,16 +335,5 @@ impl ReplyContext {
 impl From<ReplyContext> for FailureContext {
     fn from(context: ReplyContext) -> Self {
         context.into_failure()
-    }
-}
-
-/// Whether a reply can be encrypted to the signer's key. The sizes are those that our back ends
-/// encrypt to, and every padding has room for every content key in them.
-pub(crate) const fn check_receives(signer: &CertificateDer) -> Result<(), MessageError> {
-    match signer.spki().algorithm() {
-        KeyAlgorithm::Rsa(2048..=8192) => Ok(()),
-        key @ (KeyAlgorithm::Rsa(_) | KeyAlgorithm::P256 | KeyAlgorithm::P384) => {
-            Err(MessageError::SignerCannotDecrypt { key })
-        }
     }
 }

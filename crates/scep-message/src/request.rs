@@ -3,7 +3,7 @@
 use crate::attributes;
 use crate::error::MessageError;
 use crate::kinds::MessageType;
-use crate::reply::{FailureContext, Mirror, ReplyContext, check_receives};
+use crate::reply::{FailureContext, Mirror, ReplyContext, ReplySealing};
 use core::fmt;
 use scep_cms::{CmsError, EnvelopedData, LegacyAlgorithms, Limits, Recipient, SignedData, ber};
 use scep_types::tlv::{Reader, TlvError, tag};
@@ -168,7 +168,8 @@ impl SignedRequest {
     /// # Errors
     /// Before the private-key operation: [`MessageError::MessageTypeNotServed`] for every
     /// messageType but the five requests, [`MessageError::SignerCannotDecrypt`] when no answer
-    /// could be encrypted to the signer, [`MessageError::NoEnvelope`], [`MessageError::Envelope`]
+    /// could be encrypted to the signer (an RSA key of an unusual size; an EC key that asks for a
+    /// certificate or CRL, without a challenge), [`MessageError::NoEnvelope`], [`MessageError::Envelope`]
     /// and [`MessageError::NotForUs`]. After it: [`MessageError::DoesNotOpen`].
     /// [`MessageError::Key`] when the key's back end fails.
     pub fn decrypt(
@@ -192,9 +193,13 @@ impl SignedRequest {
         recipient: &mut Option<usize>,
     ) -> Result<(Request, Mirror), MessageError> {
         let content = Content::of(self.message_type)?;
-        // Before the envelope is opened: afterwards the refusal would tell that it did open.
-        // Passwords as recipients (RFC 8894, 3.1) are not served.
-        check_receives(&self.signer)?;
+        // Before the envelope is opened: afterwards the refusal would tell that it did open. Whether
+        // there is a challenge for the answer to an EC key is found out when the request in the
+        // envelope has proved possession of its key.
+        if ReplySealing::of(&self.signer)? == ReplySealing::Challenge && !content.has_challenge() {
+            let key = self.signer.spki().algorithm();
+            return Err(MessageError::SignerCannotDecrypt { key });
+        }
         if self.content.is_empty() {
             return Err(MessageError::NoEnvelope);
         }
@@ -283,6 +288,14 @@ impl Content {
             MessageType::CertRep | MessageType::Unknown(_) => {
                 Err(MessageError::MessageTypeNotServed { got: message_type })
             }
+        }
+    }
+
+    /// Whether it has a challenge, or asks for the answer to a request that may have had one.
+    const fn has_challenge(self) -> bool {
+        match self {
+            Self::Pkcs10(_) | Self::IssuerAndSubject => true,
+            Self::CertificateId | Self::CrlId => false,
         }
     }
 

@@ -33,6 +33,9 @@ pub const fn answer(reason: Reason) -> Answer {
             (BadMessageCheck, "not encrypted to this server; fetch GetCACert again")
         }
         Reason::AlgorithmNotSupported => (BadAlg, "algorithm not supported"),
+        Reason::AnswerUndeliverable => {
+            (BadRequest, "the answer to an EC key needs a challengePassword")
+        }
         Reason::MessageTypeNotServed => (BadRequest, "messageType not served"),
         Reason::SigningTimeOff => (BadTime, "the device's clock is wrong"),
         Reason::NoSuchTransaction => (BadCertId, "no such transaction"),

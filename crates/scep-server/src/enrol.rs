@@ -19,7 +19,7 @@ use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Conforming, InertContent, RetryKey, decide};
 use scep_types::{
     CertificateDer, CertificateFingerprint, CryptoProvider, DeviceId, Fault, Reason,
-    ReleasedCertificate, SpkiHash, TenantId, Timestamp, TransactionId,
+    ReleasedCertificate, Secret, SpkiHash, TenantId, Timestamp, TransactionId,
 };
 use std::sync::Arc;
 
@@ -138,13 +138,14 @@ impl Gateway {
                 }
                 let signer = signed.signer().clone();
                 let transaction = signed.transaction_id().clone();
-                let (request, context) = signed.decrypt(&ra, provider);
+                let (request, mut context) = signed.decrypt(&ra, provider);
                 let proven = request.map_err(Refusal::from).and_then(|request| {
                     seen.stage = Stage::Decrypted;
                     let der = enrolment(request)?;
                     let csr = proven_csr(&der, &rules, &ours, provider)?;
                     seen.stage = Stage::Proven;
                     seen.request = Some(csr.info_hash());
+                    deliverable(&mut context, &csr)?;
                     Ok(Proven { csr, signer, transaction })
                 });
                 (Intake { context: Context::Full(context), proven }, seen)
@@ -464,7 +465,12 @@ impl Gateway {
         }
         let inner = self.inner.clone();
         let ra = match &context {
-            Context::Full(context) => self.answering_ra(&ra, context.recipient()),
+            Context::Full(context) => {
+                if granted.is_ok() {
+                    trace.sealed = context.sealing();
+                }
+                self.answering_ra(&ra, context.recipient())
+            }
             Context::FailureOnly(_) | Context::Nobody => ra,
         };
         let with_ca = endpoint.reply == ReplyCertificates::LeafAndCa;
@@ -537,6 +543,20 @@ fn proven_csr(
     let csr = UnprovenCsr::parse(der, rules).map_err(refused)?;
     check_key(csr.spki(), rules, ours).map_err(refused)?;
     csr.prove(provider).map_err(refused)
+}
+
+/// Sees to it that the answer can be delivered, before anything is asked or spent: one to an EC key is encrypted with
+/// the request's own challenge. The request has proved possession of its key by now, so that this refusal tells nothing
+/// about an envelope.
+fn deliverable(context: &mut ReplyContext, csr: &Csr) -> Result<(), Refusal> {
+    if let Some(challenge) = csr.challenge_password() {
+        context.answer_with(Secret::new(challenge.expose().clone()));
+    }
+    if context.can_encrypt() {
+        return Ok(());
+    }
+    let detail = "signed by an EC key, and the request has no challenge to encrypt the answer with";
+    Err(Refusal::new(Reason::AnswerUndeliverable, detail))
 }
 
 fn note_signed(signed: &SignedRequest, trace: &mut Trace) {

@@ -3,6 +3,7 @@
 //! The fields are an allow-list. No challenge, no CSR, no header is among them.
 
 use core::fmt;
+use scep_message::ReplySealing;
 use scep_policy::FieldReport;
 use scep_types::{
     CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId, ProfileId, Reason, SpkiHash,
@@ -98,6 +99,8 @@ pub struct Trace {
     pub serial: Option<String>,
     /// The certificate.
     pub certificate: Option<CertificateFingerprint>,
+    /// How it was encrypted for the device.
+    pub sealed: Option<ReplySealing>,
 }
 
 impl Trace {
@@ -122,6 +125,7 @@ impl Trace {
             fields: Vec::new(),
             serial: None,
             certificate: None,
+            sealed: None,
         }
     }
 
@@ -159,6 +163,7 @@ impl Trace {
                     device = known(self.device.as_ref()),
                     profile = known(self.profile.as_ref()),
                     serial = known(self.serial.as_ref()),
+                    sealed = known(self.sealed.as_ref()),
                     differences = known(differences),
                     "request"
                 )

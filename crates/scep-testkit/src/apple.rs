@@ -95,5 +95,5 @@ pub fn request(
         Form::Everything => ber::everything(&message, PIECE),
     };
     let me = Recipient { certificate: signer, key: key.decryption().expect("a key") };
-    (Sent { bytes, nonce, transaction, me }, csr)
+    (Sent { bytes, nonce, transaction, me, challenge: None }, csr)
 }

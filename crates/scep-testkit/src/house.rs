@@ -20,7 +20,7 @@ use scep_message::client::{self, Ask, Expected, Identity, Reply};
 use scep_message::{
     ContentEncryption, LegacyAlgorithms, Limits, MessageType, RaIdentity, Recipient,
 };
-use scep_pkcs10::CsrBuilder;
+use scep_pkcs10::{CsrBuilder, Rules, UnprovenCsr};
 use scep_policy::{Denials, SiteRules};
 use scep_server::{CrlSettings, Endpoint, Parts, ServerLimits};
 use scep_types::{
@@ -293,12 +293,12 @@ impl House {
             recipient: &self.ra.recipients[0].certificate,
             padding,
             encryption: ContentEncryption::Aes256Cbc,
-            scheme: SignatureScheme::RsaPkcs1Sha256,
+            scheme: SignatureScheme::default_for(key.public_key().algorithm()),
         };
         let who = Identity { certificate: signer, signer: &*key.signer() };
         let (bytes, nonce) = client::request(&ask, &who, &*self.provider).expect("a message");
         let me = Recipient { certificate: signer.clone(), key: key.decryption().expect("a key") };
-        Sent { bytes, nonce, transaction, me }
+        Sent { bytes, nonce, transaction, me, challenge: challenge_of(data) }
     }
 
     /// Reads the gateway's answer to a message.
@@ -322,6 +322,8 @@ pub struct Sent {
     pub transaction: TransactionId,
     /// Who reads the answer.
     pub me: Recipient,
+    /// What an answer to an EC key is encrypted with: the request's challenge, if it has one.
+    pub challenge: Option<Secret<String>>,
 }
 
 impl Sent {
@@ -336,10 +338,17 @@ impl Sent {
             nonce: &self.nonce,
             ra,
             me: &self.me,
+            challenge: self.challenge.as_ref(),
             legacy: LegacyAlgorithms::Refuse,
         };
         expected.read(answer, &AwsLc, &Limits::default()).expect("a reply")
     }
+}
+
+/// The challenge of a request, where the data is one that can be read.
+fn challenge_of(data: &[u8]) -> Option<Secret<String>> {
+    let csr = UnprovenCsr::parse(data, &Rules::default()).ok()?.prove(&AwsLc).ok()?;
+    csr.challenge_password().map(|text| Secret::new(text.expose().clone()))
 }
 
 /// Signs a request with the default scheme of its key.

@@ -341,6 +341,7 @@ mod tests {
             .cloned()
             .unwrap();
         let expected = Expected {
+            challenge: None,
             transaction_id: &transaction,
             nonce: &nonce,
             ra: std::slice::from_ref(&house.ra.signing_certificate),

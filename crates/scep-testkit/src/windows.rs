@@ -61,7 +61,7 @@ pub fn request(
     let who = Identity { certificate: &signer, signer: &*throw_away.signer() };
     let (bytes, nonce) = client::request(&ask, &who, &AwsLc).expect("a message");
     let me = Recipient { certificate: signer, key: throw_away.decryption().expect("a key") };
-    (Sent { bytes, nonce, transaction, me }, csr)
+    (Sent { bytes, nonce, transaction, me, challenge: None }, csr)
 }
 
 /// CSP, operating system and client info: which provider, which version, whose process.

@@ -133,6 +133,8 @@ reasons! {
     AlgorithmNotSupported => PeerMessage,
     /// A messageType that is not served here.
     MessageTypeNotServed => PeerMessage,
+    /// The message is signed by a key that signs only, and the request has no challenge to encrypt the answer with.
+    AnswerUndeliverable => PeerMessage,
     /// signingTime is too far off, on endpoints that check it.
     SigningTimeOff => PeerMessage,
     /// No certificate or transaction with this id.

@@ -11,4 +11,6 @@ mod enveloped;
 #[cfg(test)]
 mod openssl;
 #[cfg(test)]
+mod password;
+#[cfg(test)]
 mod signed;

@@ -4,11 +4,11 @@ use crate::common::{AUTH_ENVELOPED, DATA, P256, P384, RSA, algorithm, certificat
 use scep_cms::{
     CmsError, ContentEncryption, EnvelopedData, LegacyAlgorithms, Limits, Opened, Recipient,
     SignedData, SignerId, ToSign, VerifiedSignedData, ber::normalize, certs_only, crl_only,
-    open_auth, seal, seal_auth, sign,
+    open_auth, seal, seal_auth, seal_with_password, sign,
 };
 use scep_keys::{AwsLc, Backend, SoftwareKey};
 use scep_types::tlv::{self, tag};
-use scep_types::{CertificateDer, OaepHash, RsaPadding, SignatureScheme};
+use scep_types::{CertificateDer, OaepHash, RsaPadding, Secret, SignatureScheme};
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
@@ -346,6 +346,61 @@ fn openssl_decrypts_what_is_sealed_here() {
                 "cms -decrypt -binary -inform DER -in sealed -recip device.pem -inkey device.key",
             );
             assert_eq!(out, TEXT, "{padding:?} {encryption:?}");
+        }
+    }
+}
+
+#[test]
+fn openssl_decrypts_what_is_sealed_with_a_password() {
+    let Some(openssl) = Openssl::find("openssl_decrypts_what_is_sealed_with_a_password") else {
+        return;
+    };
+    let blob = "MIIBsomethingLikeAChallenge+/".repeat(150);
+    for password in ["p", "challenge-1234", &blob] {
+        for encryption in [
+            ContentEncryption::Aes128Cbc,
+            ContentEncryption::Aes192Cbc,
+            ContentEncryption::Aes256Cbc,
+            ContentEncryption::DesEde3Cbc,
+        ] {
+            let secret = Secret::new(password.to_owned());
+            let der = seal_with_password(&AwsLc, &secret, encryption, TEXT).unwrap();
+            openssl.write("sealed", &der);
+            let out = openssl.make(&format!(
+                "cms -decrypt -binary -inform DER -in sealed -pwri_password {password}"
+            ));
+            assert_eq!(out, TEXT, "{encryption:?}");
+        }
+    }
+}
+
+#[test]
+fn what_openssl_encrypts_with_a_password_opens() {
+    let Some(openssl) = Openssl::find("what_openssl_encrypts_with_a_password_opens") else {
+        return;
+    };
+    let text = long_text();
+    openssl.write("text", &text);
+    for (cipher, encryption) in [
+        ("aes-128-cbc", ContentEncryption::Aes128Cbc),
+        ("aes-192-cbc", ContentEncryption::Aes192Cbc),
+        ("aes-256-cbc", ContentEncryption::Aes256Cbc),
+    ] {
+        for form in ["", "-stream"] {
+            let der = openssl.make(&format!(
+                "cms -encrypt -binary -in text -outform DER -{cipher} {form} \
+                 -pwri_password challenge"
+            ));
+            let limits = Limits::default();
+            let der = normalize(&der, &limits).unwrap();
+            // Its command derives keys by HMAC with SHA-1, and cannot be told otherwise.
+            let envelope = EnvelopedData::parse(&der, &limits, LegacyAlgorithms::Accept).unwrap();
+            assert_eq!(envelope.content_encryption(), encryption);
+            let open = |password: &str| {
+                envelope.open_with_password(&Secret::new(password.to_owned()), &AwsLc)
+            };
+            assert_eq!(open("challenge").unwrap().expose(), &text);
+            assert_eq!(open("Challenge").unwrap_err(), CmsError::DoesNotOpen);
         }
     }
 }

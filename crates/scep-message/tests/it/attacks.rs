@@ -3,7 +3,7 @@
 use crate::common::{
     CHALLENGE_PASSWORD, DATA, Envelope, MESSAGE_TYPE, Message, SENDER_NONCE, SIGNED_DATA,
     TRANSACTION_ID, content_info, counted_ra, csr, device, ec_device, envelope, name, oid,
-    printable, ra, reply_attribute, request, transaction, verify,
+    printable, ra, reply_attribute, request, signed_by, transaction, verify,
 };
 use scep_cms::{CmsError, LegacyAlgorithms, Limits};
 use scep_keys::AwsLc;
@@ -11,7 +11,7 @@ use scep_message::{
     FailInfo, MessageError, MessageType, PkiMessage, ReplyChain, Request, client, salvage,
 };
 use scep_types::tlv::{self, TlvError, tag};
-use scep_types::{IdError, KeyAlgorithm, Reason};
+use scep_types::{IdError, KeyAlgorithm, Reason, Secret};
 
 fn opened(message: &Message) -> (Result<Request, MessageError>, usize) {
     let (ra, counted) = counted_ra();
@@ -328,29 +328,46 @@ fn attack_22_the_other_requests_fail_alike() {
 /// it opens.
 #[test]
 fn attack_22_a_signer_that_cannot_be_answered_is_refused_unopened() {
-    let id = transaction();
-    let data = csr();
-    let mut ask = crate::common::ask(
-        MessageType::PkcsReq,
-        &id,
-        &data,
-        &crate::common::ra_party().certificate,
-    );
-    ask.scheme = scep_types::SignatureScheme::EcdsaSha256;
-    let signer = ec_device().key.signer();
-    let (message, _) = client::request(&ask, &ec_device().identity(&*signer), &AwsLc).unwrap();
-    let (ra, counted) = counted_ra();
-    let (request, context) = verify(&message).unwrap().decrypt(&ra, &AwsLc);
-    let error = error_of(request);
-    assert_eq!(error, MessageError::SignerCannotDecrypt { key: KeyAlgorithm::P256 });
-    assert_eq!(error.reason(), Reason::AlgorithmNotSupported);
-    assert_eq!(error.algorithm(), Some("p256"));
-    assert_eq!(counted.count(), 0);
-    assert!(!context.can_encrypt());
-    let leaf = crate::common::Released(device().certificate.clone());
-    let success = context.success(&ra, &leaf, ReplyChain::LeafOnly, &AwsLc);
-    assert_eq!(success, Err(MessageError::NotOpened));
-    assert!(context.failure(&ra, FailInfo::BadAlg, "p256", &AwsLc).is_ok());
+    let serial = client::issuer_and_serial(&name("CA"), &[1]);
+    for message_type in [MessageType::GetCert, MessageType::GetCrl] {
+        let message =
+            signed_by(ec_device(), &message_type.number().to_string(), &envelope(&serial));
+        let (ra, counted) = counted_ra();
+        let (request, mut context) = verify(&message).unwrap().decrypt(&ra, &AwsLc);
+        let error = error_of(request);
+        assert_eq!(error, MessageError::SignerCannotDecrypt { key: KeyAlgorithm::P256 });
+        assert_eq!(error.reason(), Reason::AlgorithmNotSupported);
+        assert_eq!(error.algorithm(), Some("p256"));
+        assert_eq!(counted.count(), 0);
+        assert!(!context.can_encrypt());
+        let leaf = crate::common::Released(device().certificate.clone());
+        context.answer_with(Secret::new("challenge".into()));
+        let success = context.success(&ra, &leaf, ReplyChain::LeafOnly, &AwsLc);
+        assert_eq!(success, Err(MessageError::NotOpened));
+        assert!(context.failure(&ra, FailInfo::BadAlg, "p256", &AwsLc).is_ok());
+    }
+}
+
+/// Who signs a captured envelope anew learns nothing by it: an EC signer's message fails as an RSA
+/// signer's does, with the same work done.
+#[test]
+fn attack_22_an_envelope_of_an_ec_signer_fails_as_any_other() {
+    let good = Envelope::read(&envelope(&csr()));
+    let mut altered = good.encrypted.clone();
+    *altered.last_mut().unwrap() ^= 1;
+    let cases = [
+        (edited(&good, |e| e.encrypted = altered), MessageError::DoesNotOpen, 1),
+        (envelope(b"no request"), MessageError::DoesNotOpen, 1),
+        (Vec::new(), MessageError::NoEnvelope, 0),
+    ];
+    for (content, error, operations) in cases {
+        for party in [device(), ec_device()] {
+            let message = signed_by(party, "19", &content);
+            let (ra, counted) = counted_ra();
+            let (request, _) = verify(&message).unwrap().decrypt(&ra, &AwsLc);
+            assert_eq!((error_of(request), counted.count()), (error.clone(), operations));
+        }
+    }
 }
 
 #[test]

@@ -122,6 +122,8 @@ parties! {
     other = "other", KeyAlgorithm::Rsa(2048), [3];
     /// A device with an EC key.
     ec_device = "ec", KeyAlgorithm::P256, [4];
+    /// Another, on the larger curve.
+    ec384_device = "ec384", KeyAlgorithm::P384, [6];
     /// An RA that signs with an EC key.
     ec_ra = "EC RA", KeyAlgorithm::P384, [5];
 }
@@ -237,6 +239,23 @@ pub(crate) fn envelope(plaintext: &[u8]) -> Vec<u8> {
         plaintext,
     )
     .unwrap()
+}
+
+/// A message of this messageType around this content, signed by the party's key whatever it is. Its nonce is sixteen 7.
+pub(crate) fn signed_by(party: &Party, message_type: &str, content: &[u8]) -> Vec<u8> {
+    let what = scep_cms::ToSign {
+        content_type: oid(DATA),
+        content,
+        attributes: &[
+            (oid(TRANSACTION_ID), printable(transaction().as_str())),
+            (oid(MESSAGE_TYPE), printable(message_type)),
+            (oid(SENDER_NONCE), tlv::encode(tag::OCTET_STRING, &[7; 16])),
+        ],
+        certificates: &[],
+        signer_id: scep_cms::SignerId::Certificate(&party.certificate),
+        scheme: SignatureScheme::default_for(party.key.public_key().algorithm()),
+    };
+    scep_cms::sign(&*party.key.signer(), &what).unwrap()
 }
 
 pub(crate) fn printable(text: &str) -> Vec<u8> {

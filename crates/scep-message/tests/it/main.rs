@@ -6,6 +6,7 @@
 mod attacks;
 mod captures;
 mod common;
+mod ec_signers;
 mod never_panics;
 mod openssl;
 mod quirks;

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// Runs openssl in `directory`; `None` when there is none.
-fn openssl(test: &str, directory: &Path, arguments: &[&str]) -> Option<Output> {
+pub(crate) fn openssl(test: &str, directory: &Path, arguments: &[&str]) -> Option<Output> {
     match Command::new("openssl").args(arguments).current_dir(directory).output() {
         Ok(output) => Some(output),
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
@@ -21,7 +21,7 @@ fn openssl(test: &str, directory: &Path, arguments: &[&str]) -> Option<Output> {
     }
 }
 
-fn succeeded(output: &Output) {
+pub(crate) fn succeeded(output: &Output) {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
 

@@ -415,6 +415,7 @@ fn the_client_takes_sha1_only_when_told() {
     let error = read_foreign(&message).unwrap_err();
     assert_eq!(error.algorithm(), Some("sha1"));
     let expected = client::Expected {
+        challenge: None,
         transaction_id: &transaction(),
         nonce: &Nonce::new([7; 16]).unwrap(),
         ra: &[device().certificate.clone()],

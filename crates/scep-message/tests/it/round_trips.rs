@@ -13,7 +13,7 @@ use scep_message::{
     ca_cert,
 };
 use scep_types::tlv::{self, tag};
-use scep_types::{CertificateDer, Nonce, OaepHash, RsaPadding, SignatureScheme};
+use scep_types::{CertificateDer, Nonce, OaepHash, RsaPadding, Secret, SignatureScheme};
 
 fn serve(message: &[u8], ra: &RaIdentity) -> (Request, ReplyContext) {
     let (request, context) = verify(message).unwrap().decrypt(ra, &AwsLc);
@@ -182,6 +182,7 @@ fn every_cipher_padding_and_digest_is_mirrored() {
         .unwrap();
         assert_eq!((opened.padding, opened.content_encryption), (padding, encryption));
         let expected = Expected {
+            challenge: None,
             transaction_id: &id,
             nonce: &nonce,
             ra: &[ra_party().certificate.clone()],
@@ -252,7 +253,8 @@ fn no_challenge_reaches_a_log() {
     let id = transaction();
     let ask = ask(MessageType::PkcsReq, &id, &data, &ra_party().certificate);
     let (message, _) = request(MessageType::PkcsReq, &data);
-    let (request, context) = serve(&message, &ra());
+    let (request, mut context) = serve(&message, &ra());
+    context.answer_with(Secret::new("challenge".into()));
     let octets = "99, 104, 97, 108, 108, 101, 110, 103, 101";
     assert!(format!("{data:?}").contains(octets));
     for shown in [format!("{ask:?}"), format!("{request:?}"), format!("{context:?}")] {
