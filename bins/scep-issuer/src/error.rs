@@ -6,7 +6,7 @@ use scep_issuance::service::{
     GroupError, IssuerKeysError, ListenError, StoreError, TlsError, TokenError,
 };
 use scep_issuance::{AttributesError, MintError, MinterError, ProfileError};
-use scep_keys::{KeyFileError, PublicFileError, SharedKey};
+use scep_keys::{KeyFileError, OpenKeyError, PublicFileError, SharedKey};
 use std::io;
 use std::path::PathBuf;
 use thiserror::Error;
@@ -29,6 +29,9 @@ pub(crate) enum IssuerError {
     /// A private key file.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// A key of the configuration, in a file or on a token.
+    #[error(transparent)]
+    OpenKey(#[from] OpenKeyError),
     /// A public key file.
     #[error(transparent)]
     Public(#[from] PublicFileError),

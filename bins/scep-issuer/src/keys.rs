@@ -6,7 +6,7 @@ use crate::config::{Config, Key, KeyKind, Raw, RawKey, folder};
 use crate::error::IssuerError;
 use crate::{clock, tls};
 use core::time::Duration;
-use scep_keys::{SoftwareKey, public_key_pem, write_new_public};
+use scep_keys::{KeyPlace, SoftwareKey, public_key_pem, write_new_public};
 use scep_types::{Clock as _, KeyAlgorithm, Timestamp, parse_duration};
 use serde_json::{Value, json};
 use std::path::PathBuf;
@@ -64,6 +64,14 @@ pub(crate) fn rotate(options: &KeyRotateOptions) -> Result<(), IssuerError> {
             format!("there are {MOST} keys of this kind, and gateways keep no more: retire one");
         return Err(IssuerError::config("--what", why));
     }
+    let present = keys_of(&config, kind).first().map(|key| &key.place);
+    if let Some(KeyPlace::Token(uri)) = present {
+        let why = format!(
+            "{uri} is on a token, and this makes keys in files: make one on the token, name it first in the \
+             configuration with not_before and not_after, and let the present one end after the overlap"
+        );
+        return Err(IssuerError::config("--what", why));
+    }
     let key = SoftwareKey::generate(algorithm(&options.key)?)?;
     let id = key.public_key().key_id();
     let stem = match kind {
@@ -100,6 +108,14 @@ pub(crate) fn rotate(options: &KeyRotateOptions) -> Result<(), IssuerError> {
     Ok(())
 }
 
+/// As the configuration names it, without where the PIN is.
+fn shown(key: &Key) -> String {
+    match &key.place {
+        KeyPlace::File(_) => key.file.display().to_string(),
+        KeyPlace::Token(uri) => uri.to_string(),
+    }
+}
+
 fn state(key: &Key, newest: bool, now: Timestamp) -> &'static str {
     if now < key.not_before {
         "not yet valid"
@@ -123,12 +139,12 @@ pub(crate) fn list(options: &KeyListOptions) -> Result<(), IssuerError> {
             items.push(json!({
                 "what": kind.name(),
                 "id": key.id().to_string(),
-                "algorithm": key.key.public_key().algorithm().to_string(),
+                "algorithm": key.signer.public_key().algorithm().to_string(),
                 "not_before": key.not_before.to_string(),
                 "not_after": key.not_after.to_string(),
                 "days_left": days(key.not_after),
                 "state": state(key, at == 0, now),
-                "file": key.file.display().to_string(),
+                "file": shown(key),
             }));
         }
     }
@@ -189,13 +205,16 @@ pub(crate) fn retire(options: &KeyRetireOptions) -> Result<(), IssuerError> {
         list.remove(at);
     }
     raw.replace(&options.config)?;
-    let file = folder(&options.config).join(&key.file);
     println!("{} key {} is no longer in the configuration", kind.name(), key.id());
-    if options.keep_file {
-        println!("its file is still there: {}", file.display());
-    } else {
-        std::fs::remove_file(&file).map_err(IssuerError::file(&file))?;
-        println!("its file is gone: {}", file.display());
+    match &key.place {
+        KeyPlace::Token(uri) => println!("it is on its token still: destroy it there: {uri}"),
+        KeyPlace::File(file) if options.keep_file => {
+            println!("its file is still there: {}", file.display());
+        }
+        KeyPlace::File(file) => {
+            std::fs::remove_file(file).map_err(IssuerError::file(file))?;
+            println!("its file is gone: {}", file.display());
+        }
     }
     println!("tell the service: send it SIGHUP, or start it anew");
     Ok(())

@@ -88,6 +88,10 @@ fn trials(missing: bool) -> Vec<Trial> {
         ),
         ("agreement_gives_the_x_coordinate", agreement_gives_the_x_coordinate),
         ("a_key_does_what_it_was_made_for", a_key_does_what_it_was_made_for),
+        (
+            "a_key_that_is_made_stays_and_does_nothing_else",
+            a_key_that_is_made_stays_and_does_nothing_else,
+        ),
         ("the_public_half_may_be_in_a_certificate", the_public_half_may_be_in_a_certificate),
         ("many_threads_share_a_token", many_threads_share_a_token),
         ("a_lost_login_is_made_again", a_lost_login_is_made_again),
@@ -369,6 +373,38 @@ fn a_key_does_what_it_was_made_for() {
     let error =
         Pkcs11Key::generate(&uri("main", "both-ec"), KeyAlgorithm::P256, TokenKeyPurpose::Signing);
     assert!(matches!(error.unwrap_err(), Pkcs11Error::Exists { .. }));
+}
+
+fn a_key_that_is_made_stays_and_does_nothing_else() {
+    use cryptoki::object::{Attribute, AttributeType, ObjectClass};
+    let session = library().open_ro_session(slot("main")).unwrap();
+    for (algorithm, name, opening) in [
+        (KeyAlgorithm::Rsa(2048), "stays-rsa", AttributeType::Decrypt),
+        (KeyAlgorithm::P256, "stays-ec", AttributeType::Derive),
+    ] {
+        for (purpose, name, signs, opens) in [
+            (TokenKeyPurpose::Signing, format!("{name}-signs"), true, false),
+            (TokenKeyPurpose::Decryption, format!("{name}-opens"), false, true),
+        ] {
+            made("main", &name, algorithm, purpose);
+            let label = Attribute::Label(name.into_bytes());
+            let found = session.find_objects(&[Attribute::Class(ObjectClass::PRIVATE_KEY), label]);
+            let [key] = found.unwrap().try_into().unwrap();
+            let is = |wanted| session.get_attributes(key, &[wanted]).unwrap().remove(0);
+            assert_eq!(is(AttributeType::Sensitive), Attribute::Sensitive(true));
+            assert_eq!(is(AttributeType::Extractable), Attribute::Extractable(false));
+            assert_eq!(is(AttributeType::NeverExtractable), Attribute::NeverExtractable(true));
+            assert_eq!(is(AttributeType::Sign), Attribute::Sign(signs));
+            assert_eq!(is(AttributeType::Unwrap), Attribute::Unwrap(false));
+            let expected = match opening {
+                AttributeType::Decrypt => Attribute::Decrypt(opens),
+                _ => Attribute::Derive(opens),
+            };
+            assert_eq!(is(opening), expected);
+            let value = session.get_attributes(key, &[AttributeType::Value]);
+            assert!(value.unwrap_or_default().is_empty());
+        }
+    }
 }
 
 fn the_public_half_may_be_in_a_certificate() {

@@ -13,7 +13,7 @@ pub(crate) use service::{Connectors, Database, Encryption, OwnTls, ServiceConfig
 
 use crate::error::IssuerError;
 use scep_issuance::service::{IssuerKey, IssuerKeys, Upkeep};
-use scep_keys::{Backend, SoftwareKey, distinct_keys, read_public_key};
+use scep_keys::{KeyPlace, distinct_keys, open_key, read_public_key};
 use scep_types::{GatewayGroupId, KeyId, Signer, SpkiDer, TenantId, Timestamp};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -42,9 +42,10 @@ impl KeyKind {
 /// A key of the issuer.
 #[derive(Debug)]
 pub(crate) struct Key {
-    /// As the configuration names it.
+    /// As the configuration names it: a file, or the URI of a key on a token.
     pub(crate) file: PathBuf,
-    pub(crate) key: SoftwareKey,
+    pub(crate) place: KeyPlace,
+    pub(crate) signer: Arc<dyn Signer>,
     pub(crate) not_before: Timestamp,
     pub(crate) not_after: Timestamp,
 }
@@ -62,12 +63,13 @@ impl Key {
             let why = "not after not_before";
             return Err(IssuerError::config(format!("{field}.not_after"), why));
         }
-        let key = SoftwareKey::read(&base.join(&raw.file), Backend::AwsLc)?;
-        Ok(Self { file: raw.file, key, not_before, not_after })
+        let place = place(base, &raw.file, &format!("{field}.file"))?;
+        let signer = open_key(&place)?.signer()?;
+        Ok(Self { file: raw.file, place, signer, not_before, not_after })
     }
 
     pub(crate) fn id(&self) -> KeyId {
-        self.key.public_key().key_id()
+        self.signer.public_key().key_id()
     }
 
     pub(crate) fn valid(&self, at: Timestamp) -> bool {
@@ -76,7 +78,7 @@ impl Key {
 
     fn issuer(&self) -> IssuerKey {
         let (not_before, not_after) = (self.not_before, self.not_after);
-        IssuerKey { signer: self.key.signer(), not_before, not_after }
+        IssuerKey { signer: Arc::clone(&self.signer), not_before, not_after }
     }
 }
 
@@ -98,6 +100,16 @@ pub(crate) fn folder(path: &Path) -> &Path {
     match path.parent() {
         Some(parent) if !parent.as_os_str().is_empty() => parent,
         _ => Path::new("."),
+    }
+}
+
+/// Where a private key is. What is no UTF-8 can only be a file's name.
+fn place(base: &Path, name: &Path, field: &str) -> Result<KeyPlace, IssuerError> {
+    match name.to_str() {
+        Some(text) => {
+            KeyPlace::parse(base, text).map_err(|error| IssuerError::config(field, error))
+        }
+        None => Ok(KeyPlace::File(base.join(name))),
     }
 }
 
@@ -158,8 +170,8 @@ impl Config {
         let mut all: Vec<(String, SpkiDer)> = Vec::new();
         for (kind, keys) in [(KeyKind::Signing, &self.signing), (KeyKind::Command, &self.command)] {
             for key in keys {
-                let name = format!("the {} key {}", kind.name(), key.file.display());
-                all.push((name, key.key.public_key().clone()));
+                let name = format!("the {} key {}", kind.name(), key.place);
+                all.push((name, key.signer.public_key().clone()));
             }
         }
         if let Some(connectors) = &self.connectors {
@@ -191,7 +203,7 @@ impl Config {
     /// that is valid.
     pub(crate) fn signer(&self, now: Timestamp) -> Result<Arc<dyn Signer>, IssuerError> {
         let oldest = self.signing.iter().rev().find(|key| key.valid(now));
-        oldest.map(|key| key.key.signer()).ok_or_else(|| {
+        oldest.map(|key| Arc::clone(&key.signer)).ok_or_else(|| {
             IssuerError::config(
                 "signing_keys",
                 "none is valid now; scep-issuer key list shows them",

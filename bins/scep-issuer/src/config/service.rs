@@ -1,9 +1,10 @@
 //! The service's part of the configuration, checked.
 
+use super::place;
 use super::raw::{RawConnectors, RawService, RawTls};
 use crate::error::IssuerError;
 use scep_ca::{LocalCa, LocalCaSettings};
-use scep_keys::{AwsLc, Backend, SoftwareKey, read_certificates};
+use scep_keys::{AwsLc, Backend, PrivateKey, SoftwareKey, open_key, read_certificates};
 use scep_types::{CertificateDer, GeneralName, SpkiDer, SpkiHash};
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
@@ -158,7 +159,7 @@ impl ServiceConfig {
 #[derive(Debug)]
 pub(crate) struct Connectors {
     pub(crate) certificate: CertificateDer,
-    pub(crate) key: SoftwareKey,
+    pub(crate) key: PrivateKey,
     pub(crate) next_pins: Vec<SpkiHash>,
 }
 
@@ -172,7 +173,7 @@ impl Connectors {
                 return Err(IssuerError::config("connectors.ca_certificate", why));
             }
         };
-        let key = SoftwareKey::read(&base.join(raw.ca_key), Backend::AwsLc)?;
+        let key = open_key(&place(base, &raw.ca_key, "connectors.ca_key")?)?;
         let next_pins = raw
             .next_tls_pins
             .iter()
@@ -188,7 +189,7 @@ impl Connectors {
     /// The CA that certifies connectors.
     pub(crate) fn ca(&self) -> Result<LocalCa, IssuerError> {
         let (certificate, settings) = (self.certificate.clone(), LocalCaSettings::default());
-        LocalCa::new(self.key.signer(), certificate, Vec::new(), settings, Arc::new(AwsLc))
+        LocalCa::new(self.key.signer()?, certificate, Vec::new(), settings, Arc::new(AwsLc))
             .map_err(|error| IssuerError::config("connectors.ca_certificate", error))
     }
 }

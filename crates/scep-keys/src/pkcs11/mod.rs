@@ -143,15 +143,22 @@ impl Pkcs11Key {
         let signs = purpose != TokenKeyPurpose::Decryption;
         let opens = purpose != TokenKeyPurpose::Signing;
         let mut public = [name.as_slice(), kind.as_slice()].concat();
-        public.extend([Attribute::Private(false), Attribute::Verify(signs)]);
-        public.extend(rsa.then_some(Attribute::Encrypt(opens)));
+        public.extend([
+            Attribute::Private(false),
+            Attribute::Verify(signs),
+            Attribute::Encrypt(rsa && opens),
+            Attribute::Wrap(false),
+        ]);
         let mut private = name;
         private.extend([
             Attribute::Private(true),
             Attribute::Sensitive(true),
             Attribute::Extractable(false),
+            // Each said: what is left out is allowed by some tokens.
             Attribute::Sign(signs),
-            if rsa { Attribute::Decrypt(opens) } else { Attribute::Derive(opens) },
+            Attribute::Decrypt(rsa && opens),
+            Attribute::Derive(!rsa && opens),
+            Attribute::Unwrap(false),
         ]);
         let session = token.writable(uri)?;
         session.generate_key_pair(&mechanism, &public, &private).map_err(failed)?;
