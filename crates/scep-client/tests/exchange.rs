@@ -25,7 +25,8 @@ use scep_message::{
 use scep_pkcs10::CsrBuilder;
 use scep_types::{
     CertificateDer, DistinguishedName, Fault, KeyAlgorithm, KeyError, ObjectIdentifier,
-    ReleasedCertificate, SerialNumber, SignatureScheme, Signer, SpkiDer, Timestamp, TransactionId,
+    ReleasedCertificate, Secret, SerialNumber, SignatureScheme, Signer, SpkiDer, Timestamp,
+    TransactionId,
 };
 use std::convert::Infallible;
 use std::sync::{Arc, LazyLock, Mutex};
@@ -107,6 +108,8 @@ struct Fake {
     seen: Mutex<Vec<Seen>>,
     sent: Mutex<Vec<Vec<u8>>>,
     queries: Mutex<Vec<String>>,
+    /// Of the last enrolment; a poll asks for the answer to it.
+    challenge: Mutex<Option<String>>,
 }
 
 struct Released(CertificateDer);
@@ -144,6 +147,7 @@ impl Fake {
             seen: Mutex::default(),
             sent: Mutex::default(),
             queries: Mutex::default(),
+            challenge: Mutex::default(),
         }
     }
 
@@ -171,8 +175,15 @@ impl Fake {
             transaction_id: signed.transaction_id().clone(),
             signer: signed.signer().clone(),
         });
-        let (request, context) = signed.decrypt(&self.ra, &AwsLc);
+        let (request, mut context) = signed.decrypt(&self.ra, &AwsLc);
         let request = request.unwrap();
+        let mut known = self.challenge.lock().unwrap();
+        if let Request::Enrol { csr, .. } = &request {
+            *known = challenge_of(csr);
+        }
+        if let Some(challenge) = &*known {
+            context.answer_with(Secret::new(challenge.clone()));
+        }
         let say = self.script.lock().unwrap().remove(0);
         let body = match say {
             Say::Http(status, _) => return Some((status, vec![])),
@@ -280,15 +291,33 @@ fn spki_of(csr: &[u8]) -> SpkiDer {
     scep_pkcs10::UnprovenCsr::parse(csr, &scep_pkcs10::Rules::default()).unwrap().spki().clone()
 }
 
+/// The challenge of a request that these tests have made themselves.
+fn challenge_of(csr: &[u8]) -> Option<String> {
+    let csr = scep_pkcs10::UnprovenCsr::parse(csr, &scep_pkcs10::Rules::default()).unwrap();
+    let csr = csr.prove(&AwsLc).unwrap();
+    csr.challenge_password().map(|text| text.expose().clone())
+}
+
 fn csr(key: &SoftwareKey) -> Vec<u8> {
-    let request = CsrBuilder { subject: name("O=Example, CN=device"), ..CsrBuilder::default() };
+    csr_with(key, None)
+}
+
+fn csr_with(key: &SoftwareKey, challenge: Option<&str>) -> Vec<u8> {
+    let request = CsrBuilder {
+        subject: name("O=Example, CN=device"),
+        challenge_password: challenge.map(|text| Secret::new(text.to_owned())),
+        ..CsrBuilder::default()
+    };
     let scheme = SignatureScheme::default_for(key.public_key().algorithm());
     request.sign(&*key.signer(), scheme).unwrap()
 }
 
 fn identity() -> Identity {
+    identity_of(device())
+}
+
+fn identity_of(key: &SoftwareKey) -> Identity {
     let subject = name("O=Example, CN=device");
-    let key = device();
     Identity::self_signed(&subject, key.signer(), key.decryption().unwrap(), NOW, &AwsLc).unwrap()
 }
 
@@ -370,6 +399,89 @@ async fn an_ec_key_is_certified_with_an_rsa_key_for_the_messages() {
     let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
     let answer = client.enrol(&server, &csr(&key), &identity(), NOW, &AwsLc).await.unwrap();
     assert_eq!(issued(answer).certificate.spki(), key.public_key());
+}
+
+#[tokio::test]
+async fn an_ec_key_signs_its_own_messages_and_opens_replies_with_the_challenge() {
+    for algorithm in [KeyAlgorithm::P256, KeyAlgorithm::P384] {
+        let fake = Arc::new(Fake::new(vec![
+            Say::IssueWithChain,
+            Say::IssueWithChain,
+            Say::Refuse(FailInfo::BadRequest, "no"),
+        ]));
+        let (client, server) = fake.client().await;
+        let key = SoftwareKey::generate(algorithm).unwrap();
+        // A text that is no PrintableString, and one as long as a challenge blob.
+        for challenge in ["päss*word", &"Blob".repeat(1000)] {
+            let request = csr_with(&key, Some(challenge));
+            let answer = client.enrol(&server, &request, &identity_of(&key), NOW, &AwsLc).await;
+            let issued = issued(answer.unwrap());
+            assert_eq!(issued.certificate.spki(), key.public_key());
+            assert_eq!(issued.chain, [root(&fake.ca)]);
+        }
+        assert_eq!(fake.seen()[0].signer.spki(), key.public_key());
+        let request = csr_with(&key, Some("x"));
+        let refused = client.enrol(&server, &request, &identity_of(&key), NOW, &AwsLc).await;
+        assert!(matches!(refused, Err(ClientError::Refused { .. })), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_ec_key_renews_and_polls_with_the_challenge_too() {
+    let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+    let spki = key.public_key().clone();
+    let fake = Arc::new(Fake::new(vec![Say::Issue, Say::Pending, Say::IssueFor(spki)]));
+    let (client, server) = fake.client().await;
+    let request = csr_with(&key, Some("a secret"));
+    let answer = client.enrol(&server, &request, &identity_of(&key), NOW, &AwsLc).await.unwrap();
+    let old = issued(answer).certificate;
+    let identity = Identity::certified(old, key.signer(), key.decryption().unwrap()).unwrap();
+    let answer = client.renew(&server, &request, &identity, NOW, &AwsLc).await.unwrap();
+    let id = pending(answer).transaction_id().clone();
+    // After a restart: what was kept is enough, and does not show the challenge.
+    let resumed = Pending::resume(id, &request).unwrap();
+    assert!(!format!("{resumed:?}").contains("a secret"));
+    let answer = client.poll(&server, &resumed, &identity, NOW, &AwsLc).await.unwrap();
+    assert_eq!(issued(answer).certificate.spki(), key.public_key());
+    let kinds: Vec<MessageType> = fake.seen().iter().map(|seen| seen.kind).collect();
+    assert_eq!(kinds, [MessageType::PkcsReq, MessageType::RenewalReq, MessageType::CertPoll]);
+}
+
+#[tokio::test]
+async fn nothing_is_sent_that_an_ec_key_could_not_open_the_answer_to() {
+    let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+    let fake = Arc::new(Fake::new(vec![]));
+    let (client, server) = fake.client().await;
+    let error = ClientError::NoChallengeToOpenWith { key: KeyAlgorithm::P256 };
+    assert_eq!(error.fault(), Fault::OurConfiguration);
+    let me = identity_of(&key);
+    for challenge in [None, Some(""), Some("  ")] {
+        let request = csr_with(&key, challenge);
+        let enrolled = client.enrol(&server, &request, &me, NOW, &AwsLc).await;
+        assert_eq!(enrolled, Err(error.clone()));
+        let renewed = client.renew(&server, &request, &me, NOW, &AwsLc).await;
+        assert_eq!(renewed, Err(error.clone()));
+    }
+    let serial = me.certificate().serial().unwrap();
+    let found = client.get_cert(&server, &serial, &me, &AwsLc).await;
+    assert_eq!(found, Err(error.clone()));
+    assert_eq!(client.get_crl(&server, &serial, &me, &AwsLc).await, Err(error));
+    assert!(fake.seen().is_empty());
+}
+
+#[tokio::test]
+async fn an_answer_with_another_challenge_does_not_open() {
+    let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+    let fake = Arc::new(Fake::new(vec![Say::Issue, Say::Issue]));
+    let (client, server) = fake.client().await;
+    let good = csr_with(&key, Some("challenge"));
+    issued(client.enrol(&server, &good, &identity_of(&key), NOW, &AwsLc).await.unwrap());
+    // The poll's answer is encrypted with the challenge that the server knows.
+    let other = csr_with(&key, Some("another"));
+    let resumed = Pending::resume(TransactionId::new("1").unwrap(), &other).unwrap();
+    let result = client.poll(&server, &resumed, &identity_of(&key), NOW, &AwsLc).await;
+    let error = MessageError::Envelope(CmsError::DoesNotOpen);
+    assert_eq!(result, Err(ClientError::Reply(error)));
 }
 
 #[tokio::test]
@@ -772,16 +884,21 @@ async fn only_what_leads_to_the_trusted_certificate_is_used() {
 }
 
 #[test]
-fn an_identity_is_one_rsa_key() {
+fn an_identity_is_one_key() {
     let (one, other) = (device(), &RSA[3]);
     let subject = name("CN=device");
     let made = |signer: &SoftwareKey, opener: &SoftwareKey| {
         Identity::self_signed(&subject, signer.signer(), opener.decryption().unwrap(), NOW, &AwsLc)
     };
     assert_eq!(made(one, other).unwrap_err(), ClientError::KeysDiffer);
-    let ec = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
-    let got = KeyAlgorithm::P256;
-    assert_eq!(made(&ec, &ec).unwrap_err(), ClientError::KeyCannotOpen { got });
+    for algorithm in [KeyAlgorithm::P256, KeyAlgorithm::P384] {
+        let ec = SoftwareKey::generate(algorithm).unwrap();
+        let certificate = made(&ec, &ec).unwrap().certificate().clone();
+        // An EC key signs, and enciphers nothing.
+        let usage = certificate.extension(&ObjectIdentifier::new_unwrap("2.5.29.15"));
+        assert_eq!(usage, Some(&[3, 2, 7, 0x80][..]));
+        assert_eq!(made(&ec, one).unwrap_err(), ClientError::KeysDiffer);
+    }
     let certificate = made(one, one).unwrap().certificate().clone();
     let result =
         Identity::certified(certificate.clone(), other.signer(), one.decryption().unwrap());
