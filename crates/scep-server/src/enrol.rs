@@ -395,15 +395,15 @@ impl Gateway {
         trace.stage = Stage::Issued;
         trace.serial = certificate.serial().map(|serial| serial.to_string());
         if !unsettled.has_serial_of(&certificate) {
-            let detail = "the CA has put another serial number into the certificate";
-            ledger.withhold(unsettled, &certificate, detail, now).await?;
+            let difference = "the CA has put another serial number into the certificate";
+            let detail = self.withhold(unsettled, &certificate, difference, now).await?;
             return Err(Refusal::new(Reason::CertificateDiffers, detail));
         }
         let conforming = match unsettled.approval().check_certificate(&certificate) {
             Ok(conforming) => conforming,
             Err(fields) => {
-                let detail = differences(&fields);
-                ledger.withhold(unsettled, &certificate, &detail, now).await?;
+                let difference = differences(&fields);
+                let detail = self.withhold(unsettled, &certificate, &difference, now).await?;
                 let refusal = Refusal::new(Reason::CertificateDiffers, detail);
                 return Err(Refusal { fields, ..refusal });
             }

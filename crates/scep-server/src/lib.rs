@@ -18,6 +18,7 @@ mod slot;
 mod standing;
 mod store;
 mod trace;
+mod withheld;
 
 pub use answer::{Answer, answer};
 pub use clock::SystemClock;

@@ -3,7 +3,7 @@
 use crate::gateway::Gateway;
 use core::time::Duration;
 use scep_ca::{Found, Wanted};
-use scep_ledger::{LedgerError, Recoverable};
+use scep_ledger::{LedgerError, Recoverable, Standing};
 use scep_types::Timestamp;
 
 /// How often intents that a CA's answer has left open are looked up.
@@ -51,7 +51,17 @@ impl Gateway {
         let wanted = Wanted { serial: open.serial(), spki: open.spki(), since: open.admitted_at() };
         match parts.ca.find(&wanted).await {
             Ok(Found::Certificate(certificate)) => {
-                parts.ledger.settle_found(open, certificate, now).await.map(drop)
+                let known = parts.ledger.live_certificate(certificate.fingerprint(), now).await?;
+                if known.is_some() {
+                    // Of an earlier request with the same key: it is that one's, and this one's may exist besides.
+                    let detail = "the CA has found no other certificate than one already on record";
+                    return parts.ledger.settle_orphan(open, detail, now).await;
+                }
+                let standing = parts.ledger.settle_found(open, certificate.clone(), now).await?;
+                if standing == Standing::Withheld {
+                    self.revoke_withheld(&certificate, now).await;
+                }
+                Ok(())
             }
             Ok(Found::Nothing) => parts.ledger.settle_nothing(open, now).await,
             Ok(Found::Unknown) => {

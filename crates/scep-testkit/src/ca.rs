@@ -3,15 +3,15 @@
 
 use async_trait::async_trait;
 use scep_ca::{
-    CaError, CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, LocalCa, Recover,
-    Wanted,
+    CaError, CanRevoke, Capabilities, CertificateAuthority, CrlOrder, Found, IssueError, LocalCa,
+    Recover, Revocation, Revoked, Wanted,
 };
 use scep_ledger::IssuePermit;
 use scep_policy::CertificateContents;
 use scep_types::tlv::{self, Reader, TlvError, tag};
 use scep_types::{
-    CertificateDer, DistinguishedName, ExtendedKeyUsages, GeneralName, KeyUsages, ObjectIdentifier,
-    SerialNumber, SignatureScheme, Signer, SpkiDer, Timestamp,
+    CertificateDer, CrlDer, DistinguishedName, ExtendedKeyUsages, GeneralName, KeyUsages,
+    ObjectIdentifier, SerialNumber, SignatureScheme, Signer, SpkiDer, Timestamp,
 };
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -365,5 +365,13 @@ impl CertificateAuthority for AlteringCa {
 
     async fn find(&self, wanted: &Wanted<'_>) -> Result<Found, CaError> {
         self.inner.find(wanted).await
+    }
+
+    async fn revoke(&self, what: &Revocation<'_>) -> Result<Revoked, CaError> {
+        self.inner.revoke(what).await
+    }
+
+    async fn crl(&self, order: &CrlOrder<'_>) -> Result<CrlDer, CaError> {
+        self.inner.crl(order).await
     }
 }

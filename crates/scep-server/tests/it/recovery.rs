@@ -1,12 +1,16 @@
 //! What is left open is settled, and nothing is released that was not recorded.
 
 use crate::support::{Running, device_key, other_key};
+use scep_ca::{
+    CaError, CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Wanted,
+};
+use scep_ledger::IssuePermit;
 use scep_message::client::Reply;
 use scep_testkit::House;
 use scep_testkit::ca::{Alteration, AlteringCa, Outcome};
 use scep_testkit::house::sign_csr;
 use scep_testkit::keys;
-use scep_types::Reason;
+use scep_types::{CertificateDer, NameHash, Reason, SerialNumber};
 use std::sync::Arc;
 
 #[tokio::test]
@@ -71,6 +75,69 @@ async fn attack_46_a_certificate_that_differs_is_withheld() {
         assert_eq!(trace.reason, Some(Reason::CertificateDiffers), "{alteration:?}");
         assert!(trace.detail.is_some());
     }
+}
+
+#[tokio::test]
+async fn attack_46_a_certificate_that_differs_is_revoked() {
+    for alteration in [Alteration::AdministratorSid, Alteration::SerialNumber] {
+        let house = House::new();
+        let other = keys::p256(3).public_key().clone();
+        let ca = AlteringCa::new(house.ca.clone(), keys::p256(0).signer(), other, alteration);
+        let folder = tempfile::tempdir().unwrap();
+        let running = Running::start_in(house, folder, |parts| parts.ca = Arc::new(ca)).await;
+        running.ask(&running.house.enrolment(&device_key())).await;
+        let trace = running.traces.last();
+        assert_eq!(trace.reason, Some(Reason::CertificateDiffers));
+        let detail = trace.detail.unwrap();
+        assert!(detail.ends_with("it is being revoked"), "{detail}");
+        // By the next round at the latest; the worker may have been faster.
+        running.gateway.revoke_pending().await.unwrap();
+        let ledger = running.gateway.ledger();
+        let issuer = NameHash::of(running.house.ca.chain()[0].subject_der());
+        let entries = ledger.crl_entries(issuer).await.unwrap();
+        let serials: Vec<String> = entries.iter().map(|e| e.serial.to_string()).collect();
+        assert_eq!(serials, [trace.serial.unwrap()], "{alteration:?}");
+        let crl = ledger.last_crl(issuer).await.unwrap().unwrap();
+        assert!(crl.contains(&entries[0].serial));
+    }
+}
+
+/// Changes what it issues and revokes nothing.
+#[derive(Debug)]
+struct Stubborn(AlteringCa);
+
+#[async_trait::async_trait]
+impl CertificateAuthority for Stubborn {
+    fn chain(&self) -> &[CertificateDer] {
+        self.0.chain()
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { revoke: CanRevoke::No, recover: Recover::None }
+    }
+    fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError> {
+        self.0.choose_serial()
+    }
+    async fn issue(&self, permit: IssuePermit) -> Result<CertificateDer, IssueError> {
+        self.0.issue(permit).await
+    }
+    async fn find(&self, wanted: &Wanted<'_>) -> Result<Found, CaError> {
+        self.0.find(wanted).await
+    }
+}
+
+#[tokio::test]
+async fn attack_46_what_cannot_be_revoked_is_reported_as_unrevocable() {
+    let house = House::new();
+    let other = keys::p256(3).public_key().clone();
+    let signer = keys::p256(0).signer();
+    let ca = Stubborn(AlteringCa::new(house.ca.clone(), signer, other, Alteration::CaTrue));
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start_in(house, folder, |parts| parts.ca = Arc::new(ca)).await;
+    running.ask(&running.house.enrolment(&device_key())).await;
+    let detail = running.traces.last().detail.unwrap();
+    assert!(detail.ends_with("unrevocable: this CA does not revoke"), "{detail}");
+    let events = running.gateway.ledger().outbox(0, 10).await.unwrap();
+    assert!(format!("{events:?}").contains("unrevocable"), "not reported: {events:?}");
 }
 
 #[tokio::test]
