@@ -131,16 +131,34 @@ fn read_pair(certificate: &Path, key: &Path) -> Result<CertifiedKey, TlsError> {
     if chain.is_empty() {
         return Err(file(certificate, "no certificate in it".to_owned()));
     }
+    for_its_owner_alone(key).map_err(|why| file(key, why))?;
     let key = PrivateKeyDer::from_pem_file(key).map_err(|error| file(key, error.to_string()))?;
     CertifiedKey::from_der(chain, key, &provider())
         .map_err(|error| TlsError::Pair(error.to_string()))
+}
+
+/// That nobody else can read a private key's file, where files say that.
+#[cfg(unix)]
+fn for_its_owner_alone(key: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = std::fs::metadata(key).map_err(|error| error.to_string())?;
+    match metadata.permissions().mode() & 0o7777 {
+        mode if mode & 0o177 == 0 => Ok(()),
+        mode => Err(format!("mode {mode:04o}, and a key file has 0600 or stricter")),
+    }
+}
+
+#[cfg(not(unix))]
+fn for_its_owner_alone(_: &Path) -> Result<(), String> {
+    Ok(())
 }
 
 impl Tls {
     /// Reads PEM files.
     ///
     /// # Errors
-    /// When a file cannot be read, or certificate and key do not belong together.
+    /// When a file cannot be read, others than its owner can read the key's, or certificate and key do not belong
+    /// together.
     pub fn read(certificate: &Path, key: &Path) -> Result<Self, TlsError> {
         let pair = read_pair(certificate, key)?;
         Ok(Self(Arc::new(Present(RwLock::new(Arc::new(pair))))))
@@ -273,6 +291,8 @@ impl Service {
                     continue;
                 }
             };
+            // A head and a body are two writes: the second must not wait until the peer has acknowledged the first.
+            let _ = stream.set_nodelay(true);
             let (router, acceptor, stop) = (router.clone(), acceptor.clone(), stop.clone());
             let (clock, reserved, crowd) =
                 (Arc::clone(&clock), Arc::clone(&reserved), crowd.clone());

@@ -97,7 +97,7 @@ impl Office {
         let link = Link { connector_ca: ca, tls_pins: vec![TestKey::RsaD.public_key().hash()] };
         let file = |name: &str, text: &str| {
             let path = house.dir.path().join(name);
-            std::fs::write(&path, text).unwrap();
+            crate::gateway::private_file(&path, text);
             path
         };
         let chain = file("office.pem", &scep_keys::certificates_pem(&[certificate]));

@@ -6,6 +6,7 @@ use crate::gateway::{
 use crate::harness::tests;
 use crate::house::{below, tenant};
 use scep_ca::InfrastructurePurpose;
+use scep_issuance::service::Tls;
 use scep_keys::SoftwareKey;
 use scep_link::{
     ErrorCode, LedgerKind, Membership, PossessionChallenge, Renewed, renew_authentication,
@@ -975,6 +976,21 @@ async fn a_tls_certificate_is_replaced_while_the_issuer_runs() {
     assert_eq!(new_key().public_key().algorithm(), KeyAlgorithm::P256);
 }
 
+async fn attack_48_a_tls_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let dir = tempfile::tempdir().unwrap();
+    let (certificate, key) = tls_files(dir.path(), TestKey::P256D);
+    let tls = Tls::read(&certificate, &key).unwrap();
+    for mode in [0o640, 0o604, 0o644, 0o620] {
+        std::fs::set_permissions(&key, std::fs::Permissions::from_mode(mode)).unwrap();
+        let error = Tls::read(&certificate, &key).unwrap_err().to_string();
+        assert!(error.contains(&format!("{mode:04o}")), "{error}");
+        tls.replace(&certificate, &key).unwrap_err();
+    }
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o400)).unwrap();
+    tls.replace(&certificate, &key).unwrap();
+}
+
 tests![
     a_gateway_enrols_proves_its_key_and_is_confirmed,
     confirmation_before_the_proof_makes_no_challenge_either,
@@ -1005,4 +1021,5 @@ tests![
     a_message_of_another_connector_is_refused,
     attack_59_messages_have_a_size_a_media_type_and_one_form,
     a_tls_certificate_is_replaced_while_the_issuer_runs,
+    attack_48_a_tls_key_that_others_can_read_is_refused,
 ];

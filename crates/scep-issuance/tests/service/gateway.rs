@@ -59,6 +59,13 @@ pub(crate) fn connector_ca(key: TestKey) -> LocalCa {
     LocalCa::new(signer, root, Vec::new(), LocalCaSettings::default(), Arc::new(AwsLc)).unwrap()
 }
 
+/// A file for its owner alone.
+pub(crate) fn private_file(path: &Path, text: &str) {
+    use std::os::unix::fs::PermissionsExt as _;
+    std::fs::write(path, text).unwrap();
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600)).unwrap();
+}
+
 /// Certificate and key of a TLS server, as files.
 pub(crate) fn tls_files(dir: &Path, key: TestKey) -> (PathBuf, PathBuf) {
     let certificate = scep_testkit::device::self_signed(
@@ -70,7 +77,7 @@ pub(crate) fn tls_files(dir: &Path, key: TestKey) -> (PathBuf, PathBuf) {
     );
     let file = |end: &str, text: &str| {
         let path = dir.join(format!("{key:?}.{end}"));
-        std::fs::write(&path, text).unwrap();
+        private_file(&path, text);
         path
     };
     let chain = file("pem", &scep_keys::certificates_pem(&[certificate]));

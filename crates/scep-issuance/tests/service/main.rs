@@ -348,7 +348,8 @@ async fn windows_has_its_payload_once_the_group_has_its_ca() {
     house.furnish().await;
     let wanted = json!({ "device": "laptop-1", "profile": "wifi" });
     let ca = scep_testkit::house::device_certificate(&scep_testkit::keys::rsa2048(0));
-    let change = json!({ "ca_certificate": scep_keys::certificates_pem(std::slice::from_ref(&ca)) });
+    let change =
+        json!({ "ca_certificate": scep_keys::certificates_pem(std::slice::from_ref(&ca)) });
     let changed = house.send("PUT", "/gateway-groups/main", &change).await.is(200);
     assert_eq!(changed["ca_certificate"], change["ca_certificate"]);
     assert_eq!(house.get("/gateway-groups/main").await.is(200), changed);
@@ -628,7 +629,7 @@ async fn tls_serves_the_same_and_refuses_plain_text() {
     );
     let file = |name: &str, text: &str| {
         let path = house.dir.path().join(name);
-        std::fs::write(&path, text).unwrap();
+        gateway::private_file(&path, text);
         path
     };
     let chain = file("tls.pem", &scep_keys::certificates_pem(&[certificate]));
