@@ -338,10 +338,9 @@ impl Wanted {
                    WHERE tenant = ?1 AND (?2 IS NULL OR id = ?2) LIMIT 2";
         let wanted = self.group.as_ref().map(GatewayGroupId::as_str);
         type Found = (String, Option<Vec<u8>>, Option<Vec<u8>>);
-        let found: Vec<Found> =
-            tx.query(sql, values![self.tenant.as_str(), wanted], |row| {
-                Ok::<_, StoreError>((row.get(0)?, row.get(1)?, row.get(2)?))
-            })?;
+        let found: Vec<Found> = tx.query(sql, values![self.tenant.as_str(), wanted], |row| {
+            Ok::<_, StoreError>((row.get(0)?, row.get(1)?, row.get(2)?))
+        })?;
         let (kind, detail) = match (found.as_slice(), wanted) {
             ([(id, None, _)], _) => (Kind::GroupWithoutKey, format!("gateway group {id}")),
             ([(id, Some(key), ca)], _) => {

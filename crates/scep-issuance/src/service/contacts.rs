@@ -134,12 +134,7 @@ fn connector(tx: &Tx<'_>, tenant: &TenantId, id: &str) -> Result<ConnectorId, Pr
     found.then_some(wanted).ok_or_else(none)
 }
 
-fn view(
-    tx: &Tx<'_>,
-    tenant: &TenantId,
-    connector: ConnectorId,
-    now: Timestamp,
-) -> Result<ContactView, StoreError> {
+fn view(tx: &Tx<'_>, connector: ConnectorId, now: Timestamp) -> Result<ContactView, StoreError> {
     let id = connector.to_string();
     let sql = format!("SELECT log_level, {HEARD} FROM connector_contact WHERE connector = ?1");
     let read = |row: &Row| Ok::<_, StoreError>((row.get(0)?, Heard::row(row, 1)?));
@@ -153,11 +148,7 @@ fn view(
         let (last, alarms) = (None, Vec::new());
         return Ok(ContactView { id, log_level, signing_keys, command_keys, last, alarms });
     };
-    let acknowledged = match heard.ledger() {
-        Some(ledger) => contact::acknowledged(tx, tenant, ledger)?,
-        None => 0,
-    };
-    let alarms = heard.alarms(acknowledged, now).into_iter();
+    let alarms = heard.alarms(now).into_iter();
     let alarms = alarms.map(|alarm| AlarmView { kind: alarm.kind, detail: alarm.detail }).collect();
     let certificates = heard.certificates.iter().map(|certificate| CertificateView {
         purpose: contact::purpose_name(certificate.purpose),
@@ -198,7 +189,7 @@ pub(crate) async fn read(
         .store
         .read(move |tx| {
             let connector = connector(tx, &caller.tenant, &id.0)?;
-            Ok::<_, Problem>(Json(view(tx, &caller.tenant, connector, now)?))
+            Ok::<_, Problem>(Json(view(tx, connector, now)?))
         })
         .await
 }
@@ -235,7 +226,7 @@ pub(crate) async fn set_log_level(
                 values![&connector.to_string(), level],
             )?;
             changes::note(tx, &caller.tenant)?;
-            Ok::<_, Problem>(Json(view(tx, &caller.tenant, connector, now)?))
+            Ok::<_, Problem>(Json(view(tx, connector, now)?))
         })
         .await
 }

@@ -1,7 +1,10 @@
 //! The routes and their OpenAPI document, made from the same list.
 
 use crate::service::problem::{Kind, Problem};
-use crate::service::{Service, alarms, assignments, certificates, challenges, contacts, denials, health, link, objects, revocations_api, upkeep, connectors, groups};
+use crate::service::{
+    Service, alarms, assignments, certificates, challenges, connectors, contacts, denials, groups,
+    health, link, objects, revocations_api, upkeep,
+};
 use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::{HeaderValue, header};

@@ -47,9 +47,9 @@ mod upkeep;
 
 pub use link::{IssuerKey, IssuerKeys, IssuerKeysError, Link};
 pub use listen::{ListenError, Tls, TlsError};
+pub use orders::RevocationBrake;
 #[cfg(feature = "postgres")]
 pub use postgres::PostgresConfig;
-pub use orders::RevocationBrake;
 pub use problem::Problem;
 pub use store::{Store, StoreError};
 pub use token::{Scope, ScopeError, TokenError, TokenInfo};

@@ -658,7 +658,11 @@ fn tell(
 }
 
 /// The state of a device that is there. What is wiped stays wiped, until it is enrolled anew by an act of its own.
-fn present_state(tx: &Tx<'_>, tenant: &TenantId, device: &DeviceId) -> Result<DeviceState, Problem> {
+fn present_state(
+    tx: &Tx<'_>,
+    tenant: &TenantId,
+    device: &DeviceId,
+) -> Result<DeviceState, Problem> {
     let sql = "SELECT state FROM device WHERE tenant = ?1 AND id = ?2";
     let state: Option<String> =
         tx.one(sql, values![tenant.as_str(), device.as_str()], |row| row.get(0))?;

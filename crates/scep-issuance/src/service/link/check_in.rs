@@ -210,7 +210,11 @@ impl Told {
             // Told at once, but once: until its results come it is repeated with other news.
             once("revocations", digest(&revocations), "");
         }
-        let behind = request.outbox_high_mark < outbox_acknowledged;
+        // What is reported while this check-in waits tells nothing of a backup.
+        let had = contact.acknowledged.map_or(outbox_acknowledged, |had| {
+            u64::try_from(had).unwrap_or_default().min(outbox_acknowledged)
+        });
+        let behind = request.outbox_high_mark < had;
         if behind {
             once("restored", outbox_acknowledged.to_string(), "");
         }

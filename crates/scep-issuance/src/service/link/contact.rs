@@ -35,12 +35,14 @@ pub(crate) struct Contact {
     pub(crate) arrivals: i64,
     /// How much it is to log.
     pub(crate) log_level: Option<LogLevel>,
+    /// Up to which event the issuer had everything of its ledger at its last check-in.
+    pub(crate) acknowledged: Option<i64>,
 }
 
 impl Contact {
     /// Of a connector that was never heard, nothing.
     pub(crate) fn find(tx: &Tx<'_>, connector: &str) -> Result<Self, StoreError> {
-        let sql = "SELECT sequence, arrivals, log_level FROM connector_contact \
+        let sql = "SELECT sequence, arrivals, log_level, acknowledged FROM connector_contact \
                    WHERE connector = ?1";
         let found = tx.one(sql, values![connector], |row| {
             let level: Option<String> = row.get(2)?;
@@ -48,6 +50,7 @@ impl Contact {
                 sequence: row.get(0)?,
                 arrivals: row.get(1)?,
                 log_level: level.as_deref().and_then(level_from_name),
+                acknowledged: row.get(3)?,
             })
         })?;
         Ok(found.unwrap_or_default())
@@ -85,10 +88,6 @@ pub(crate) const fn purpose_name(purpose: CertificatePurpose) -> &'static str {
         CertificatePurpose::Ca => "ca",
         CertificatePurpose::Tls => "tls",
     }
-}
-
-fn unsigned(number: i64) -> u64 {
-    u64::try_from(number).unwrap_or(0)
 }
 
 /// Numbers of the protocol have 64 bits, those of the database 63.
@@ -130,8 +129,9 @@ pub(crate) fn heard(tx: &Tx<'_>, request: &CheckInRequest, now: Timestamp) -> Re
         }
     }
     let before = Heard::find(tx, request.connector)?;
-    let mut heard = Heard::of(request, before.as_ref(), now);
-    let mut alarms = heard.alarms(acknowledged(tx, &tenant, request.ledger)?, now);
+    let present = stored(acknowledged(tx, &tenant, request.ledger)?);
+    let mut heard = Heard::of(request, before.as_ref(), present, now);
+    let mut alarms = heard.alarms(now);
     alarms.extend(other_ledger(tx, request)?);
     let known = before.map(|before| before.logged).unwrap_or_default();
     heard.logged = alarms.iter().map(Alarm::name).collect();
@@ -242,6 +242,11 @@ pub(crate) struct Heard {
     pub(crate) ledger: String,
     pub(crate) queue_depth: i64,
     pub(crate) outbox_high_mark: i64,
+    /// Up to which event the issuer had everything of its ledger.
+    acknowledged: i64,
+    /// The same at the check-in before: its ledger has that many events, or was restored from a backup. What is reported
+    /// while a check-in is under way says nothing.
+    acknowledged_then: i64,
     pub(crate) issued: i64,
     pub(crate) delivered: i64,
     pub(crate) reported: i64,
@@ -256,7 +261,8 @@ pub(crate) struct Heard {
 
 pub(crate) const HEARD: &str = "heard_at, software, challenge_version, health, ledger, \
     queue_depth, outbox_high_mark, issued, delivered, reported, certificates, refused, refused_at, \
-    refusals, behind_since, behind_goal, alarms, connector";
+    refusals, behind_since, behind_goal, alarms, connector, acknowledged, \
+    acknowledged_then";
 
 impl Heard {
     /// Out of the columns [`HEARD`], of which the first is `first`; `None` when it was never heard.
@@ -287,6 +293,8 @@ impl Heard {
             refusals: row.get(at(13))?,
             behind: instant(14)?.zip(row.get::<Option<i64>>(at(15))?),
             logged: serde_json::from_str(&json(16)?).map_err(unreadable(16))?,
+            acknowledged: row.get(at(18))?,
+            acknowledged_then: row.get(at(19))?,
         }))
     }
 
@@ -296,7 +304,12 @@ impl Heard {
         Ok(found.flatten())
     }
 
-    fn of(request: &CheckInRequest, before: Option<&Self>, now: Timestamp) -> Self {
+    fn of(
+        request: &CheckInRequest,
+        before: Option<&Self>,
+        acknowledged: i64,
+        now: Timestamp,
+    ) -> Self {
         let counters = request.counters;
         let (issued, delivered, reported) =
             (stored(counters.issued), stored(counters.delivered), stored(counters.reported));
@@ -315,6 +328,8 @@ impl Heard {
             ledger: request.ledger.to_string(),
             queue_depth: stored(request.queue_depth),
             outbox_high_mark: stored(request.outbox_high_mark),
+            acknowledged,
+            acknowledged_then: before.map_or(acknowledged, |before| before.acknowledged),
             issued,
             delivered,
             reported,
@@ -347,7 +362,8 @@ impl Heard {
              challenge_version = ?4, health = ?5, ledger = ?6, queue_depth = ?7, \
              outbox_high_mark = ?8, issued = ?9, delivered = ?10, reported = ?11, \
              certificates = ?12, refused = ?13, refused_at = ?14, refusals = ?15, \
-             behind_since = ?16, behind_goal = ?17, alarms = ?18 WHERE connector = ?1",
+             behind_since = ?16, behind_goal = ?17, alarms = ?18, acknowledged = ?19, \
+             acknowledged_then = ?20 WHERE connector = ?1",
             values![
                 &id,
                 self.at.seconds(),
@@ -367,18 +383,15 @@ impl Heard {
                 self.behind.map(|(since, _)| since.seconds()),
                 self.behind.map(|(_, goal)| goal),
                 &alarms,
+                self.acknowledged,
+                self.acknowledged_then,
             ],
         )?;
         Ok(())
     }
 
-    /// Its ledger.
-    pub(crate) fn ledger(&self) -> Option<LedgerId> {
-        LedgerId::from_hex(&self.ledger)
-    }
-
-    /// What is alarming, at this instant. `acknowledged`: up to which event the issuer has everything of its ledger.
-    pub(crate) fn alarms(&self, acknowledged: u64, now: Timestamp) -> Vec<Alarm> {
+    /// What is alarming, at this instant.
+    pub(crate) fn alarms(&self, now: Timestamp) -> Vec<Alarm> {
         let mut alarms = Vec::new();
         for certificate in &self.certificates {
             let (purpose, end) = (purpose_name(certificate.purpose), certificate.not_after);
@@ -406,12 +419,13 @@ impl Heard {
             );
             alarms.push(Alarm::new("counters-differ", self.connector, since, detail));
         }
-        if unsigned(self.outbox_high_mark) < acknowledged {
+        if self.outbox_high_mark < self.acknowledged_then {
+            let had = self.acknowledged_then;
             let detail = format!(
-                "the ledger's last event is {}, and the issuer has {acknowledged}: a backup was restored",
+                "the ledger's last event is {}, and the issuer has {had}: a backup was restored",
                 self.outbox_high_mark
             );
-            alarms.push(Alarm::new("ledger-restored", self.connector, acknowledged, detail));
+            alarms.push(Alarm::new("ledger-restored", self.connector, had, detail));
         }
         if now.since(self.at) >= SILENT {
             let detail = format!("last heard at {}", self.at);

@@ -801,6 +801,22 @@ async fn a_ledger_restored_from_a_backup_is_noticed_and_told_how_far_the_issuer_
     assert!(!peer.would_hear_news(&desk).await);
     peer.change = |request| request.outbox_high_mark = 40;
     assert!(peer.would_hear_news(&desk).await);
+    // What is reported while a check-in waits is no backup, to whoever looks then.
+    peer.change = |request| request.outbox_high_mark = 100;
+    peer.ask(&desk, 0).await;
+    let more = desk.service.store.write(move |tx| {
+        let sql = "UPDATE ledger_report SET acknowledged = 130 WHERE ledger = ?1";
+        tx.execute(sql, values![&LEDGER.to_string()])
+    });
+    more.await.unwrap();
+    assert!(!peer.would_hear_news(&desk).await);
+    assert_eq!(alarms(&desk, &peer).await, [""; 0]);
+    peer.change = |request| request.outbox_high_mark = 120;
+    peer.ask(&desk, 0).await;
+    assert_eq!(alarms(&desk, &peer).await, [""; 0]);
+    // At the next one it must know of them.
+    peer.ask(&desk, 0).await;
+    assert_eq!(alarms(&desk, &peer).await, ["ledger-restored"]);
     // How far another tenant is, is nobody's business.
     let foreign = LedgerId::from_bytes([7; 16]);
     reported("fabrikam", foreign).await.unwrap();
@@ -870,7 +886,7 @@ async fn alarms(desk: &Desk, peer: &Peer) -> Vec<&'static str> {
         tx.one(&sql, values![&connector.to_string()], |row| super::contact::Heard::row(row, 0))
     });
     let heard = heard.await.unwrap().flatten().unwrap();
-    heard.alarms(0, now).into_iter().map(|alarm| alarm.kind).collect()
+    heard.alarms(now).into_iter().map(|alarm| alarm.kind).collect()
 }
 
 #[tokio::test]

@@ -40,6 +40,8 @@ CREATE TABLE connector_contact (
   ledger            TEXT,
   queue_depth       INTEGER,
   outbox_high_mark  INTEGER,
+  acknowledged      INTEGER, -- up to which event the issuer had everything of its ledger by then
+  acknowledged_then INTEGER, -- and at the check-in before: what the connector must know of
   issued            INTEGER,
   delivered         INTEGER,
   reported          INTEGER,
