@@ -92,6 +92,10 @@ fn trials(missing: bool) -> Vec<Trial> {
             "a_key_that_is_made_stays_and_does_nothing_else",
             a_key_that_is_made_stays_and_does_nothing_else,
         ),
+        (
+            "a_key_that_asks_for_the_pin_at_each_use_is_refused",
+            a_key_that_asks_for_the_pin_at_each_use_is_refused,
+        ),
         ("the_public_half_may_be_in_a_certificate", the_public_half_may_be_in_a_certificate),
         ("many_threads_share_a_token", many_threads_share_a_token),
         ("a_lost_login_is_made_again", a_lost_login_is_made_again),
@@ -407,6 +411,30 @@ fn a_key_that_is_made_stays_and_does_nothing_else() {
     }
 }
 
+fn a_key_that_asks_for_the_pin_at_each_use_is_refused() {
+    use cryptoki::mechanism::Mechanism;
+    use cryptoki::object::Attribute;
+    // Logs in.
+    made("main", "asks-not", KeyAlgorithm::P256, TokenKeyPurpose::Signing);
+    let session = library().open_rw_session(slot("main")).unwrap();
+    let public = [
+        Attribute::EcParams(vec![6, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]),
+        Attribute::Id(vec![0x0b]),
+        Attribute::Token(true),
+    ];
+    let private = [
+        Attribute::Label(b"asks".to_vec()),
+        Attribute::Id(vec![0x0b]),
+        Attribute::Token(true),
+        Attribute::Private(true),
+        Attribute::Sign(true),
+        Attribute::AlwaysAuthenticate(true),
+    ];
+    session.generate_key_pair(&Mechanism::EccKeyPairGen, &public, &private).unwrap();
+    let error = Pkcs11Key::open(&uri("main", "asks")).unwrap_err();
+    assert!(error.to_string().contains("CKA_ALWAYS_AUTHENTICATE"), "{error}");
+}
+
 fn the_public_half_may_be_in_a_certificate() {
     use cryptoki::object::{Attribute, AttributeType, ObjectClass};
     let key = made("main", "certified", KeyAlgorithm::P256, TokenKeyPurpose::Signing);
@@ -489,7 +517,12 @@ fn a_lost_login_is_made_again() {
     let library = library();
     let slot = slot("out");
     for _ in 0..3 {
-        sign().unwrap();
+        // Several sessions, so that there are stale ones beside the one whose loss is noticed.
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| (0..20).for_each(|_| drop(sign().unwrap())));
+            }
+        });
         library.open_ro_session(slot).unwrap().logout().unwrap();
         sign().unwrap();
     }
