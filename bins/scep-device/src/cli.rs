@@ -20,6 +20,7 @@ Examples:
   scep-device enrol --url http://scep.example.org/scep --ca ca.cert.pem \\
         --subject 'O=Example, CN=laptop-1' --dns laptop-1.example.org \\
         --key laptop.key.pem --out laptop.cert.pem --challenge-file challenge.txt
+  scep-device enrol ... --key-type p256    # the answer is encrypted with the challenge
   scep-device renew --url http://scep.example.org/scep --ca ca.cert.pem \\
         --cert laptop.cert.pem --key laptop.key.pem --new-key new.key.pem --out new.cert.pem
 

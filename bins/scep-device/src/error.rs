@@ -90,6 +90,7 @@ impl DeviceError {
         match self {
             Self::Client(ClientError::Refused { .. }) => ExitCode::from(3),
             Self::Pending { .. } => ExitCode::from(4),
+            Self::Client(ClientError::NoChallengeToOpenWith { .. }) => ExitCode::from(2),
             Self::Client(_) | Self::Runtime(_) => ExitCode::from(1),
             Self::Key(_)
             | Self::Public(_)

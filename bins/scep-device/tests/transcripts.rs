@@ -21,7 +21,7 @@ subject = "C=CH, O=Example, CN={{DeviceName}}"
 subject_alt_names = [{ dns = "{{DeviceName}}.example.org" }]
 key_usage = ["digitalSignature", "keyEncipherment"]
 extended_key_usages = ["clientAuth"]
-key_algorithms = ["rsa2048"]
+key_algorithms = ["rsa2048", "p256", "p384"]
 validity = "90d"
 "#;
 
@@ -198,6 +198,59 @@ fn a_renewal_signs_with_the_old_certificate() {
     let read = |name: &str| std::fs::read(desk.path(name)).unwrap();
     assert_ne!(read("key.pem"), read("new.key.pem"));
     assert_eq!(desk.site.log_lines(&["outcome=Issued", "message_type=RenewalReq"]).len(), 1);
+}
+
+/// The key of a certificate, by its curve's name in OpenSSL.
+fn openssl_finds(desk: &Desk, name: &str, curve: &str) {
+    if !available("openssl", "the look of OpenSSL at a key") {
+        return;
+    }
+    let mut openssl = Command::new("openssl");
+    openssl.args(["x509", "-noout", "-text", "-in"]).arg(desk.path(name));
+    let text = String::from_utf8(must(&mut openssl)).unwrap();
+    assert!(text.contains(&format!("ASN1 OID: {curve}")), "{text}");
+}
+
+#[test]
+fn an_ec_key_is_enrolled_and_renewed_with_its_challenge() {
+    for (kind, curve) in [("p256", "prime256v1"), ("p384", "secp384r1")] {
+        let desk = Desk::new();
+        let output = run(desk.enrol(&desk.challenge()).args(["--key-type", kind]));
+        must_say(&output, 0, &["issued: serial *, valid until 20*Z, written to cert.pem"]);
+        openssl_verifies(&desk, "cert.pem");
+        openssl_finds(&desk, "cert.pem", curve);
+        let log = desk.site.log_lines(&["outcome=Issued", "sealed=challenge"]);
+        assert_eq!(log.len(), 1, "{}", desk.site.log());
+
+        // The new key is of the old one's kind, and so is the answer.
+        let mut device = desk.device("renew");
+        device.args(["--cert", "cert.pem", "--key", "key.pem", "--new-key", "new.key.pem"]);
+        let output = run(device.args(["--out", "new.pem", "--challenge", &desk.challenge()]));
+        must_say(&output, 0, &["issued: serial *, valid until 20*Z, written to new.pem"]);
+        openssl_finds(&desk, "new.pem", curve);
+        let log = desk.site.log_lines(&["sealed=challenge", "message_type=RenewalReq"]);
+        assert_eq!(log.len(), 1, "{}", desk.site.log());
+    }
+}
+
+#[test]
+fn an_ec_key_without_a_challenge_is_2_and_nothing_is_sent() {
+    let desk = Desk::new();
+    let output = run(desk.enrol(&desk.challenge()).args(["--key-algorithm", "p256"]));
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+    let before = desk.operations();
+    let lines = [
+        "scep-device: the answer to a p256 key is encrypted with the request's challenge, and \
+         there is none",
+        "  Give --challenge or --challenge-file, or use an RSA key.",
+    ];
+    let mut device = desk.device("enrol");
+    device.args(["--subject", "CN=laptop", "--key", "other.pem", "--key-type", "p256"]);
+    must_say(&run(device.args(["--out", "other.cert.pem"])), 2, &lines);
+    let mut device = desk.device("renew");
+    device.args(["--cert", "cert.pem", "--key", "key.pem", "--new-key", "new.key.pem"]);
+    must_say(&run(device.args(["--out", "new.pem"])), 2, &lines);
+    assert_eq!(desk.operations(), before, "{}", desk.site.log());
 }
 
 #[test]
