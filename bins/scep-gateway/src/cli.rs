@@ -24,6 +24,7 @@ Examples:
   scep-gateway status --config gw/gateway.toml
   scep-gateway check-config --config gw/gateway.toml
   scep-gateway serve --config gw/gateway.toml
+  scep-gateway doctor https://scep.example.org/scep
   scep-gateway revoke --config gw/gateway.toml --serial 4F3A... --reason keyCompromise --operator alice";
 
 #[derive(Debug, Subcommand)]
@@ -81,6 +82,12 @@ pub(crate) enum Command {
     Crl(CrlOptions),
     /// Set the ledger's clock mark back after the system clock had jumped forward. Audited.
     ClockReset(OperatorOptions),
+    /// Ask a SCEP server as the clients of the field do, and say which of them would break, and where a request died.
+    ///
+    /// Works on any SCEP URL. Nothing can be issued for what it sends: requests without a challenge, with a signature
+    /// that is not by their key. Exit code: 0, all is well; 1, some old client may break; 2, clients break, or the
+    /// server could not be asked.
+    Doctor(DoctorOptions),
     /// Run the whole system on loopback and show what it issues and what it refuses.
     Demo(DemoOptions),
     /// Print a completion script for a shell.
@@ -309,6 +316,26 @@ pub(crate) struct OperatorOptions {
     /// Who does this and why: kept in the audit.
     #[arg(long)]
     pub(crate) operator: String,
+}
+
+/// Options of `doctor`.
+#[derive(Debug, Args)]
+pub(crate) struct DoctorOptions {
+    /// The SCEP URL that devices are given, http://... or https://...; by default the gateway's own of --config.
+    #[arg(required_unless_present = "config")]
+    pub(crate) url: Option<String>,
+    /// The gateway's configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+    /// Further roots for HTTPS, PEM, that devices trust too.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) tls_root: Option<PathBuf>,
+    /// For each request.
+    #[arg(long, default_value = "15s", value_parser = scep_types::parse_duration, value_name = "TIME")]
+    pub(crate) timeout: std::time::Duration,
+    /// For programs: one JSON object.
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 /// Options of `demo`.

@@ -6,6 +6,7 @@ mod clock_reset;
 mod config;
 mod connector;
 mod demo;
+mod doctor;
 mod enroll;
 mod error;
 mod export;
@@ -45,6 +46,7 @@ fn main() -> ExitCode {
         Command::Revoke(options) => revoke::run(&options),
         Command::ConfirmRevocations(options) => revoke::confirm(&options),
         Command::Crl(options) => revoke::crl(&options),
+        Command::Doctor(options) => doctor::run(&options),
         Command::Demo(options) => demo::run(&options),
         Command::Completions { shell } => {
             cli::completions(shell);
