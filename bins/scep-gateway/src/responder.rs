@@ -68,3 +68,34 @@ impl Responder {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use scep_testkit::house::{House, OPENS};
+
+    #[tokio::test]
+    async fn the_signer_is_replaced_until_the_ca_itself_ends() {
+        let (house, folder) = (House::new(), tempfile::tempdir().unwrap());
+        let gateway = Gateway::new(house.parts(folder.path()));
+        let settings = OcspSettings::default();
+        let clock: Arc<dyn Clock> = house.clock.clone();
+        let responder = Responder { gateway, ca: house.ca.clone(), settings, clock };
+        let end = house.ca.chain()[0].not_after();
+        for now in [OPENS, OPENS.plus(DAILY), end.minus(DAILY)] {
+            responder.replace(now).unwrap();
+        }
+        assert!(responder.replace(end).is_err());
+    }
+
+    #[tokio::test]
+    async fn it_ends_when_it_is_told_to() {
+        let (house, folder) = (House::new(), tempfile::tempdir().unwrap());
+        let gateway = Gateway::new(house.parts(folder.path()));
+        let (settings, clock) = (OcspSettings::default(), house.clock.clone());
+        let responder = Responder { gateway, ca: house.ca.clone(), settings, clock };
+        let stop = CancellationToken::new();
+        stop.cancel();
+        responder.run(stop).await;
+    }
+}

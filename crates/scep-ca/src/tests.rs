@@ -295,6 +295,7 @@ fn attack_43_no_extension_of_a_ca_comes_in_by_the_side_door() {
         "2.5.29.46",
         "2.5.29.54",
         "1.3.6.1.5.5.7.1.1",
+        "1.3.6.1.5.5.7.48.1.5",
     ] {
         let bad = with(vec![sid(), extra(oid)]);
         let error = CaError::ReservedExtension { oid: ObjectIdentifier::new_unwrap(oid) };
@@ -364,26 +365,6 @@ fn a_certificate_that_would_outlive_its_ca_is_refused_and_not_shortened() {
     );
     let never = CertificateContents { not_after: NOW, not_before: NOW, ..until(end) };
     assert_eq!(ca.certify(&never, &serial()), Err(CaError::EmptyValidity));
-}
-
-#[test]
-fn a_tls_server_has_its_names_and_serves_only() {
-    let (ca, server) = (ca(), key(KeyAlgorithm::P256));
-    let names = [GeneralName::dns("issuer.example.org").unwrap()];
-    let issue = |names: &[GeneralName]| {
-        ca.issue_tls_server(server.public_key(), &name("CN=issuer.example.org"), names, DAY, NOW)
-    };
-    let certificate = issue(&names).unwrap();
-    let usage = ExtendedKeyUsages::purpose("serverAuth").unwrap();
-    let usage = ExtendedKeyUsages::new(vec![usage]).unwrap().to_der();
-    assert_eq!(certificate.extension(&oid::EXTENDED_KEY_USAGE), Some(&usage[..]));
-    let signing = KeyUsages::DIGITAL_SIGNATURE.to_der();
-    assert_eq!(certificate.extension(&oid::KEY_USAGE), Some(&signing[..]));
-    assert_eq!(certificate.extension(&oid::BASIC_CONSTRAINTS), Some(&[0x30, 0][..]));
-    let listed = GeneralName::list_to_der(&names);
-    assert_eq!(certificate.extension(&oid::SUBJECT_ALT_NAME), Some(&listed[..]));
-    ca.check_issued(&certificate).unwrap();
-    assert_eq!(issue(&[]), Err(CaError::NamesMissing));
 }
 
 #[test]

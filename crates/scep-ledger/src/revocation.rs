@@ -249,3 +249,23 @@ pub(crate) trait RevocationStore: Send + Sync {
         now: Timestamp,
     ) -> Result<u64, LedgerError>;
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_worst_that_is_known_of_a_number_counts() {
+        use CertificateStatus::{Issued, Withheld};
+        let at = |seconds| {
+            let revoked = (Timestamp::from_seconds(seconds), RevocationReason::Superseded);
+            CertificateStatus::of(0, Some(revoked)).unwrap()
+        };
+        assert_eq!(CertificateStatus::worst([]), None);
+        assert_eq!(CertificateStatus::worst([Issued, Withheld]), Some(Withheld));
+        assert_eq!(CertificateStatus::worst([Issued, at(9), Withheld, at(5)]), Some(at(5)));
+        assert_eq!(CertificateStatus::of(0, None), Ok(Issued));
+        assert_eq!(CertificateStatus::of(1, None), Ok(Withheld));
+        assert!(CertificateStatus::of(2, None).is_err());
+    }
+}
