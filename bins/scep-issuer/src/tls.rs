@@ -68,11 +68,11 @@ impl OwnTls {
         let settings = LocalCaSettings::default();
         let ca = LocalCa::new(ca, root.clone(), Vec::new(), settings, Arc::new(AwsLc))
             .map_err(|error| IssuerError::config("service.tls_ca_certificate", error))?;
-        let names = Self::alt_names(&self.names)?;
+        let purpose = Self::purpose(&self.names);
         let common = self.names.first().map_or("issuer", String::as_str);
         // At the end of the CA's own life shorter, rather than not at all.
         let life = LIFE.min(root.not_after().since(now));
-        let leaf = ca.issue_tls_server(key, &name(common)?, &names, life, now)?;
+        let leaf = ca.issue_infrastructure(purpose, key, &name(common)?, life, now)?;
         Ok(vec![leaf, root])
     }
 }

@@ -105,7 +105,11 @@ impl InfrastructurePurpose {
         ExtendedKeyUsages::purpose(usage).and_then(|purpose| ExtendedKeyUsages::new(vec![purpose]))
     }
 
-    fn alternative_names(&self) -> Result<Vec<GeneralName>, CaError> {
+    /// The names in a certificate for this purpose, those of DNS first; none but for a server.
+    ///
+    /// # Errors
+    /// When a server has no name, or one that cannot be written.
+    pub fn alternative_names(&self) -> Result<Vec<GeneralName>, CaError> {
         let Self::TlsServer { dns_names, addresses } = self else { return Ok(Vec::new()) };
         let mut names = Vec::new();
         for text in dns_names {
@@ -359,34 +363,6 @@ impl LocalCa {
         let certificate =
             self.issue_infrastructure(purpose, key.public_key(), subject, validity, now)?;
         OcspSigner::new(key, certificate)
-    }
-
-    /// Makes the certificate of a TLS server of the system itself: digitalSignature, serverAuth, these names and no
-    /// others. It starts five minutes before `now` and ends `validity` after it.
-    ///
-    /// # Errors
-    /// When there are no names, the certificate would outlive the CA, or as for [`LocalCa::self_signed_root`].
-    pub fn issue_tls_server(
-        &self,
-        key: &SpkiDer,
-        subject: &DistinguishedName,
-        names: &[GeneralName],
-        validity: Duration,
-        now: Timestamp,
-    ) -> Result<CertificateDer, CaError> {
-        if names.is_empty() {
-            return Err(CaError::NamesMissing);
-        }
-        let mut extensions = Extensions::default();
-        extensions.basic_constraints(Role::EndEntity);
-        extensions.key_usage(KeyUsages::DIGITAL_SIGNATURE);
-        let server = ExtendedKeyUsages::purpose("serverAuth");
-        if let Some(usages) = server.and_then(|purpose| ExtendedKeyUsages::new(vec![purpose])) {
-            extensions.extended_key_usages(&usages);
-        }
-        extensions.subject_alt_names(names, Criticality::Ignorable);
-        extensions.subject_key_id(key);
-        self.issue_own(key, subject, validity, now, extensions)
     }
 
     /// What [`CertificateAuthority::issue`] does, for callers that bring their own threads: builds the

@@ -3,7 +3,7 @@
 use super::place;
 use super::raw::{RawConnectors, RawService, RawTls};
 use crate::error::IssuerError;
-use scep_ca::{LocalCa, LocalCaSettings};
+use scep_ca::{InfrastructurePurpose, LocalCa, LocalCaSettings};
 use scep_keys::{AwsLc, Backend, PrivateKey, SoftwareKey, open_key, read_certificates};
 use scep_types::{CertificateDer, GeneralName, SpkiDer, SpkiHash};
 use std::net::{IpAddr, SocketAddr};
@@ -47,16 +47,23 @@ pub(crate) struct OwnTls {
 }
 
 impl OwnTls {
-    /// The names as a certificate has them.
+    /// What a certificate with these names is for.
+    pub(crate) fn purpose(names: &[String]) -> InfrastructurePurpose {
+        let (mut dns_names, mut addresses) = (Vec::new(), Vec::new());
+        for name in names {
+            match name.parse::<IpAddr>() {
+                Ok(address) => addresses.push(address),
+                Err(_) => dns_names.push(name.clone()),
+            }
+        }
+        InfrastructurePurpose::TlsServer { dns_names, addresses }
+    }
+
+    /// The names as a certificate has them: those of DNS first.
     pub(crate) fn alt_names(names: &[String]) -> Result<Vec<GeneralName>, IssuerError> {
-        names
-            .iter()
-            .map(|name| match name.parse::<IpAddr>() {
-                Ok(address) => Ok(GeneralName::ip(address)),
-                Err(_) => GeneralName::dns(name)
-                    .map_err(|error| IssuerError::config("service.tls_names", error)),
-            })
-            .collect()
+        Self::purpose(names)
+            .alternative_names()
+            .map_err(|error| IssuerError::config("service.tls_names", error))
     }
 }
 
