@@ -6,8 +6,9 @@ mod ledger;
 pub(crate) use connector::LinkConfig;
 pub(crate) use ledger::LedgerConfig;
 
+use crate::ca::Ca;
 use crate::error::GatewayError;
-use crate::renewal::{Owned, Pair, Previous, RaFiles, RaPair, Renewal, one_certificate};
+use crate::renewal::{Owned, Pair, Previous, RaFiles, RaPair, Renewal, Renewed, one_certificate};
 use connector::RawConnector;
 use core::time::Duration;
 use ledger::{RawLedger, RawRevocations};
@@ -90,6 +91,9 @@ enum RawCa {
         #[serde(default)]
         ocsp_urls: Vec<String>,
     },
+    #[cfg(feature = "openbao")]
+    #[serde(rename = "openbao")]
+    OpenBao(Box<crate::openbao::RawOpenBao>),
 }
 
 #[derive(Debug, Default, Deserialize)]
@@ -217,7 +221,7 @@ pub(crate) struct Config {
     pub(crate) ledger: LedgerConfig,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
-    pub(crate) ca: LocalCa,
+    pub(crate) ca: Ca,
     pub(crate) crl: CrlSettings,
     /// The OCSP responder, where there is one.
     pub(crate) ocsp: Option<OcspSettings>,
@@ -270,13 +274,26 @@ impl Config {
         raw.check(base, now, provider)
     }
 
+    /// Has the CA issue the RA's first certificates, where there are none; what was made.
+    pub(crate) fn make_ra(
+        path: &Path,
+        now: Timestamp,
+        provider: &Arc<dyn CryptoProvider>,
+    ) -> Result<Vec<Renewed>, GatewayError> {
+        let (raw, base) = Raw::read(path)?;
+        let ca = raw.ca.check(base, provider, &mut Vec::new(), &mut Vec::new())?;
+        let ledger = raw.ledger.check(base, &raw.revocations)?;
+        raw.ra.check(base, LegacyAlgorithms::Refuse, &ledger)?.make(&ca, now)
+    }
+
     /// The CA alone, of a configuration whose other keys need not be there yet.
     pub(crate) fn ca_of(
         path: &Path,
         provider: &Arc<dyn CryptoProvider>,
     ) -> Result<LocalCa, GatewayError> {
         let (raw, base) = Raw::read(path)?;
-        raw.ca.check(base, provider, &mut Vec::new(), &mut Vec::new())
+        let ca = raw.ca.check(base, provider, &mut Vec::new(), &mut Vec::new())?;
+        ca.local("ca").cloned()
     }
 }
 
@@ -341,6 +358,9 @@ impl Raw {
         let endpoints = check_endpoints(self.endpoints)?;
         let crl = self.crl.check(&endpoints)?;
         let ocsp = self.ocsp.map(|ocsp| ocsp.check(&endpoints)).transpose()?;
+        if ocsp.is_some() {
+            ca.local("ocsp")?;
+        }
         let store = self.certstore.map(|store| store.check(&endpoints)).transpose()?;
         let paths =
             [Some(&crl.path), ocsp.as_ref().map(|o| &o.path), store.as_ref().map(|s| &s.path)];
@@ -382,8 +402,27 @@ impl RawCa {
         provider: &Arc<dyn CryptoProvider>,
         keys: &mut Keys,
         certificates: &mut Vec<Owned>,
-    ) -> Result<LocalCa, GatewayError> {
-        let Self::Local { key, certificate, chain, crl_urls, issuer_urls, ocsp_urls } = self;
+    ) -> Result<Ca, GatewayError> {
+        let (key, certificate, chain, settings) = match self {
+            Self::Local { key, certificate, chain, crl_urls, issuer_urls, ocsp_urls } => {
+                let settings = LocalCaSettings { crl_urls, issuer_urls, ocsp_urls };
+                (key, certificate, chain, settings)
+            }
+            #[cfg(feature = "openbao")]
+            Self::OpenBao(raw) => {
+                let remote = raw.check(base, provider)?;
+                let ca = Ca::OpenBao(Arc::new(remote));
+                if let Some(issuer) = ca.chain().first() {
+                    keys.push(("CA", issuer.spki().clone()));
+                    certificates.push(Owned {
+                        what: "CA certificate",
+                        purpose: CertificatePurpose::Ca,
+                        certificate: issuer.clone(),
+                    });
+                }
+                return Ok(ca);
+            }
+        };
         let key = open_key(&place(base, "ca.key", &key)?)?;
         let certificate = one_certificate(&base.join(certificate), "ca.certificate")?;
         let upper = match chain {
@@ -396,8 +435,8 @@ impl RawCa {
             purpose: CertificatePurpose::Ca,
             certificate: certificate.clone(),
         });
-        let settings = LocalCaSettings { crl_urls, issuer_urls, ocsp_urls };
-        Ok(LocalCa::new(key.signer()?, certificate, upper, settings, Arc::clone(provider))?)
+        let provider = Arc::clone(provider);
+        Ok(Ca::Local(LocalCa::new(key.signer()?, certificate, upper, settings, provider)?))
     }
 }
 
@@ -717,6 +756,47 @@ mod tests {
         // All is read and accepted up to the password, whose file is not there.
         let error = raw.ledger.check(Path::new("gw"), &raw.revocations).unwrap_err().to_string();
         assert!(error.contains("ledger.password"), "{error}");
+    }
+
+    #[cfg(feature = "openbao")]
+    #[test]
+    fn the_examples_openbao_has_every_key_there_is() {
+        let start = EXAMPLE.find("# kind = \"openbao\"").unwrap();
+        let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+        let lines: Vec<&str> = EXAMPLE[start..end]
+            .lines()
+            .filter_map(|line| line.strip_prefix("# "))
+            .filter(|line| line.split(' ').nth(1) == Some("="))
+            .collect();
+        let read = |leave_out: &[&str]| {
+            let kept = lines.iter().filter(|line| !leave_out.iter().any(|out| line.contains(out)));
+            toml::from_str::<RawCa>(&kept.copied().collect::<Vec<_>>().join("\n")).unwrap()
+        };
+        let error = |raw: RawCa| {
+            let provider: Arc<dyn CryptoProvider> = Arc::new(scep_keys::AwsLc);
+            let folder = tempfile::tempdir().unwrap();
+            let signer = scep_testkit::keys::p256(0).signer();
+            let (name, year) = ("CN=CA".parse().unwrap(), Duration::from_secs(31_536_000));
+            let now = Timestamp::from_seconds(1_800_000_000);
+            let root = LocalCa::self_signed_root(&*signer, &name, year, now, &*provider).unwrap();
+            let root = scep_keys::certificates_pem(&[root]);
+            std::fs::write(folder.path().join("ca.cert.pem"), root).unwrap();
+            let (mut keys, mut certificates) = (Vec::new(), Vec::new());
+            let checked = raw.check(folder.path(), &provider, &mut keys, &mut certificates);
+            checked.map(drop).map_or_else(|error| error.to_string(), |()| String::new())
+        };
+        let tls = "tls_roots";
+        assert_eq!(error(read(&["token_env", "approle", tls])), "");
+        assert_eq!(error(read(&["token_file", "token_env", "secret_id_env", tls])), "");
+        // No two ways of logging in, and one at least.
+        for out in [&["approle", tls][..], &["token_file", "token_env", "approle", tls]] {
+            assert!(error(read(out)).contains("one of token_file"), "{}", error(read(out)));
+        }
+        assert!(error(read(&["token_file", "approle", tls])).contains("BAO_TOKEN is not set"));
+        assert!(error(read(&["token_env", "approle"])).contains("bao-ca.pem"));
+        let unknown = format!("{}\ntoken = \"x\"", lines[..4].join("\n"));
+        let refused = toml::from_str::<RawCa>(&unknown).unwrap_err().to_string();
+        assert!(refused.contains("unknown field"), "{refused}");
     }
 
     #[test]

@@ -98,7 +98,6 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
 
     let config = load(&config_path, now, &provider)?;
     let ca = {
-        use scep_ca::CertificateAuthority;
         config.ca.chain().first().cloned().ok_or_else(|| GatewayError::Demo("no CA".into()))?
     };
     let seen = Arc::new(Seen::default());

@@ -1,11 +1,11 @@
 //! Renews the gateway's own certificates while it runs, and says when they end.
 
+use crate::ca::Ca;
 use crate::config::Config;
 use crate::connector::SharedOwn;
 use crate::error::GatewayError;
 use crate::renewal::{Owned, PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING, Ra, RaFiles, Renewed};
 use core::time::Duration;
-use scep_ca::LocalCa;
 use scep_connector::Connector;
 use scep_keys::AwsLc;
 use scep_server::{Gateway, SystemClock};
@@ -26,7 +26,7 @@ const LIST: Duration = Duration::from_secs(20);
 pub(crate) struct Keeper {
     pub(crate) gateway: Gateway,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ca: LocalCa,
+    pub(crate) ca: Ca,
     pub(crate) files: RaFiles,
     pub(crate) own: SharedOwn,
     pub(crate) connector: Option<Connector>,
@@ -45,6 +45,13 @@ pub(crate) fn renew_at_start(config: &Config, now: Timestamp) -> bool {
 pub(crate) fn renew_now(path: &Path) -> Result<ExitCode, GatewayError> {
     let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
     let now = SystemClock.now();
+    let made = Config::make_ra(path, now, &provider)?;
+    if !made.is_empty() {
+        for Renewed { what, outcome } in made {
+            println!("{what}: first key, until {}", outcome?);
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
     let config = Config::load(path, now, &provider)?;
     for Renewed { what, outcome } in config.ra_files.renew_now(&config.ca, now)? {
         println!("{what}: new key, until {}", outcome?);

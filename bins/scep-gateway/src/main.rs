@@ -1,5 +1,6 @@
 //! The SCEP gateway: arguments, configuration, wiring, exit code. What it does is in the libraries.
 
+mod ca;
 mod check;
 mod cli;
 mod clock_reset;
@@ -14,6 +15,8 @@ mod init;
 mod keeper;
 mod keystore;
 mod logging;
+#[cfg(feature = "openbao")]
+mod openbao;
 mod renewal;
 mod responder;
 mod revoke;

@@ -4,21 +4,26 @@
 //! (`.previous`) as long as devices may still use it: the encryption key opens what is enveloped to it, and the signing
 //! key answers that, as a device that holds an earlier GetCACert takes no other signer.
 
+use crate::ca::RaIssuer;
 use crate::error::GatewayError;
 use crate::keystore::sync_folder;
 use core::time::Duration;
-use scep_ca::{CertificateAuthority as _, InfrastructurePurpose, LocalCa};
+use scep_ca::InfrastructurePurpose;
 use scep_keys::{
     Backend, KeyPlace, PrivateKey, SoftwareKey, certificates_pem, open_key, read_certificates,
     write_new_public,
 };
 use scep_link::CertificatePurpose;
 use scep_message::{LegacyAlgorithms, RaIdentity, Recipient};
-use scep_types::{CertificateDer, DistinguishedName, SpkiDer, StringRules, Timestamp};
+use scep_types::{
+    CertificateDer, DistinguishedName, KeyAlgorithm, SpkiDer, StringRules, Timestamp,
+};
 use std::io;
 use std::path::{Path, PathBuf};
 
 const DAY: Duration = Duration::from_secs(86_400);
+/// How long the first ones are good, if the CA gives so much.
+const FIRST_LIFE: Duration = Duration::from_secs(365 * 86_400);
 /// What is being written; without meaning until it is renamed.
 const NEW: &str = ".new";
 /// What was replaced and still opens requests.
@@ -184,7 +189,7 @@ impl RaFiles {
     }
 
     /// Reads and checks them. Whether they have expired is for the caller to see.
-    pub(crate) fn read(&self, ca: &LocalCa, now: Timestamp) -> Result<Ra, GatewayError> {
+    pub(crate) fn read(&self, ca: &dyn RaIssuer, now: Timestamp) -> Result<Ra, GatewayError> {
         let mut certificates = Vec::new();
         let mut read = Vec::new();
         for role in self.pairs() {
@@ -246,7 +251,7 @@ impl RaFiles {
     /// stays as it was.
     ///
     /// Together, as the answer to a request is signed by the signer that belongs to the key it is enveloped to.
-    pub(crate) fn renew(&self, ca: &LocalCa, now: Timestamp) -> Vec<Renewed> {
+    pub(crate) fn renew(&self, ca: &dyn RaIssuer, now: Timestamp) -> Vec<Renewed> {
         self.renew_where(ca, now, self.renewal == Renewal::Auto, |certificate| {
             renewal_due(certificate) <= now
         })
@@ -255,7 +260,7 @@ impl RaFiles {
     /// Renews both now, because an operator says so.
     pub(crate) fn renew_now(
         &self,
-        ca: &LocalCa,
+        ca: &dyn RaIssuer,
         now: Timestamp,
     ) -> Result<Vec<Renewed>, GatewayError> {
         // A third generation would push out the first one, which devices still use.
@@ -267,9 +272,48 @@ impl RaFiles {
         Ok(self.renew_where(ca, now, true, |_| true))
     }
 
+    /// Makes them, where there is none yet: none of their files exists.
+    pub(crate) fn make(
+        &self,
+        ca: &dyn RaIssuer,
+        now: Timestamp,
+    ) -> Result<Vec<Renewed>, GatewayError> {
+        let roles = self.pairs();
+        let absent = |role: &Role<'_>| match role.pair {
+            RaPair::Files(pair) => !pair.key.exists() && !pair.certificate.exists(),
+            RaPair::Token { .. } => false,
+        };
+        if !roles.iter().all(absent) {
+            return Ok(Vec::new());
+        }
+        let ca_end = ca.chain().iter().map(CertificateDer::not_after).min();
+        let life = ca_end.map_or(FIRST_LIFE, |end| FIRST_LIFE.min(end.since(now)));
+        let mut made = Vec::new();
+        for role in &roles {
+            let RaPair::Files(pair) = role.pair else { continue };
+            let key = SoftwareKey::generate(KeyAlgorithm::Rsa(2048))?;
+            let subject = match role.issue {
+                InfrastructurePurpose::RaSigning => "CN=SCEP RA signing",
+                InfrastructurePurpose::RaEncryption => "CN=SCEP RA encryption",
+                _ => "CN=SCEP RA",
+            };
+            let subject =
+                subject.parse().map_err(|error| GatewayError::config(role.name, error))?;
+            let new = ca.issue_ra(role.issue.clone(), &key, &subject, life, now)?;
+            made.push((role, pair, key, new));
+        }
+        // Nothing is written before the CA has given everything.
+        let mut done = Vec::new();
+        for (role, pair, key, new) in made {
+            pair.write(&key, &new)?;
+            done.push(Renewed { what: role.what, outcome: Ok(new.not_after()) });
+        }
+        Ok(done)
+    }
+
     fn renew_where(
         &self,
-        ca: &LocalCa,
+        ca: &dyn RaIssuer,
         now: Timestamp,
         may: bool,
         due: impl Fn(&CertificateDer) -> bool,
@@ -333,7 +377,7 @@ impl Role<'_> {
     }
 
     /// `None`: there is nothing to gain.
-    fn renew(&self, ca: &LocalCa, now: Timestamp) -> Result<Option<Timestamp>, GatewayError> {
+    fn renew(&self, ca: &dyn RaIssuer, now: Timestamp) -> Result<Option<Timestamp>, GatewayError> {
         let RaPair::Files(pair) = self.pair else { return Ok(None) };
         let (old_key, old) = pair.read(self.name)?;
         // No certificate outlives its CA. One that would not outlive the present one is not worth a new key; that the
@@ -348,8 +392,7 @@ impl Role<'_> {
         let subject = DistinguishedName::from_der(old.subject_der(), StringRules::AllowBmp)
             .map_err(|error| wrong(&error))?;
         let key = SoftwareKey::generate(old_key.public_key().algorithm())?;
-        let new =
-            ca.issue_infrastructure(self.issue.clone(), key.public_key(), &subject, life, now)?;
+        let new = ca.issue_ra(self.issue.clone(), &key, &subject, life, now)?;
         pair.keep(&old_key, &old)?;
         pair.replace(&key, &new)?;
         Ok(Some(new.not_after()))
@@ -498,7 +541,7 @@ pub(crate) fn one_certificate(path: &Path, key: &str) -> Result<CertificateDer, 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use scep_ca::LocalCaSettings;
+    use scep_ca::{LocalCa, LocalCaSettings};
     use scep_keys::AwsLc;
     use scep_types::KeyAlgorithm;
     use std::sync::Arc;

@@ -4,7 +4,6 @@
 use crate::cli::{CrlOptions, OperatorOptions, RevokeOptions};
 use crate::config::Config;
 use crate::error::GatewayError;
-use scep_ca::CertificateAuthority as _;
 use scep_keys::AwsLc;
 use scep_ledger::{OrderedBy, QueueOutcome, RevocationOrder, RevocationReason, RevocationState};
 use scep_server::SystemClock;

@@ -61,12 +61,19 @@ async fn serve(
     let (ca, files, stop_timeout) =
         (config.ca.clone(), config.ra_files.clone(), config.limits.stop_timeout);
     let pinned = pinned_expiries(&config);
+    #[cfg(feature = "openbao")]
+    let remote = ca.clone();
+    #[cfg(feature = "openbao")]
+    if let crate::ca::Ca::OpenBao(remote) = &remote {
+        remote.connect().await?;
+    }
     let ocsp = config.ocsp.clone();
     let gateway = assemble_with(config, Arc::clone(&provider), None, &own).await?;
     let responder = match ocsp {
         Some(settings) => {
             let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let responder = Responder { gateway: gateway.clone(), ca: ca.clone(), settings, clock };
+            let ca = ca.local("ocsp")?.clone();
+            let responder = Responder { gateway: gateway.clone(), ca, settings, clock };
             responder.replace(now)?;
             Some(responder)
         }
@@ -90,6 +97,10 @@ async fn serve(
         pinned,
     };
     let keeper = tokio::spawn(keeper.run(stop.clone()));
+    #[cfg(feature = "openbao")]
+    if let crate::ca::Ca::OpenBao(remote) = &remote {
+        tokio::spawn(Arc::clone(remote).keep(stop.clone()));
+    }
     let responder = responder.map(|responder| tokio::spawn(responder.run(stop.clone())));
     tracing::info!(
         target: "scep",
@@ -219,7 +230,7 @@ pub(crate) async fn assemble_with(
         site_rules: config.site_rules,
         denials,
         ledger,
-        ca: Arc::new(config.ca),
+        ca: config.ca.authority(),
         ra: config.ra,
         our_keys: keys.iter().map(|(_, key): &(_, SpkiDer)| key.hash()).collect(),
         endpoints: config.endpoints,

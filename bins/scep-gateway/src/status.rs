@@ -9,7 +9,6 @@ use crate::error::GatewayError;
 use crate::keeper::{CONNECTOR, SIGNERS, last_signer};
 use crate::renewal::{PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING};
 use core::time::Duration;
-use scep_ca::CertificateAuthority as _;
 use scep_connector::{Offline, State};
 use scep_keys::AwsLc;
 use scep_ledger::LedgerError;

@@ -1,0 +1,193 @@
+//! A gateway whose CA is OpenBao: its process, the real server, and devices.
+//!
+//! A harness of its own: where the server's program is missing every test is listed as ignored; where the environment
+//! variable `CI` is `true` it fails instead.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: what does not fit is a failed test"
+)]
+
+#[allow(dead_code, reason = "other tests use the rest")]
+mod support;
+
+use libtest_mimic::Arguments;
+use scep_client::ClientError;
+use scep_keys::read_certificates;
+use scep_testkit::process::openbao::{OpenBao, ROOT_TOKEN, program};
+use scep_testkit::process::{http, must, peers, run, temporary, text, wait_for};
+use scep_types::{CertificateDer, CrlDer};
+use std::process::{Command, ExitCode};
+use support::{Gateway, enrol, identity};
+
+/// What the gateway may do, and nothing else.
+const POLICY: &str = r#"
+path "pki/issuer/+/sign-verbatim" { capabilities = ["update"] }
+path "pki/issuer/+/sign/*" { capabilities = ["update"] }
+path "pki/revoke" { capabilities = ["update"] }
+path "pki/certs" { capabilities = ["list"] }
+"#;
+
+/// A gateway that has its certificates from this engine, not started; `sign`: keys of its configuration.
+fn gateway(server: &OpenBao, sign: &str) -> Gateway {
+    let gateway = Gateway::init();
+    let chain = server.field("read", "certificate", &["pki/issuer/default/json"]);
+    std::fs::write(gateway.file("gw/ca.cert.pem"), format!("{chain}\n")).unwrap();
+    let policy = gateway.file("policy.hcl");
+    std::fs::write(&policy, POLICY).unwrap();
+    server.bao(&["policy", "write", "scep", policy.to_str().unwrap()]);
+    let token =
+        server.bao(&["token", "create", "-field=token", "-policy=scep", "-ttl=1h", "-orphan"]);
+    assert_ne!(token.trim(), ROOT_TOKEN);
+    std::fs::write(gateway.file("gw/bao.token"), token).unwrap();
+    for (role, usage) in [("ra-sign", "DigitalSignature"), ("ra-encrypt", "KeyEncipherment")] {
+        let (path, usage) = (format!("pki/roles/{role}"), format!("key_usage={usage}"));
+        let mut arguments = vec!["write", &path, &usage, "key_type=rsa", "max_ttl=87600h"];
+        arguments.extend(["allow_any_name=true", "enforce_hostnames=false"]);
+        arguments.extend(["cn_validations=disabled", "server_flag=false", "client_flag=false"]);
+        server.bao(&arguments);
+    }
+    gateway.configure(|text| {
+        let start = text.find("[ca]").unwrap();
+        let end = start + text[start..].find("\n[crl]").unwrap();
+        let ca = format!(
+            "[ca]\nkind = \"openbao\"\naddress = \"http://{}\"\ncertificate = \"ca.cert.pem\"\n\
+             token_file = \"bao.token\"\nra_signing_role = \"ra-sign\"\n\
+             ra_encryption_role = \"ra-encrypt\"\n{sign}\n",
+            server.address()
+        );
+        format!("{}{ca}{}", &text[..start], &text[end..])
+    });
+    // What `init` has made for a CA of its own.
+    for file in [
+        "ca.key.pem",
+        "ra-sign.key.pem",
+        "ra-sign.cert.pem",
+        "ra-encrypt.key.pem",
+        "ra-encrypt.cert.pem",
+    ] {
+        std::fs::remove_file(gateway.file("gw").join(file)).unwrap();
+    }
+    let made = run(&mut gateway.command(&["renew-ra"]));
+    assert!(made.status.success(), "{}", text(&made));
+    assert!(text(&made).contains("RA signing certificate: first key"), "{}", text(&made));
+    gateway
+}
+
+fn crl_with(gateway: &Gateway, what: &str, fits: impl Fn(&CrlDer) -> bool) -> CrlDer {
+    wait_for(what, || {
+        let answer = http(gateway.address(), "GET", "/crl", b"");
+        (answer.status == 200).then(|| CrlDer::parse(&answer.body).unwrap()).filter(|crl| fits(crl))
+    })
+}
+
+fn verified(gateway: &Gateway, certificate: &CertificateDer) {
+    let file = gateway.file("device.pem");
+    std::fs::write(&file, scep_keys::certificates_pem(std::slice::from_ref(certificate))).unwrap();
+    must(
+        Command::new("openssl")
+            .arg("verify")
+            .arg("-CAfile")
+            .arg(gateway.file("gw/ca.cert.pem"))
+            .arg(file),
+    );
+}
+
+async fn a_device_is_enrolled_and_revoked_by_openbao() {
+    let home = temporary();
+    let mut server = OpenBao::start(home.path());
+    let mut gateway = gateway(&server, "sign = \"verbatim\"");
+    gateway.start(&[]);
+    let (client, known) = gateway.client().await;
+    let device = gateway.device();
+    let certificate = enrol(&client, &known, &device.request(), &identity()).await.unwrap();
+    verified(&gateway, &certificate);
+    // A retry gets the same one.
+    assert_eq!(enrol(&client, &known, &device.request(), &identity()).await.unwrap(), certificate);
+
+    gateway.stop();
+    let serial = certificate.serial().unwrap();
+    let revoked = run(gateway
+        .command(&["revoke"])
+        .args(["--serial", &serial.to_string()])
+        .args(["--reason", "keyCompromise", "--operator", "alice"]));
+    assert!(revoked.status.success(), "{}", text(&revoked));
+    gateway.start(&[]);
+    let crl =
+        crl_with(&gateway, "the revocation on the engine's list", |crl| crl.contains(&serial));
+    let root = &read_certificates(&gateway.file("gw/ca.cert.pem")).unwrap()[0];
+    assert_eq!(crl.issuer_der(), root.subject_der());
+
+    // While the engine is away nothing is issued, and nothing is spent.
+    server.kill();
+    let (client, known) = gateway.client().await;
+    let device = gateway.device();
+    for _ in 0..2 {
+        let error = enrol(&client, &known, &device.request(), &identity()).await.unwrap_err();
+        assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+        assert!(gateway.log().contains("CaUnavailable"), "{}", gateway.log());
+        assert!(!gateway.log().contains("CaOutcomeUnknown"), "{}", gateway.log());
+    }
+}
+
+async fn attack_46_what_openbao_changes_is_withheld_and_revoked() {
+    let home = temporary();
+    let server = OpenBao::start(home.path());
+    // Serves another purpose as well, and says another organization.
+    server.bao(&[
+        "write",
+        "pki/roles/mean",
+        "allow_any_name=true",
+        "key_type=any",
+        "max_ttl=87600h",
+        "organization=Another",
+    ]);
+    let mut gateway = gateway(&server, "sign = \"role\"\nrole = \"mean\"");
+    gateway.start(&[]);
+    let (client, known) = gateway.client().await;
+    let error = enrol(&client, &known, &gateway.device().request(), &identity()).await.unwrap_err();
+    assert!(matches!(error, ClientError::Refused { .. }), "{error}");
+    let log = gateway.log();
+    assert!(log.contains("CertificateDiffers") && log.contains("it is being revoked"), "{log}");
+    crl_with(&gateway, "its revocation", |crl| crl.serials().count() == 1);
+}
+
+async fn the_gateway_does_not_start_with_another_ca_than_the_configurations() {
+    let home = temporary();
+    let server = OpenBao::start(home.path());
+    let gateway = gateway(&server, "sign = \"verbatim\"");
+    server.bao(&[
+        "write",
+        "pki/root/generate/internal",
+        "common_name=Another Root",
+        "issuer_name=another",
+        "ttl=87600h",
+        "key_type=ec",
+    ]);
+    server.bao(&["write", "pki/config/issuers", "default=another"]);
+    let served = run(&mut gateway.command(&["serve"]));
+    assert!(!served.status.success(), "{}", text(&served));
+    assert!(text(&served).contains("not issued by this CA"), "{}", text(&served));
+}
+
+macro_rules! trials {
+    ($($name:ident),* $(,)?) => {
+        [$((stringify!($name), (|| {
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            runtime.block_on($name());
+        }) as fn())),*]
+    };
+}
+
+fn main() -> ExitCode {
+    let trials = trials![
+        a_device_is_enrolled_and_revoked_by_openbao,
+        attack_46_what_openbao_changes_is_withheld_and_revoked,
+        the_gateway_does_not_start_with_another_ca_than_the_configurations,
+    ];
+    let trials =
+        trials.map(|(name, test)| peers::trial(name, &[peers::Peer::file(program())], test));
+    libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
+}
