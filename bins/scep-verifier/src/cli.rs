@@ -26,6 +26,13 @@ Examples:
         not pass. Its certificates have digitalSignature and clientAuth whatever the request asks for,
         and of other names than the subject only DNS, e-mail, IP and URI: let profiles say the same.
 
+  step-ca asks a service, by a webhook of the kind SCEPCHALLENGE:
+        scep-verifier serve --listen 10.0.0.5:8443 --tls-certificate tls.pem --tls-key tls.key.pem \\
+             --webhook-id ID --webhook-secret-file secret.txt --ledger ledger.sqlite --tenant contoso \\
+             --group main --issuer-key issuer.pub.pem --decryption-key challenge.key.pem --site-rules rules.toml
+        ID and secret are what `step ca provisioner webhook add` prints; its URL is https://10.0.0.5:8443/.
+        step-ca's template decides the contents of its certificates: let it copy the request.
+
 Exit codes: 0 the request is what its challenge allows, 1 it is not, 2 it could not be checked.";
 
 #[derive(Debug, Subcommand)]
@@ -38,6 +45,11 @@ pub(crate) enum Command {
     /// and nothing that the challenge does not name, not even inert content. Each challenge passes once; the other
     /// server's answer is not known here, so even the same request does not pass again.
     Hook(HookOptions),
+    /// Decide for step-ca: serve its SCEPCHALLENGE webhook, over HTTPS or, on loopback, HTTP.
+    ///
+    /// Decides as `hook` does. Tested against the webhook's published JSON, not against a step-ca, of which versions
+    /// with this webhook were not at hand. The ledger is this process's own while it runs: no `hook` beside it.
+    Serve(ServeOptions),
     /// Print a completion script for a shell.
     Completions {
         /// Which shell.
@@ -99,6 +111,33 @@ pub(crate) struct HookOptions {
     /// The ledger that remembers which challenges were used; made when it does not exist.
     #[arg(long, value_name = "FILE")]
     pub(crate) ledger: PathBuf,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ServeOptions {
+    #[command(flatten)]
+    pub(crate) trust: TrustOptions,
+    /// The ledger that remembers which challenges were used; made when it does not exist.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ledger: PathBuf,
+    /// Where to serve. Port 0 takes a free one, which the log names.
+    #[arg(long, default_value = "127.0.0.1:8443", value_name = "IP:PORT")]
+    pub(crate) listen: std::net::SocketAddr,
+    /// The server's certificate with those above it, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    pub(crate) tls_certificate: Option<PathBuf>,
+    /// Its key, PEM.
+    #[arg(long, value_name = "FILE", requires = "tls_certificate")]
+    pub(crate) tls_key: Option<PathBuf>,
+    /// The webhook's id at step-ca.
+    #[arg(long, value_name = "ID")]
+    pub(crate) webhook_id: String,
+    /// A file with the webhook's secret, base64 as step-ca prints it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) webhook_secret_file: PathBuf,
+    /// For a TLS handshake, for a request's head and for its body. step-ca itself waits for ten seconds.
+    #[arg(long, default_value = "10s", value_parser = duration, value_name = "TIME")]
+    pub(crate) timeout: std::time::Duration,
 }
 
 fn duration(text: &str) -> Result<std::time::Duration, scep_types::DurationError> {

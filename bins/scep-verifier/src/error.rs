@@ -23,6 +23,12 @@ pub(crate) enum VerifierError {
     /// The ledger.
     #[error("ledger: {0}")]
     Ledger(#[from] scep_ledger::LedgerError),
+    /// TLS cannot be offered.
+    #[error("TLS: {0}")]
+    Tls(String),
+    /// The port cannot be had.
+    #[error("cannot listen on {address}: {source}")]
+    Listen { address: std::net::SocketAddr, source: io::Error },
     /// The runtime did not start.
     #[error("the runtime did not start: {0}")]
     Runtime(io::Error),

@@ -1,11 +1,11 @@
-//! `hook`: decide for another SCEP server, once for each challenge.
+//! `hook`: decide for another SCEP server, once for each challenge. `serve` decides by the same function.
 
 use crate::cli::HookOptions;
 use crate::error::VerifierError;
 use crate::inputs::{Trust, request};
 use scep_keys::AwsLc;
 use scep_ledger::{AdmitError, Denied, Ledger, LedgerError, LedgerSettings};
-use scep_pkcs10::{Rules, UnprovenCsr, check_key};
+use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, FieldReport, InertContent, decide};
 use scep_types::{Reason, Timestamp, TransactionId};
 use std::path::Path;
@@ -22,13 +22,13 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
+    pub(crate) fn new(reason: Reason, detail: impl std::fmt::Display) -> Self {
         Self { reason, detail: detail.to_string() }
     }
 }
 
 /// A verdict, or why there is none.
-enum Stop {
+pub(crate) enum Stop {
     Refused(Refused),
     Broken(VerifierError),
 }
@@ -52,7 +52,15 @@ pub(crate) fn run(options: &HookOptions) -> Result<ExitCode, VerifierError> {
         .enable_all()
         .build()
         .map_err(VerifierError::Runtime)?;
-    match runtime.block_on(pass(&trust, &options.ledger, &der)) {
+    let decided = runtime.block_on(async {
+        let csr = proven(&trust, &der)?;
+        let transaction = TransactionId::new("hook")
+            .map_err(|error| VerifierError::argument("transaction", error))
+            .map_err(Stop::Broken)?;
+        let ledger = open(&options.ledger).await?;
+        pass(&trust, &ledger, &csr, &transaction).await
+    });
+    match decided {
         Ok(device) => {
             eprintln!("{} scep-verifier: passed, device {device}", now());
             Ok(ExitCode::SUCCESS)
@@ -66,31 +74,39 @@ pub(crate) fn run(options: &HookOptions) -> Result<ExitCode, VerifierError> {
 }
 
 /// The lines end in a log, where nobody else writes when it was.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     Timestamp::from(std::time::SystemTime::now())
 }
 
-/// Everything that the gateway checks, then single use. Returns the device, for the log.
-async fn pass(trust: &Trust, ledger: &Path, der: &[u8]) -> Result<String, Stop> {
+/// The request, once it has shown possession of a key that is not known to be weak or the system's own.
+pub(crate) fn proven(trust: &Trust, der: &[u8]) -> Result<Csr, Refused> {
     let rules = Rules::default();
     let csr = UnprovenCsr::parse(der, &rules)
         .and_then(|csr| csr.prove(&AwsLc))
         .map_err(|error| Refused::new(error.reason(), error))?;
     check_key(csr.spki(), &rules, &trust.ours)
         .map_err(|error| Refused::new(error.reason(), error))?;
+    Ok(csr)
+}
+
+/// Everything else that the gateway checks, then single use. Returns the device, for the log.
+pub(crate) async fn pass(
+    trust: &Trust,
+    ledger: &Ledger,
+    csr: &Csr,
+    transaction: &TransactionId,
+) -> Result<String, Stop> {
     let text = csr
         .challenge_password()
         .ok_or_else(|| Refused::new(Reason::ChallengePasswordMissing, "the request has none"))?;
-
-    let ledger = open(ledger).await?;
     let now = ledger.effective_now(now()).await?.now;
     let opened = trust
         .opener
         .open(text.expose(), now, &AwsLc)
         .map_err(|error| Refused::new(error.reason(), error))?;
     let denials = ledger.denials().await?;
-    let usages = demanded(&csr);
-    let decision = decide(&csr, opened, &trust.rules, &denials, InertContent::Refuse, now);
+    let usages = demanded(csr);
+    let decision = decide(csr, opened, &trust.rules, &denials, InertContent::Refuse, now);
     let approval = match decision {
         Ok(approval) => approval,
         Err(denial) => {
@@ -111,11 +127,11 @@ async fn pass(trust: &Trust, ledger: &Path, der: &[u8]) -> Result<String, Stop> 
         }
     };
     usages?;
-    spend(&ledger, approval, now).await
+    spend(ledger, approval, transaction, now).await
 }
 
 /// The other CA copies the request: what the request leaves out, the certificate would lack.
-pub(crate) fn demanded(csr: &scep_pkcs10::Csr) -> Result<(), Refused> {
+pub(crate) fn demanded(csr: &Csr) -> Result<(), Refused> {
     if csr.key_usage().is_none() {
         let detail = "the request must ask for key usage, as the CA copies it";
         return Err(Refused::new(Reason::KeyUsageMismatch, detail));
@@ -128,15 +144,17 @@ pub(crate) fn demanded(csr: &scep_pkcs10::Csr) -> Result<(), Refused> {
 }
 
 /// Uses the challenge up. What the other CA then does is not known here, and the ledger says so.
-async fn spend(ledger: &Ledger, approval: Approval, now: Timestamp) -> Result<String, Stop> {
+async fn spend(
+    ledger: &Ledger,
+    approval: Approval,
+    transaction: &TransactionId,
+    now: Timestamp,
+) -> Result<String, Stop> {
     let device = approval.claims().device.to_string();
     let signer = approval.contents().spki.hash();
-    let transaction = TransactionId::new("hook")
-        .map_err(|error| VerifierError::argument("transaction", error))
-        .map_err(Stop::Broken)?;
-    match ledger.admit(approval, None, signer, &transaction, now).await {
+    match ledger.admit(approval, None, signer, transaction, now).await {
         Ok(admission) => {
-            // The permit is the exit code: the other server's CA issues.
+            // The permit is the exit code or the answer: the other server's CA issues.
             let (_permit, unsettled) = admission.redeem();
             ledger.hand_over(unsettled, "left to another SCEP server's CA", now).await?;
             Ok(device)
@@ -153,7 +171,7 @@ async fn spend(ledger: &Ledger, approval: Approval, now: Timestamp) -> Result<St
     }
 }
 
-async fn open(path: &Path) -> Result<Ledger, LedgerError> {
+pub(crate) async fn open(path: &Path) -> Result<Ledger, LedgerError> {
     let deadline = tokio::time::Instant::now() + LEDGER_WAIT;
     loop {
         match Ledger::open_sqlite(path, LedgerSettings::default()) {

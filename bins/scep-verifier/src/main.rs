@@ -5,6 +5,8 @@ mod error;
 mod explain;
 mod hook;
 mod inputs;
+mod serve;
+mod webhook;
 
 use clap::Parser;
 use cli::{Cli, Command};
@@ -14,6 +16,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Explain(options) => explain::run(&options),
         Command::Hook(options) => hook::run(&options),
+        Command::Serve(options) => serve::run(&options),
         Command::Completions { shell } => {
             cli::completions(shell);
             Ok(ExitCode::SUCCESS)
