@@ -8,6 +8,7 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+#[allow(dead_code, reason = "shared with tests that need more of it")]
 mod desk;
 
 use base64::Engine as _;
