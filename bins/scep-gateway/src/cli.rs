@@ -61,7 +61,8 @@ pub(crate) enum Command {
         #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
         config: PathBuf,
     },
-    /// Renew the RA's certificates now, with new keys. A running gateway takes them within a minute.
+    /// Renew the RA's certificates now, with new keys. A running gateway takes them within a minute. Where there are none
+    /// yet, as with a CA in OpenBao, the first ones are made.
     ///
     /// For a group of gateways, whose RA no gateway renews by itself: afterwards copy the RA's files to the others, the
     /// `.previous` ones too.

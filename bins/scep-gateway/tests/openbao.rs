@@ -109,16 +109,28 @@ async fn a_device_is_enrolled_and_revoked_by_openbao() {
 
     gateway.stop();
     let serial = certificate.serial().unwrap();
-    let revoked = run(gateway
-        .command(&["revoke"])
-        .args(["--serial", &serial.to_string()])
-        .args(["--reason", "keyCompromise", "--operator", "alice"]));
+    let revoked = run(gateway.command(&["revoke"]).args(["--serial", &serial.to_string()]).args([
+        "--reason",
+        "keyCompromise",
+        "--operator",
+        "alice",
+    ]));
     assert!(revoked.status.success(), "{}", text(&revoked));
     gateway.start(&[]);
     let crl =
         crl_with(&gateway, "the revocation on the engine's list", |crl| crl.contains(&serial));
     let root = &read_certificates(&gateway.file("gw/ca.cert.pem")).unwrap()[0];
     assert_eq!(crl.issuer_der(), root.subject_der());
+
+    // The RA's certificates are renewed there too, with new keys, and taken by the running gateway.
+    let before = std::fs::read(gateway.file("gw/ra-sign.cert.pem")).unwrap();
+    let renewed = run(&mut gateway.command(&["renew-ra"]));
+    assert!(text(&renewed).contains("RA signing certificate: new key"), "{}", text(&renewed));
+    assert_ne!(std::fs::read(gateway.file("gw/ra-sign.cert.pem")).unwrap(), before);
+    gateway.stop();
+    gateway.start(&[]);
+    let (client, known) = gateway.client().await;
+    enrol(&client, &known, &gateway.device().request(), &identity()).await.unwrap();
 
     // While the engine is away nothing is issued, and nothing is spent.
     server.kill();

@@ -16,8 +16,9 @@ use scep_ca::{
     Authentication, CaError, CertificateAuthority as _, OpenBao, OpenBaoSettings, Revocation,
     SecretId, SignBy,
 };
-use scep_keys::AwsLc;
+use scep_keys::{AwsLc, read_certificates};
 use scep_ledger::RevocationReason;
+use scep_testkit::House;
 use scep_testkit::conformance::{Line, Subject, run};
 use scep_testkit::process::openbao::{OpenBao as Server, ROOT_TOKEN, program};
 use scep_testkit::process::{free_address, peers, temporary, wait_for};
@@ -187,6 +188,7 @@ async fn attack_54_an_engine_with_another_issuer_is_asked_for_nothing() {
     let home = temporary();
     let server = Server::start(home.path());
     let good = chain(&server).await;
+    server.bao(&["write", "pki/issuer/default", "issuer_name=first"]);
     // The engine's default is another one from now on.
     server.bao(&[
         "write",
@@ -208,7 +210,7 @@ async fn attack_54_an_engine_with_another_issuer_is_asked_for_nothing() {
     );
     run(&subject).await;
     // One that was connected before goes on with its own issuer.
-    server.bao(&["write", "pki/issuer/another", "issuer_name=second"]);
+    server.bao(&["write", "pki/config/issuers", "default=first"]);
     run(&subject).await;
 }
 
@@ -229,6 +231,59 @@ async fn what_was_never_issued_is_not_revoked() {
     assert!(!format!("{adapter:?}").contains("nobody"), "a token in a log");
 }
 
+async fn a_server_is_known_by_the_roots_of_the_settings_alone() {
+    let home = temporary();
+    let server = Server::start_tls(home.path());
+    let roots = read_certificates(&server.tls_root()).unwrap();
+    let with = |tls_roots| OpenBaoSettings {
+        tls_roots,
+        address: server.url(),
+        ..settings(server.address(), SignBy::Verbatim(None), root_token())
+    };
+    let provider = || Arc::new(AwsLc);
+    let chain = OpenBao::fetch_chain(with(roots.clone()), provider()).await.unwrap();
+    run(&Subject::new(Arc::new(ca(with(roots), &chain)), now())).await;
+    // By another root: nobody is asked for anything.
+    let other = with(chain.clone());
+    let error = OpenBao::fetch_chain(other, provider()).await.unwrap_err();
+    assert!(matches!(error, CaError::Unavailable { .. }), "{error}");
+    let subject = Subject {
+        away: Some(Arc::new(ca(with(chain.clone()), &chain))),
+        ..Subject::new(Arc::new(House::new().ca), now())
+    };
+    assert!(run(&subject).await.contains(&"away"));
+    // And a token goes over plain HTTP to this machine only.
+    let plain = OpenBaoSettings::new("http://192.0.2.1:8200", SignBy::Verbatim(None), root_token());
+    let refused = OpenBao::new(plain, chain, provider()).unwrap_err();
+    assert!(matches!(refused, CaError::Setting { what: "address", .. }), "{refused}");
+}
+
+async fn an_engine_in_a_namespace_is_used_there() {
+    let home = temporary();
+    let server = Server::start(home.path());
+    server.bao(&["namespace", "create", "team"]);
+    server.bao(&["secrets", "enable", "-namespace=team", "-path=certs/pki", "pki"]);
+    server.bao(&["secrets", "tune", "-namespace=team", "-max-lease-ttl=87600h", "certs/pki"]);
+    server.bao(&[
+        "write",
+        "-namespace=team",
+        "certs/pki/root/generate/internal",
+        "common_name=Team Root",
+        "issuer_name=team",
+        "ttl=87600h",
+        "key_type=rsa",
+    ]);
+    let there = || OpenBaoSettings {
+        namespace: Some("team".into()),
+        mount: "certs/pki".into(),
+        issuer: "team".into(),
+        ..settings(server.address(), SignBy::Verbatim(None), root_token())
+    };
+    let chain = OpenBao::fetch_chain(there(), Arc::new(AwsLc)).await.unwrap();
+    assert_ne!(chain, self::chain(&server).await);
+    run(&Subject::new(Arc::new(ca(there(), &chain)), now())).await;
+}
+
 macro_rules! trials {
     ($($name:ident),* $(,)?) => {
         [$((stringify!($name), (|| {
@@ -246,6 +301,8 @@ fn main() -> ExitCode {
         a_token_file_is_read_again_when_an_agent_replaces_it,
         attack_54_an_engine_with_another_issuer_is_asked_for_nothing,
         what_was_never_issued_is_not_revoked,
+        a_server_is_known_by_the_roots_of_the_settings_alone,
+        an_engine_in_a_namespace_is_used_there,
     ];
     let trials =
         trials.map(|(name, test)| peers::trial(name, &[peers::Peer::file(program())], test));
