@@ -10,7 +10,7 @@
 )]
 
 use libtest_mimic::{Arguments, Trial};
-use scep_testkit::process::peers::{Peer, trial};
+use scep_testkit::process::peers::{Peer, folder, trial};
 use scep_testkit::process::{
     Child, Site, SiteOptions, binary, free_address, must, run, temporary, text,
 };
@@ -38,6 +38,11 @@ fn main() {
             "quirk_33_the_doctor_names_the_old_algorithms_of_scepserver",
             &[Peer::program("scepserver")],
             micromdm,
+        ),
+        trial(
+            "the_doctor_says_what_step_ca_does_not_serve",
+            &[Peer::file(folder().join("step-ca")), Peer::program("openssl")],
+            step_ca,
         ),
     ];
     libtest_mimic::run(&arguments, trials).exit();
@@ -261,6 +266,61 @@ fn micromdm() {
         }
         let report = Report::of(&format!("http://{address}/scep"), &[]);
         report.has("algorithms", "warn", "SHA-1, DES3");
+        report.has("PKIOperation", "ok", "the whole way works: refused with BadRequest");
+        report.has("CertRep form", "warn", "digest SHA-1");
+        report.has("pkiclient.exe appended", "fail", "HTTP status 404");
+        report.has("GET, + / = not escaped", "fail", "HTTP status ");
+        return;
+    }
+    panic!("no port stayed free");
+}
+
+fn step_ca() {
+    let dir = temporary();
+    let openssl = |arguments: &str| {
+        must(Command::new("openssl").current_dir(dir.path()).args(arguments.split_whitespace()));
+    };
+    openssl(
+        "req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=Root -keyout root.key -out root.crt",
+    );
+    openssl(
+        "req -newkey rsa:2048 -nodes -subj /CN=Intermediate -keyout intermediate.key -out intermediate.csr",
+    );
+    std::fs::write(
+        dir.path().join("ca.cnf"),
+        "basicConstraints = critical, CA:TRUE, pathlen:0\n\
+         keyUsage = critical, keyCertSign, cRLSign, digitalSignature, keyEncipherment\n",
+    )
+    .unwrap();
+    openssl(
+        "x509 -req -in intermediate.csr -CA root.crt -CAkey root.key -CAcreateserial -days 60 -extfile ca.cnf \
+         -out intermediate.crt",
+    );
+    for _ in 0..10 {
+        let (address, https) = (free_address(), free_address());
+        let file = |name: &str| dir.path().join(name).display().to_string();
+        let config = serde_json::json!({
+            "root": file("root.crt"), "crt": file("intermediate.crt"), "key": file("intermediate.key"),
+            "address": https.to_string(), "insecureAddress": address.to_string(), "dnsNames": ["127.0.0.1"],
+            "logger": { "format": "text" },
+            "db": { "type": "badgerv2", "dataSource": file("db") },
+            "authority": { "provisioners": [{
+                "type": "SCEP", "name": "scep", "challenge": "a static password",
+                "minimumPublicKeyLength": 2048, "encryptionAlgorithmIdentifier": 2,
+            }] },
+        });
+        std::fs::write(dir.path().join("ca.json"), config.to_string()).unwrap();
+        let mut command = Command::new(folder().join("step-ca"));
+        let mut server = Child::start(command.arg(file("ca.json")), dir.path(), "step-ca");
+        if !server.answers(address) || server.ended().is_some() {
+            assert!(server.stderr().contains("in use"), "{}", server.stderr());
+            continue;
+        }
+        let report = Report::of(&format!("http://{address}/scep/scep"), &[]);
+        report.has("algorithms", "warn", "SHA-1, DES3");
+        // It reads no PKIOperation by GET.
+        report.has("GET of 31 KiB", "fail", "HTTP status ");
+        assert_eq!(report.code, 2);
         return;
     }
     panic!("no port stayed free");
