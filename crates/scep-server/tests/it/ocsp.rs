@@ -2,7 +2,7 @@
 
 use crate::support::{Http, Running, base64, device_key};
 use core::time::Duration;
-use scep_ca::CertificateAuthority as _;
+use scep_ca::{CertificateAuthority as _, LocalCa, LocalCaSettings};
 use scep_keys::SoftwareKey;
 use scep_ledger::{OrderedBy, RevocationOrder, RevocationReason};
 use scep_server::{OcspSettings, StoreSettings};
@@ -323,4 +323,34 @@ async fn the_certificate_store_has_the_cas_certificates_and_its_crl_and_no_devic
     }
     let post = running.post(&format!("{certificates}?certHash={root_hash}"), "", b"").await;
     assert_eq!((post.status, post.header("allow")), (405, Some("GET, HEAD")));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn several_certificates_of_one_issuer_are_parts_of_one_answer() {
+    let house = House::new();
+    let (root, key) = (house.ca.chain()[0].clone(), SoftwareKey::generate(KeyAlgorithm::P256));
+    let (key, name) = (key.unwrap(), "O=Example, CN=Sub".parse().unwrap());
+    let day = Duration::from_secs(86_400);
+    let sub = house.ca.issue_subordinate(key.public_key(), &name, day, OPENS).unwrap();
+    let (settings, provider) = (LocalCaSettings::default(), house.provider.clone());
+    let upper = vec![root.clone()];
+    let ca = LocalCa::new(key.signer(), sub.clone(), upper, settings, provider).unwrap();
+    let change = move |parts: &mut scep_server::Parts| parts.ca = Arc::new(ca);
+    let running = Running::start_in(house, tempfile::tempdir().unwrap(), change).await;
+    running.gateway.set_certificate_store(StoreSettings { path: "/pki".into() });
+    let by = |attribute: &str, of: &[u8]| {
+        format!("/pki/certificates/search.cgi?{attribute}={}", search_key(of))
+    };
+    let http = running.get(&by("iHash", root.subject_der())).await;
+    let (kind, boundary) = http.header("content-type").unwrap().split_once("; boundary=").unwrap();
+    assert_eq!((http.status, kind), (200, "multipart/mixed"));
+    let head = format!("--{boundary}\r\nContent-Type: application/pkix-cert\r\n\r\n").into_bytes();
+    let end = format!("\r\n--{boundary}--\r\n").into_bytes();
+    let parts = [&head, sub.as_der(), b"\r\n", &head[..], root.as_der(), &end].concat();
+    assert_eq!(http.body, parts);
+    let one = running.get(&by("sHash", root.subject_der())).await;
+    assert_eq!(
+        (one.header("content-type"), one.body.as_slice()),
+        (Some("application/pkix-cert"), root.as_der())
+    );
 }
