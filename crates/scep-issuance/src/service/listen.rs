@@ -16,6 +16,7 @@ use scep_ca::CertificateAuthority as _;
 use scep_types::{CertificateDer as Certificate, Clock};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use thiserror::Error;
@@ -33,8 +34,10 @@ use tokio_rustls::rustls::time_provider::TimeProvider;
 use tokio_rustls::rustls::{self, RootCertStore, ServerConfig};
 use tokio_util::sync::CancellationToken;
 
-/// Connections at one time, of those who come without a certificate.
+/// Connections at one time, of those who come without a certificate, and of those who have not shown theirs yet.
 const CONNECTIONS: usize = 512;
+/// Of these, from one address: one machine does not keep everybody else out.
+const CONNECTIONS_OF_ONE_ADDRESS: usize = 128;
 /// Connections at one time of connectors, each of which has one that waits: they take nobody else's place, and nobody
 /// takes theirs.
 const CONNECTOR_CONNECTIONS: usize = 8192;
@@ -207,41 +210,55 @@ impl Tls {
     }
 }
 
-/// How many connections each connector has at present.
-#[derive(Clone, Debug, Default)]
-struct Crowd(Arc<Mutex<HashMap<Vec<u8>, usize>>>);
+/// How many connections each of many has at present.
+#[derive(Clone, Debug)]
+struct Crowd {
+    most: usize,
+    counts: Arc<Mutex<HashMap<Vec<u8>, usize>>>,
+}
 
-/// The right of one connector to one connection.
+/// The right of one of them to one connection.
 #[derive(Debug)]
 struct Place {
     crowd: Crowd,
-    subject: Vec<u8>,
+    who: Vec<u8>,
 }
 
 impl Crowd {
-    fn counts(&self) -> MutexGuard<'_, HashMap<Vec<u8>, usize>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    /// In which each may have so many.
+    fn new(most: usize) -> Self {
+        Self { most, counts: Arc::default() }
     }
 
-    /// A further connection of whoever has this certificate; nothing when it has enough of them. A renewed certificate
-    /// has the same subject.
-    fn join(&self, certificate: &Certificate) -> Option<Place> {
-        let subject = certificate.subject_der().to_vec();
+    fn counts(&self) -> MutexGuard<'_, HashMap<Vec<u8>, usize>> {
+        self.counts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// A further connection; nothing when it has enough of them.
+    fn join(&self, who: Vec<u8>) -> Option<Place> {
         let mut counts = self.counts();
-        let count = counts.entry(subject.clone()).or_default();
-        if *count >= CONNECTIONS_OF_ONE {
+        let count = counts.entry(who.clone()).or_default();
+        if *count >= self.most {
             return None;
         }
         *count = count.saturating_add(1);
         drop(counts);
-        Some(Place { crowd: self.clone(), subject })
+        Some(Place { crowd: self.clone(), who })
+    }
+}
+
+/// An address as far as it tells one machine from another: of IPv6 the network, of which a machine may have all addresses.
+fn machine(address: IpAddr) -> Vec<u8> {
+    match address.to_canonical() {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().into_iter().take(8).collect(),
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
         if let Entry::Occupied(mut entry) =
-            self.crowd.counts().entry(core::mem::take(&mut self.subject))
+            self.crowd.counts().entry(core::mem::take(&mut self.who))
         {
             let count = entry.get_mut();
             *count = count.saturating_sub(1);
@@ -275,21 +292,26 @@ impl Service {
         let router = document::router(Self { stop: stop.clone(), ..self });
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         let reserved = Arc::new(Semaphore::new(CONNECTOR_CONNECTIONS));
-        let crowd = Crowd::default();
+        let machines = Crowd::new(CONNECTIONS_OF_ONE_ADDRESS);
+        let crowd = Crowd::new(CONNECTIONS_OF_ONE);
         loop {
             let Ok(place) = Arc::clone(&places).acquire_owned().await else { break };
             let accepted = tokio::select! {
                 accepted = listener.accept() => accepted,
                 () = stop.cancelled() => break,
             };
-            let stream = match accepted {
-                Ok((stream, _)) => stream,
+            let (stream, peer) = match accepted {
+                Ok(accepted) => accepted,
                 Err(error) => {
                     // Out of descriptors, or the peer is gone already: neither ends the service.
                     tracing::warn!(%error, "a connection was not accepted");
                     tokio::time::sleep(Duration::from_millis(20)).await;
                     continue;
                 }
+            };
+            let Some(machine) = machines.join(machine(peer.ip())) else {
+                tracing::debug!(%peer, "too many connections from one address");
+                continue;
             };
             // A head and a body are two writes: the second must not wait until the peer has acknowledged the first.
             let _ = stream.set_nodelay(true);
@@ -298,7 +320,7 @@ impl Service {
                 (Arc::clone(&clock), Arc::clone(&reserved), crowd.clone());
             connections.spawn(async move {
                 let Some(acceptor) = acceptor else {
-                    let _place = place;
+                    let _place = (place, machine);
                     let (transport, since) = (Transport::Plain, clock.now());
                     let peer = PeerCertificate { certificate: None, transport, since };
                     return converse(stream, router, peer, &stop).await;
@@ -317,16 +339,17 @@ impl Service {
                     return tracing::debug!("a client certificate cannot be read");
                 };
                 let _place = match &certificate {
-                    None => (place, None),
+                    None => (place, machine),
                     Some(certificate) => {
-                        drop(place);
-                        let Some(own) = crowd.join(certificate) else {
+                        drop((place, machine));
+                        // A renewed certificate has the same subject.
+                        let Some(own) = crowd.join(certificate.subject_der().to_vec()) else {
                             return tracing::warn!("too many connections of one connector");
                         };
                         let Ok(place) = reserved.try_acquire_owned() else {
                             return tracing::warn!("too many connections of connectors");
                         };
-                        (place, Some(own))
+                        (place, own)
                     }
                 };
                 let (transport, since) = (Transport::Tls, clock.now());

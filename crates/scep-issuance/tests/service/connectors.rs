@@ -913,6 +913,32 @@ async fn attack_59_one_connector_takes_no_more_connections_than_it_needs() {
     }
 }
 
+/// Connections that say nothing last until the head of a request is overdue: those of one machine must leave room.
+async fn attack_59_one_address_takes_no_more_than_its_share_of_connections() {
+    let house = LinkedHouse::new().await;
+    let connect = || tokio::net::TcpStream::connect(house.address);
+    let mut silent = Vec::new();
+    for _ in 0..160 {
+        silent.push(connect().await.unwrap());
+    }
+    let mut last = silent.pop().unwrap();
+    let closed = tokio::time::timeout(Duration::from_secs(30), last.read(&mut [0])).await.unwrap();
+    assert!(matches!(closed, Ok(0) | Err(_)), "{closed:?}");
+    // The first one is still waited for.
+    let first = silent[0].try_read(&mut [0]).unwrap_err();
+    assert_eq!(first.kind(), std::io::ErrorKind::WouldBlock);
+    // Another machine is served.
+    let client = reqwest::Client::builder()
+        .no_proxy()
+        .tls_danger_accept_invalid_certs(true)
+        .local_address(std::net::IpAddr::from([127, 0, 0, 2]))
+        .build()
+        .unwrap();
+    let answer = client.get(format!("https://{}/healthz", house.address)).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+    drop(silent);
+}
+
 async fn attack_49_connectors_are_not_served_without_tls() {
     let house = LinkedHouse::new().await;
     for path in ["enrol", "check-in", "reports", "revocations", "renew"] {
@@ -1017,6 +1043,7 @@ tests![
     connectors_are_known_by_a_certificate_of_the_connector_ca_alone,
     attack_56_every_connection_proves_the_key_anew,
     attack_59_one_connector_takes_no_more_connections_than_it_needs,
+    attack_59_one_address_takes_no_more_than_its_share_of_connections,
     attack_49_connectors_are_not_served_without_tls,
     a_message_of_another_connector_is_refused,
     attack_59_messages_have_a_size_a_media_type_and_one_form,
