@@ -44,6 +44,7 @@ fn main() {
             &[Peer::file(folder().join("step-ca")), Peer::program("openssl")],
             step_ca,
         ),
+        trial("the_doctor_fetches_and_verifies_the_crl", &[Peer::program("openssl")], crl),
     ];
     libtest_mimic::run(&arguments, trials).exit();
 }
@@ -165,6 +166,74 @@ fn bad() {
     report.has("unknown path", "warn", "with a web page");
     report.has("mscep_admin", "fail", "open");
     report.has("PKIOperation", "fail", "not tried");
+    std::net::TcpStream::connect(address).unwrap().write_all(b"STOP").unwrap();
+    server.join().unwrap();
+}
+
+/// A CA whose certificate names a CRL: fresh, stale, of another CA, or not there.
+fn crl() {
+    let dir = temporary();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let openssl = |arguments: &str| {
+        must(Command::new("openssl").current_dir(dir.path()).args(arguments.split_whitespace()));
+    };
+    let settings = "[ca]\ndefault_ca = own\n[own]\ndatabase = index.txt\ndefault_md = sha256\n";
+    std::fs::write(dir.path().join("ca.cnf"), settings).unwrap();
+    std::fs::write(dir.path().join("index.txt"), "").unwrap();
+    for name in ["ours", "other"] {
+        openssl(&format!(
+            "req -x509 -newkey rsa:2048 -nodes -days 90 -subj /CN=CA -keyout {name}.key -out {name}.crt \
+             -addext crlDistributionPoints=URI:http://{address}/crl"
+        ));
+    }
+    openssl("x509 -in ours.crt -outform DER -out ours.der");
+    let past = "-crl_lastupdate 20200101000000Z -crl_nextupdate 20200201000000Z";
+    for (list, name, time) in [
+        ("fresh", "ours", "-crldays 7"),
+        ("stale", "ours", past),
+        ("foreign", "other", "-crldays 7"),
+    ] {
+        openssl(&format!(
+            "ca -gencrl -config ca.cnf -keyfile {name}.key -cert {name}.crt {time} -out {list}.pem"
+        ));
+        openssl(&format!("crl -in {list}.pem -outform DER -out {list}.crl"));
+    }
+    let certificate = std::fs::read(dir.path().join("ours.der")).unwrap();
+    let served = dir.path().join("served.crl");
+    let list = served.clone();
+    let server = std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let mut head = [0; 4096];
+            let n = stream.read(&mut head).unwrap_or(0);
+            let head = String::from_utf8_lossy(&head[..n]).into_owned();
+            let (content_type, body) = if head.starts_with("STOP") {
+                return;
+            } else if head.contains("operation=GetCACaps") {
+                ("text/plain", Some(b"SCEPStandard\nAES\nSHA-256\nPOSTPKIOperation\n".to_vec()))
+            } else if head.contains("operation=GetCACert") {
+                ("application/x-x509-ca-cert", Some(certificate.clone()))
+            } else if head.starts_with("GET /crl ") {
+                ("application/pkix-crl", std::fs::read(&list).ok())
+            } else {
+                ("text/plain", None)
+            };
+            let status = if body.is_some() { "200 OK" } else { "404 Not Found" };
+            let start = format!("HTTP/1.1 {status}\r\nContent-Type: {content_type}\r\n\r\n");
+            let _ = stream.write_all(&[start.as_bytes(), &body.unwrap_or_default()].concat());
+        }
+    });
+    let url = format!("http://{address}/scep");
+    Report::of(&url, &[]).has("CRL", "fail", "HTTP status 404");
+    for (list, level, found) in [
+        ("fresh", "ok", "0 revoked, next update 20"),
+        ("stale", "fail", "stale since 2020-02-01"),
+        ("foreign", "fail", "its signature is not the CA's"),
+    ] {
+        std::fs::copy(dir.path().join(format!("{list}.crl")), &served).unwrap();
+        Report::of(&url, &[]).has("CRL", level, found);
+    }
     std::net::TcpStream::connect(address).unwrap().write_all(b"STOP").unwrap();
     server.join().unwrap();
 }
