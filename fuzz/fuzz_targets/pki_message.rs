@@ -5,7 +5,7 @@ use libfuzzer_sys::fuzz_target;
 use scep_message::client::Expected;
 use scep_message::{FailInfo, LegacyAlgorithms, Limits, PkiMessage, Recipient, salvage};
 use scep_testkit::house::device_certificate;
-use scep_testkit::{NoOpHouse, TestKey};
+use scep_testkit::{NoOpHouse, NoOpProvider, TestKey};
 use scep_types::{Nonce, Secret, TransactionId};
 use std::sync::LazyLock;
 
@@ -31,12 +31,12 @@ fuzz_target!(|data: &[u8]| {
         assert!(answer.is_ok(), "whoever was salvaged can be answered");
     }
     // No input derives keys for long.
-    let limits = Limits { max_iterations: 1_000, ..limits };
+    let limits = Limits { max_iterations: 10_000, ..limits };
     let challenge = Secret::new("challenge".to_owned());
     for me in [&ra.recipients[0], &*EC_DEVICE] {
         let expected = Expected {
             transaction_id: &TransactionId::new("TX").expect("an id"),
-            nonce: &Nonce::new([0; 16]).expect("a nonce"),
+            nonce: &Nonce::new([NoOpProvider::RANDOM; 16]).expect("a nonce"),
             ra: std::slice::from_ref(&ra.signing_certificate),
             me,
             challenge: Some(&challenge),

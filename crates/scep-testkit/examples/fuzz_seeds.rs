@@ -5,16 +5,24 @@
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use scep_challenge::Sid;
-use scep_message::client::{issuer_and_serial, issuer_and_subject};
+use scep_message::client::{
+    Ask, Expected, Identity, Reply, issuer_and_serial, issuer_and_subject, request,
+};
 use scep_message::http::{Operation, from_query, pki_operation_query};
-use scep_message::{MessageType, ca_cert};
+use scep_message::{
+    ContentEncryption, LegacyAlgorithms, Limits, MessageType, PkiMessage, Recipient, ReplyChain,
+    ca_cert,
+};
 use scep_pkcs10::CsrBuilder;
 use scep_pkcs10::danger::attribute;
 use scep_testkit::house::{House, SITE_RULES};
 use scep_testkit::noop_house::{InputKind, enrolment_input};
 use scep_testkit::{NoOpHouse, NoOpSigner, TestKey};
 use scep_types::tlv::{self, tag};
-use scep_types::{GeneralName, ObjectIdentifier, SignatureScheme, UserId};
+use scep_types::{
+    CertificateDer, GeneralName, ObjectIdentifier, ReleasedCertificate, RsaPadding, Secret,
+    SignatureScheme, Signer as _, TransactionId, UserId,
+};
 use std::path::{Path, PathBuf};
 
 /// The repository's root.
@@ -47,6 +55,65 @@ fn message(name: &str) -> Vec<u8> {
 
 fn text(path: &str) -> Vec<u8> {
     std::fs::read(root().join(path)).expect("a file of the repository")
+}
+
+/// A certificate of the seeds is on no record.
+struct Seed(CertificateDer);
+
+impl ReleasedCertificate for Seed {
+    fn certificate(&self) -> &CertificateDer {
+        &self.0
+    }
+}
+
+/// The answer to a device with an EC key, encrypted with the challenge that the target knows.
+fn success_by_challenge(house: &NoOpHouse, signer: &NoOpSigner, csr: &[u8]) -> Vec<u8> {
+    let (provider, ra) = (house.provider(), house.ra());
+    // Any certificate of an EC key does for a signer whose signature nobody looks at.
+    let name = tlv::sequence(&[]);
+    let algorithm = SignatureScheme::EcdsaSha256.algorithm_der();
+    let time = tlv::encode(tag::UTC_TIME, b"260101000000Z");
+    let tbs = tlv::sequence(&[
+        &tlv::small_int(1),
+        &algorithm,
+        &name,
+        &tlv::sequence(&[&time, &time]),
+        &name,
+        signer.public_key().as_der(),
+    ]);
+    let der = tlv::sequence(&[&tbs, &algorithm, &tlv::whole_bits(&[0])]);
+    let certificate = CertificateDer::parse(&der).expect("a certificate");
+    let transaction = TransactionId::new("TX").expect("an id");
+    let ask = Ask {
+        message_type: MessageType::PkcsReq,
+        transaction_id: &transaction,
+        data: csr,
+        recipient: &ra.recipients.first().expect("a recipient").certificate,
+        padding: RsaPadding::Pkcs1v15,
+        encryption: ContentEncryption::Aes128Cbc,
+        scheme: SignatureScheme::EcdsaSha256,
+    };
+    let who = Identity { certificate: &certificate, signer };
+    let (message, nonce) = request(&ask, &who, provider).expect("a message");
+    let signed = PkiMessage::parse(&message, &Limits::default())
+        .and_then(|message| message.verify(provider, LegacyAlgorithms::Refuse))
+        .expect("a verified message");
+    let (_, mut context) = signed.decrypt(ra, provider);
+    let challenge = Secret::new("challenge".to_owned());
+    context.answer_with(Secret::new(challenge.expose().clone()));
+    let seed = Seed(certificate.clone());
+    let answer = context.success(ra, &seed, ReplyChain::LeafOnly, provider).expect("an answer");
+    let expected = Expected {
+        transaction_id: &transaction,
+        nonce: &nonce,
+        ra: core::slice::from_ref(&ra.signing_certificate),
+        me: &Recipient { certificate, key: TestKey::P256D.decryption() },
+        challenge: Some(&challenge),
+        legacy: LegacyAlgorithms::Refuse,
+    };
+    let read = expected.read(&answer, provider, &Limits::default());
+    assert!(matches!(read, Ok(Reply::Success(_))), "the seed is read: {read:?}");
+    answer
 }
 
 fn main() {
@@ -108,6 +175,7 @@ fn main() {
         write("ber", name, message);
         write("whole_request", name, &InputKind::Message.input(message));
     }
+    write("pki_message", "success-by-challenge", &success_by_challenge(&house, &ec, &ec_csr));
     write("ber", "octet-string-in-segments", &[0x24, 0x80, 4, 1, 1, 4, 2, 2, 3, 0, 0]);
     write("ber", "long-length", &[0x30, 0x82, 0, 3, 2, 1, 5]);
 
