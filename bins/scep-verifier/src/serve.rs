@@ -84,6 +84,7 @@ fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, VerifierError
     let chain = CertificateDer::pem_file_iter(certificate)
         .and_then(Iterator::collect::<Result<Vec<_>, _>>)
         .map_err(|error| wrong(certificate, error.to_string()))?;
+    for_its_owner_alone(key).map_err(|why| wrong(key, why))?;
     let private = PrivateKeyDer::from_pem_file(key).map_err(|e| wrong(key, e.to_string()))?;
     let mut config = ServerConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_safe_default_protocol_versions()
@@ -93,6 +94,22 @@ fn acceptor(certificate: &Path, key: &Path) -> Result<TlsAcceptor, VerifierError
         .map_err(|error| VerifierError::Tls(error.to_string()))?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// That nobody else can read a private key's file, where files say that.
+#[cfg(unix)]
+fn for_its_owner_alone(key: &Path) -> Result<(), String> {
+    use std::os::unix::fs::PermissionsExt as _;
+    let metadata = std::fs::metadata(key).map_err(|error| error.to_string())?;
+    match metadata.permissions().mode() & 0o7777 {
+        mode if mode & 0o177 == 0 => Ok(()),
+        mode => Err(format!("mode {mode:04o}, and a key file has 0600 or stricter")),
+    }
+}
+
+#[cfg(not(unix))]
+fn for_its_owner_alone(_: &Path) -> Result<(), String> {
+    Ok(())
 }
 
 async fn serve(

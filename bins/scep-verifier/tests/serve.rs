@@ -59,20 +59,26 @@ fn question(challenge: &str, der: &[u8]) -> Vec<u8> {
     serde_json::to_vec(&body).unwrap()
 }
 
+/// The command, with everything that it needs.
+fn serve(desk: &Desk) -> std::process::Command {
+    // A TLS key with its CA, by the means that operators have.
+    let mut init = desk.issuer.command();
+    init.args(["init", "--tenant", "tls", "--listen", "127.0.0.1:8445", "--dir"]);
+    must(init.arg(desk.path("tls")));
+    std::fs::write(desk.path("secret.txt"), STANDARD.encode(SECRET) + "\n").unwrap();
+    let mut command = desk.verifier("serve");
+    command.args(["--listen", "127.0.0.1:0", "--webhook-id", ID, "--timeout", "2s"]);
+    command.arg("--ledger").arg(desk.path("ledger.sqlite"));
+    command.arg("--webhook-secret-file").arg(desk.path("secret.txt"));
+    command.arg("--tls-certificate").arg(desk.path("tls/tls.chain.pem"));
+    command.arg("--tls-key").arg(desk.path("tls/tls.key.pem"));
+    command
+}
+
 impl Server {
     fn start() -> Self {
         let desk = Desk::new();
-        // A TLS key with its CA, by the means that operators have.
-        let mut init = desk.issuer.command();
-        init.args(["init", "--tenant", "tls", "--listen", "127.0.0.1:8445", "--dir"]);
-        must(init.arg(desk.path("tls")));
-        std::fs::write(desk.path("secret.txt"), STANDARD.encode(SECRET) + "\n").unwrap();
-        let mut command = desk.verifier("serve");
-        command.args(["--listen", "127.0.0.1:0", "--webhook-id", ID, "--timeout", "2s"]);
-        command.arg("--ledger").arg(desk.path("ledger.sqlite"));
-        command.arg("--webhook-secret-file").arg(desk.path("secret.txt"));
-        command.arg("--tls-certificate").arg(desk.path("tls/tls.chain.pem"));
-        command.arg("--tls-key").arg(desk.path("tls/tls.key.pem"));
+        let mut command = serve(&desk);
         let mut server = Child::start(&mut command, desk.dir.path(), "serve");
         let address = wait_for("the server's address", || {
             let log = server.stderr();
@@ -119,6 +125,20 @@ fn allowed() -> (u16, Value) {
 /// Nothing but this, whatever the reason.
 fn refused(status: u16) -> (u16, Value) {
     (status, json!({ "allow": false }))
+}
+
+#[cfg(unix)]
+#[test]
+fn attack_48_a_tls_key_that_others_can_read_is_refused() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let desk = Desk::new();
+    let mut command = serve(&desk);
+    let readable = std::fs::Permissions::from_mode(0o644);
+    std::fs::set_permissions(desk.path("tls/tls.key.pem"), readable).unwrap();
+    let mut server = Child::start(&mut command, desk.dir.path(), "serve");
+    let status = wait_for("its end", || server.ended());
+    assert!(!status.success());
+    assert!(server.stderr().contains("mode 0644"), "{}", server.stderr());
 }
 
 #[tokio::test]
