@@ -60,7 +60,7 @@ fn question(challenge: &str, der: &[u8]) -> Vec<u8> {
 }
 
 /// The command, with everything that it needs.
-fn serve(desk: &Desk) -> std::process::Command {
+fn serve(desk: &Desk) -> Command {
     // A TLS key with its CA, by the means that operators have.
     let mut init = desk.issuer.command();
     init.args(["init", "--tenant", "tls", "--listen", "127.0.0.1:8445", "--dir"]);
