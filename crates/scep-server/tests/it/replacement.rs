@@ -107,7 +107,8 @@ async fn the_ra_is_replaced_and_what_was_enveloped_to_the_last_one_is_opened() {
 }
 
 #[tokio::test]
-async fn attack_21_an_earlier_getcacert_is_answered_by_its_signer_whether_the_envelope_opens_or_not() {
+async fn attack_21_an_earlier_getcacert_is_answered_by_its_signer_whether_the_envelope_opens_or_not()
+ {
     let mut running = Running::start().await;
     let generate = || SoftwareKey::generate(KeyAlgorithm::Rsa(2048)).unwrap();
     let old = running.house.ra.clone();
@@ -131,7 +132,10 @@ async fn attack_21_an_earlier_getcacert_is_answered_by_its_signer_whether_the_en
 
     running.house.ra = ra.clone();
     let after = running.house.enrolment(&generate());
-    assert!(granted_by(&running, &ra, &after).await, "the present signer for the present recipient");
+    assert!(
+        granted_by(&running, &ra, &after).await,
+        "the present signer for the present recipient"
+    );
     let after_in_vain = running.house.send(b"\x04\x00", &other_key());
     let http = running.post("/scep", "", &after_in_vain.bytes).await;
     let signer = core::slice::from_ref(&ra.signing_certificate);
