@@ -56,7 +56,7 @@ impl Chance {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn attack_52_killed_gateways_and_issuers_lose_and_double_nothing() {
     let kills = number("SCEP_CRASH_KILLS", 3);
-    let count = usize::try_from(number("SCEP_CRASH_ENROLMENTS", 200)).unwrap();
+    let count = usize::try_from(number("SCEP_CRASH_ENROLMENTS", 500)).unwrap();
     let mut chance = Chance::seed();
     let mut issuer = Issuer::start();
     issuer.post("/profiles", json!({ "toml": PROFILE })).await;
