@@ -148,6 +148,10 @@ async fn attack_52_killed_gateways_and_issuers_lose_and_double_nothing() {
         if left.is_empty() {
             break all;
         }
+        // One in ten is as much as the issuer's brake lets go by itself.
+        if left.iter().any(|one| one["state"] == "held") {
+            issuer.post("/revocations/confirm", json!({ "note": "as planned" })).await;
+        }
         assert!(Instant::now() < deadline, "not on the CRL: {left:?}\n{}", gateway.program.log());
         tokio::time::sleep(Duration::from_millis(50)).await;
     };
