@@ -199,7 +199,8 @@ fn main() -> ExitCode {
         attack_46_what_openbao_changes_is_withheld_and_revoked,
         the_gateway_does_not_start_with_another_ca_than_the_configurations,
     ];
-    let trials =
-        trials.map(|(name, test)| peers::trial(name, &[peers::Peer::file(program())], test));
+    let trials = trials.map(|(name, test)| {
+        peers::trial(name, &[peers::Peer::file(program()), peers::Peer::program("openssl")], test)
+    });
     libtest_mimic::run(&Arguments::from_args(), trials.into()).exit_code()
 }
