@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let folder = tempfile::tempdir()?;
     let audit = Arc::new(Audit::default());
     let ca = Arc::new(KeepingCa { signs: house.ca.clone(), issued: Mutex::default() });
-    let gateway = Gateway::new(house.parts(folder.path(), ca.clone(), audit.clone())?);
+    let gateway = Gateway::new(house.parts(folder.path(), ca.clone(), audit.clone())?)?;
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let url = format!("http://{}/scep", listener.local_addr()?);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();

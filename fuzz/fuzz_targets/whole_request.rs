@@ -30,7 +30,7 @@ impl Run {
             // The old ledger is closed before its folder goes.
             self.gateway = None;
             let folder = tempfile::tempdir().expect("a temporary folder");
-            let gateway = Gateway::new(self.house.parts(folder.path()));
+            let gateway = Gateway::new(self.house.parts(folder.path())).unwrap();
             (self.gateway, self.left) = (Some((gateway, folder)), INPUTS);
         }
         self.left -= 1;

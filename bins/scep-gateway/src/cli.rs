@@ -1,6 +1,8 @@
 //! The command line.
 
+use crate::error::GatewayError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
+use scep_types::SpkiHash;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -20,6 +22,9 @@ Examples:
         --allow-suffix example.org
   scep-gateway init --dir gw --tenant contoso --group main --issuer https://issuer.example.org \\
         --allow-suffix example.org
+  scep-gateway init --dir gw --tenant contoso --group main --issuer https://issuer.example.org \\
+        --allow-suffix example.org --ca openbao --bao-address https://bao.example.org:8200 \\
+        --bao-tls-pin 5f0c... --bao-role-id 6c1b... --bao-secret-id-file secret-id
   scep-gateway enroll --config gw/gateway.toml --token-file token.txt --issuer-fingerprint 5f0c...
   scep-gateway status --config gw/gateway.toml
   scep-gateway check-config --config gw/gateway.toml
@@ -190,6 +195,32 @@ pub(crate) struct InitOptions {
     /// The CA's name, most significant part first.
     #[arg(long, default_value = "O=Sceptic, CN=Device CA", value_name = "DN")]
     pub(crate) ca_name: String,
+    /// Where the CA is: here, with a key of its own, or in OpenBao or HashiCorp Vault, which then issues the RA's
+    /// certificates too.
+    #[arg(long, value_enum, default_value = "local", value_name = "WHERE")]
+    pub(crate) ca: CaKind,
+    #[cfg(feature = "openbao")]
+    #[command(flatten)]
+    pub(crate) openbao: crate::openbao::setup::Options,
+}
+
+/// Where a CA is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum CaKind {
+    /// Its key is in the gateway's folder.
+    Local,
+    /// In a PKI engine of OpenBao or HashiCorp Vault.
+    #[cfg(feature = "openbao")]
+    #[value(name = "openbao")]
+    OpenBao,
+}
+
+/// A SHA-256: hexadecimal, with or without colons.
+pub(crate) fn sha256(key: &str, text: &str) -> Result<[u8; 32], GatewayError> {
+    let plain: String = text.chars().filter(|c| *c != ':').collect();
+    SpkiHash::from_hex(&plain.to_ascii_lowercase()).map(|hash| *hash.as_bytes()).ok_or_else(|| {
+        GatewayError::config(key, format!("{text:?} is no SHA-256: 64 hexadecimal digits"))
+    })
 }
 
 /// Options of `enroll`.

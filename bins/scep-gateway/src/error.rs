@@ -32,6 +32,9 @@ pub(crate) enum GatewayError {
     /// No suffix was given and nobody can be asked.
     #[error("no name suffix is allowed yet")]
     NoSuffix,
+    /// The configured CAs and endpoints do not fit together.
+    #[error(transparent)]
+    Parts(#[from] scep_server::PartsError),
     /// A port could not be had.
     #[error("cannot listen on {address}: {source}")]
     Listen { address: std::net::SocketAddr, source: io::Error },
@@ -53,6 +56,9 @@ pub(crate) enum GatewayError {
     /// The CA.
     #[error("CA: {0}")]
     Ca(#[from] scep_ca::CaError),
+    /// OpenBao is not as the gateway needs it.
+    #[error("the CA in OpenBao: {why}")]
+    OpenBao { why: String, commands: Vec<String> },
     /// Revocation.
     #[error("{0}")]
     Revocation(#[from] scep_server::RevocationError),
@@ -116,6 +122,10 @@ impl GatewayError {
                  operator release the group and enrol again."
                     .into(),
             ),
+            Self::OpenBao { commands, .. } if !commands.is_empty() => Some(format!(
+                "Have its operator run, and do this again:\n\n{}",
+                commands.join("\n")
+            )),
             Self::NoSuffix => Some(
                 "Give --allow-suffix example.org (repeatable): which names this site may certify.".into(),
             ),

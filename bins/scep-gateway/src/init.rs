@@ -1,6 +1,6 @@
 //! `init`: a complete folder, every key its own, nothing overwritten.
 
-use crate::cli::InitOptions;
+use crate::cli::{CaKind, InitOptions};
 use crate::error::GatewayError;
 use crate::template::{Issuer, NewConfig, site_rules};
 use core::time::Duration;
@@ -14,8 +14,8 @@ use scep_ledger::{Ledger, LedgerSettings};
 use scep_policy::SiteRules;
 use scep_server::{CrlSettings, OcspSettings, SystemClock};
 use scep_types::{
-    Clock, CryptoProvider, DistinguishedName, GatewayGroupId, KeyAlgorithm, SpkiDer, TenantId,
-    Timestamp,
+    CertificateDer, Clock, CryptoProvider, DistinguishedName, GatewayGroupId, KeyAlgorithm,
+    SpkiDer, TenantId, Timestamp,
 };
 use std::io::{IsTerminal, Write};
 use std::net::SocketAddr;
@@ -45,6 +45,18 @@ pub(crate) struct Plan {
     pub(crate) ca_key: KeyAlgorithm,
     pub(crate) challenge_key: KeyAlgorithm,
     pub(crate) ca_name: DistinguishedName,
+}
+
+/// A CA that is not here, and what it has given.
+pub(crate) struct RemoteCa {
+    /// The issuing CA first.
+    pub(crate) chain: Vec<CertificateDer>,
+    /// `[ca]` of the configuration.
+    pub(crate) section: String,
+    /// The RA's files, without endings.
+    pub(crate) ra: Vec<(&'static str, SoftwareKey, CertificateDer)>,
+    /// The roots of its TLS certificate, and their file.
+    pub(crate) tls_roots: Option<(&'static str, Vec<CertificateDer>)>,
 }
 
 /// How a new gateway knows its issuer.
@@ -85,8 +97,16 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
         challenge_key: algorithm("--challenge-key", &options.challenge_key)?,
         ca_name: options.ca_name.parse().map_err(|e| GatewayError::config("--ca-name", e))?,
     };
-    let config = make(&plan, SystemClock.now())?;
+    let now = SystemClock.now();
+    let remote = remote(options, now)?;
+    let config = make_with(&plan, remote.as_ref(), now)?;
     println!("made {}", plan.dir.display());
+    #[cfg(feature = "openbao")]
+    if let CaKind::OpenBao = options.ca {
+        for line in options.openbao.advice(plan.crl_url.as_deref()) {
+            println!("{line}");
+        }
+    }
     let config = config.display();
     match &plan.issuer {
         KnownIssuer::Key(_) => {
@@ -99,6 +119,28 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The CA that is not here. Nothing is written before it has given what is needed.
+#[cfg_attr(not(feature = "openbao"), allow(unused_variables, reason = "every CA is local then"))]
+fn remote(options: &InitOptions, now: Timestamp) -> Result<Option<RemoteCa>, GatewayError> {
+    match options.ca {
+        CaKind::Local => Ok(None),
+        #[cfg(feature = "openbao")]
+        CaKind::OpenBao => {
+            let filled = |mut entries: std::fs::ReadDir| entries.next().is_some();
+            if std::fs::read_dir(&options.dir).is_ok_and(filled) {
+                return Err(GatewayError::config("--dir", "has something in it"));
+            }
+            if options.ocsp {
+                return Err(GatewayError::config(
+                    "--ocsp",
+                    "needs the CA's key, which is not here",
+                ));
+            }
+            crate::openbao::setup::prepare(&options.openbao, now).map(Some)
+        }
+    }
 }
 
 fn issuer(options: &InitOptions) -> Result<KnownIssuer, GatewayError> {
@@ -145,8 +187,16 @@ fn suffixes(given: &[String]) -> Result<Vec<String>, GatewayError> {
     if asked.is_empty() { Err(GatewayError::NoSuffix) } else { Ok(asked) }
 }
 
-/// Makes the folder and everything in it; returns the configuration's path.
+/// Makes the folder and everything in it, with a CA of its own; returns the configuration's path.
 pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError> {
+    make_with(plan, None, now)
+}
+
+fn make_with(
+    plan: &Plan,
+    remote: Option<&RemoteCa>,
+    now: Timestamp,
+) -> Result<PathBuf, GatewayError> {
     let dir = &plan.dir;
     let rules = site_rules(&plan.suffixes);
     // Before anything is written: a suffix with a typo must not leave half a folder.
@@ -158,8 +208,46 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
     }
     SiteRules::from_toml(&rules).map_err(|e| GatewayError::config("--allow-suffix", e))?;
     new_private_folder(dir)?;
-    let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
+    match remote {
+        None => make_ca(plan, now)?,
+        Some(remote) => write_ca(dir, remote)?,
+    }
+    let issuer = match &plan.issuer {
+        KnownIssuer::Key(issuer_key) => {
+            let challenge = new_key(dir, "challenge.key.pem", plan.challenge_key)?;
+            let public = public_key_pem(challenge.public_key());
+            write_new_public(&dir.join("challenge.pub.pem"), &public)?;
+            write_new_public(&dir.join("issuer.pub.pem"), &public_key_pem(issuer_key))?;
+            Issuer::Key { from: now.minus(Duration::from_secs(DAY)), until: now.plus(SIGNER_LIFE) }
+        }
+        KnownIssuer::Service { address, proxy } => Issuer::Service {
+            url: address.as_str(),
+            proxy: proxy.as_deref(),
+            challenge_key: plan.challenge_key.to_string(),
+        },
+    };
+    write_new_public(&dir.join("site-rules.toml"), &rules)?;
+    let config = NewConfig {
+        tenant: plan.tenant.as_str(),
+        group: plan.group.as_str(),
+        listen: plan.listen,
+        admin_listen: plan.admin_listen,
+        crl_url: plan.crl_url.as_deref(),
+        ocsp_url: plan.ocsp_url.as_deref(),
+        issuer,
+        remote_ca: remote.map(|remote| remote.section.as_str()),
+    };
+    let path = dir.join("gateway.toml");
+    write_new_public(&path, &config.to_toml())?;
+    // Made here, so that `serve` can run as a user that may not make files beside the ledger's.
+    drop(Ledger::open_sqlite(&dir.join("ledger.sqlite"), LedgerSettings::default())?);
+    Ok(path)
+}
 
+/// A CA with a key of its own, and the RA that it certifies.
+fn make_ca(plan: &Plan, now: Timestamp) -> Result<(), GatewayError> {
+    let dir = &plan.dir;
+    let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
     let ca_key = new_key(dir, "ca.key.pem", plan.ca_key)?;
     let root =
         LocalCa::self_signed_root(&*ca_key.signer(), &plan.ca_name, CA_LIFE, now, &*provider)?;
@@ -189,35 +277,21 @@ pub(crate) fn make(plan: &Plan, now: Timestamp) -> Result<PathBuf, GatewayError>
         let text = certificates_pem(std::slice::from_ref(&certificate));
         write_new_public(&dir.join(format!("{name}.cert.pem")), &text)?;
     }
-    let issuer = match &plan.issuer {
-        KnownIssuer::Key(issuer_key) => {
-            let challenge = new_key(dir, "challenge.key.pem", plan.challenge_key)?;
-            let public = public_key_pem(challenge.public_key());
-            write_new_public(&dir.join("challenge.pub.pem"), &public)?;
-            write_new_public(&dir.join("issuer.pub.pem"), &public_key_pem(issuer_key))?;
-            Issuer::Key { from: now.minus(Duration::from_secs(DAY)), until: now.plus(SIGNER_LIFE) }
-        }
-        KnownIssuer::Service { address, proxy } => Issuer::Service {
-            url: address.as_str(),
-            proxy: proxy.as_deref(),
-            challenge_key: plan.challenge_key.to_string(),
-        },
-    };
-    write_new_public(&dir.join("site-rules.toml"), &rules)?;
-    let config = NewConfig {
-        tenant: plan.tenant.as_str(),
-        group: plan.group.as_str(),
-        listen: plan.listen,
-        admin_listen: plan.admin_listen,
-        crl_url: plan.crl_url.as_deref(),
-        ocsp_url: plan.ocsp_url.as_deref(),
-        issuer,
-    };
-    let path = dir.join("gateway.toml");
-    write_new_public(&path, &config.to_toml())?;
-    // Made here, so that `serve` can run as a user that may not make files beside the ledger's.
-    drop(Ledger::open_sqlite(&dir.join("ledger.sqlite"), LedgerSettings::default())?);
-    Ok(path)
+    Ok(())
+}
+
+/// What a CA that is not here has given.
+fn write_ca(dir: &Path, remote: &RemoteCa) -> Result<(), GatewayError> {
+    write_new_public(&dir.join("ca.cert.pem"), &certificates_pem(&remote.chain))?;
+    if let Some((file, roots)) = &remote.tls_roots {
+        write_new_public(&dir.join(file), &certificates_pem(roots))?;
+    }
+    for (name, key, certificate) in &remote.ra {
+        key.write_new(&dir.join(format!("{name}.key.pem")))?;
+        let text = certificates_pem(std::slice::from_ref(certificate));
+        write_new_public(&dir.join(format!("{name}.cert.pem")), &text)?;
+    }
+    Ok(())
 }
 
 fn new_key(dir: &Path, name: &str, algorithm: KeyAlgorithm) -> Result<SoftwareKey, GatewayError> {

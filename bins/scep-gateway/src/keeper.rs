@@ -149,8 +149,10 @@ impl Keeper {
         certificates.retain(|owned| !theirs(owned.role()));
         certificates.extend(ra.certificates);
         self.own.set(keys, certificates);
-        self.gateway.set_previous_ra(ra.previous.map(|previous| previous.identity));
-        self.gateway.set_ra(ra.identity);
+        self.gateway
+            .main_authority()
+            .set_previous_ra(ra.previous.map(|previous| previous.identity));
+        self.gateway.main_authority().set_ra(ra.identity);
         self.list();
     }
 

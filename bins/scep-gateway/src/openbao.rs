@@ -1,5 +1,7 @@
 //! A CA in OpenBao or HashiCorp Vault: its part of the configuration, and the RA's certificates from it.
 
+pub(crate) mod setup;
+
 use crate::ca::RaIssuer;
 use crate::error::GatewayError;
 use core::time::Duration;
@@ -11,7 +13,7 @@ use scep_keys::{SoftwareKey, read_certificates};
 use scep_pkcs10::CsrBuilder;
 use scep_types::{
     CertificateDer, CryptoProvider, DistinguishedName, KeyUsages, ObjectIdentifier, Secret,
-    SignatureScheme, StringRules, Timestamp, parse_duration,
+    SignatureScheme, SpkiHash, StringRules, Timestamp, parse_duration,
 };
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -39,7 +41,10 @@ pub(crate) struct RawOpenBao {
     token_env: Option<String>,
     approle: Option<RawAppRole>,
     tls_roots: Option<PathBuf>,
+    #[serde(default)]
+    tls_pins: Vec<String>,
     timeout: Option<String>,
+    retry_for: Option<String>,
     grace: Option<String>,
     max_listed: Option<usize>,
 }
@@ -77,14 +82,7 @@ impl RawOpenBao {
         provider: &Arc<dyn CryptoProvider>,
     ) -> Result<Remote, GatewayError> {
         let chain = read_certificates(&base.join(&self.certificate))?;
-        let ca = OpenBao::new(self.settings(base)?, chain.clone(), Arc::clone(provider))?;
-        Ok(Remote {
-            ca: Arc::new(ca),
-            chain,
-            raw: self,
-            base: base.to_owned(),
-            provider: Arc::clone(provider),
-        })
+        Remote::new(self, base, chain, provider)
     }
 
     fn settings(&self, base: &Path) -> Result<OpenBaoSettings, GatewayError> {
@@ -109,12 +107,18 @@ impl RawOpenBao {
                 return Err(GatewayError::config("ca.tls_roots", "there is none"));
             }
         }
+        settings.tls_pins = self
+            .tls_pins
+            .iter()
+            .map(|pin| crate::cli::sha256("ca.tls_pins", pin).map(SpkiHash::from_bytes))
+            .collect::<Result<_, _>>()?;
         let time = |key: &str, text: &Option<String>, default| {
             text.as_deref().map_or(Ok(default), |text| {
                 parse_duration(text).map_err(|error| GatewayError::config(key, error))
             })
         };
         settings.timeout = time("ca.timeout", &self.timeout, settings.timeout)?;
+        settings.retry_for = time("ca.retry_for", &self.retry_for, settings.retry_for)?;
         settings.grace = time("ca.grace", &self.grace, settings.grace)?;
         if settings.timeout.is_zero() || settings.grace < settings.timeout {
             let why = "must be longer than the server may work on a call, and than ca.timeout";
@@ -159,6 +163,17 @@ pub(crate) struct Remote {
 }
 
 impl Remote {
+    fn new(
+        raw: RawOpenBao,
+        base: &Path,
+        chain: Vec<CertificateDer>,
+        provider: &Arc<dyn CryptoProvider>,
+    ) -> Result<Self, GatewayError> {
+        let ca = OpenBao::new(raw.settings(base)?, chain.clone(), Arc::clone(provider))?;
+        let (ca, provider) = (Arc::new(ca), Arc::clone(provider));
+        Ok(Self { ca, chain, raw, base: base.to_owned(), provider })
+    }
+
     pub(crate) fn authority(&self) -> Arc<dyn CertificateAuthority> {
         Arc::<OpenBao>::clone(&self.ca)
     }

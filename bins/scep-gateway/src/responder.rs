@@ -38,7 +38,7 @@ impl Responder {
         let left = end.map_or(LIFE, |end| end.since(now));
         let signer = self.ca.ocsp_signer(key.signer(), &subject, LIFE.min(left), now)?;
         let until = signer.certificate().not_after();
-        self.gateway.set_ocsp(self.settings.clone(), signer)?;
+        self.gateway.main_authority().set_ocsp(self.settings.clone(), signer)?;
         tracing::info!(target: "scep", %until, "new OCSP signer");
         Ok(())
     }
@@ -77,7 +77,7 @@ mod tests {
     #[tokio::test]
     async fn the_signer_is_replaced_until_the_ca_itself_ends() {
         let (house, folder) = (House::new(), tempfile::tempdir().unwrap());
-        let gateway = Gateway::new(house.parts(folder.path()));
+        let gateway = Gateway::new(house.parts(folder.path())).unwrap();
         let settings = OcspSettings::default();
         let clock: Arc<dyn Clock> = house.clock.clone();
         let responder = Responder { gateway, ca: house.ca.clone(), settings, clock };
@@ -91,7 +91,7 @@ mod tests {
     #[tokio::test]
     async fn it_ends_when_it_is_told_to() {
         let (house, folder) = (House::new(), tempfile::tempdir().unwrap());
-        let gateway = Gateway::new(house.parts(folder.path()));
+        let gateway = Gateway::new(house.parts(folder.path())).unwrap();
         let (settings, clock) = (OcspSettings::default(), house.clock.clone());
         let responder = Responder { gateway, ca: house.ca.clone(), settings, clock };
         let stop = CancellationToken::new();

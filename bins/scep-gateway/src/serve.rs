@@ -10,8 +10,8 @@ use core::time::Duration;
 use scep_connector::{Connector, Host as _};
 use scep_keys::AwsLc;
 use scep_ledger::Ledger;
-use scep_server::{Gateway, Observer, Parts, SystemClock};
-use scep_types::{Clock, CryptoProvider, SpkiDer, Timestamp};
+use scep_server::{Authority, Gateway, Observer, Parts, SystemClock};
+use scep_types::{AuthorityName, Clock, CryptoProvider, SpkiDer, Timestamp};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -230,14 +230,18 @@ pub(crate) async fn assemble_with(
         site_rules: config.site_rules,
         denials,
         ledger,
-        ca: config.ca.authority(),
-        ra: config.ra,
+        main: Authority {
+            name: AuthorityName::main(),
+            ca: config.ca.authority(),
+            ra: config.ra,
+            crl: config.crl,
+        },
+        more: Vec::new(),
         our_keys: keys.iter().map(|(_, key): &(_, SpkiDer)| key.hash()).collect(),
         endpoints: config.endpoints,
-        crl: config.crl,
         limits: config.limits,
         observer,
-    });
+    })?;
     gateway.set_previous_ra(previous_ra);
     if let Some(store) = config.store {
         gateway.set_certificate_store(store);

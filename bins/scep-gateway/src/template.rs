@@ -12,6 +12,8 @@ pub(crate) struct NewConfig<'a> {
     pub(crate) crl_url: Option<&'a str>,
     pub(crate) ocsp_url: Option<&'a str>,
     pub(crate) issuer: Issuer<'a>,
+    /// `[ca]` of a CA that is not here.
+    pub(crate) remote_ca: Option<&'a str>,
 }
 
 /// How the gateway knows its issuer.
@@ -66,17 +68,25 @@ status_folder = "status"
 }
 
 /// As a TOML string.
-fn quoted(text: &str) -> String {
+pub(crate) fn quoted(text: &str) -> String {
     toml::Value::String(text.to_owned()).to_string()
 }
 
 impl NewConfig<'_> {
     /// The configuration's text.
     pub(crate) fn to_toml(&self) -> String {
-        let Self { tenant, group, listen, admin_listen, crl_url, ocsp_url, issuer } = self;
+        let Self { tenant, group, listen, admin_listen, crl_url, ocsp_url, issuer, remote_ca } =
+            self;
         let issuer = issuer.to_toml();
         let crl_urls = crl_url.map_or(String::new(), |url| format!("crl_urls = [\"{url}\"]\n"));
         let ocsp_urls = ocsp_url.map_or(String::new(), |url| format!("ocsp_urls = [\"{url}\"]\n"));
+        let local_ca = || {
+            format!(
+                "[ca]\nkind = \"local\"\nkey = \"ca.key.pem\"\n\
+                 certificate = \"ca.cert.pem\"\n{crl_urls}{ocsp_urls}"
+            )
+        };
+        let ca = remote_ca.map_or_else(local_ca, str::to_owned);
         let ocsp = ocsp_url.map_or("", |_| "\n[ocsp]\npath = \"/ocsp\"\nvalidity = \"1h\"\n");
         format!(
             r#"# Every key is explained in config.example.toml.
@@ -87,11 +97,7 @@ admin_listen = "{admin_listen}"
 ledger = "ledger.sqlite"
 site_rules = "site-rules.toml"
 
-[ca]
-kind = "local"
-key = "ca.key.pem"
-certificate = "ca.cert.pem"
-{crl_urls}{ocsp_urls}
+{ca}
 [crl]
 path = "/crl"
 validity = "7d"

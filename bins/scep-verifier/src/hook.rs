@@ -4,10 +4,10 @@ use crate::cli::HookOptions;
 use crate::error::VerifierError;
 use crate::inputs::{Trust, request};
 use scep_keys::AwsLc;
-use scep_ledger::{AdmitError, Denied, Ledger, LedgerError, LedgerSettings};
+use scep_ledger::{AdmitError, Asked, Denied, Ledger, LedgerError, LedgerSettings};
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, FieldReport, InertContent, decide};
-use scep_types::{Reason, Timestamp, TransactionId};
+use scep_types::{AuthorityName, Reason, Timestamp, TransactionId};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -152,7 +152,9 @@ async fn spend(
 ) -> Result<String, Stop> {
     let device = approval.claims().device.to_string();
     let signer = approval.contents().spki.hash();
-    match ledger.admit(approval, None, signer, transaction, now).await {
+    let authority = AuthorityName::main();
+    let asked = Asked { authority: &authority, serial: None, signer, transaction };
+    match ledger.admit(approval, &asked, now).await {
         Ok(admission) => {
             // The permit is the exit code or the answer: the other server's CA issues.
             let (_permit, unsettled) = admission.redeem();

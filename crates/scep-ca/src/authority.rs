@@ -5,6 +5,7 @@ use crate::error::CaError;
 use async_trait::async_trait;
 use scep_ledger::{IssuePermit, RevocationReason};
 use scep_types::{CertificateDer, CrlDer, Fault, SerialNumber, SpkiDer, Timestamp};
+use std::time::Instant;
 use thiserror::Error;
 
 /// A certification authority, as the enrolment transaction sees it.
@@ -22,6 +23,8 @@ use thiserror::Error;
 /// * **Do not retry** inside `issue`. The permit is for one call; recovery looks the certificate up with
 ///   [`CertificateAuthority::find`].
 /// * **[`Found::Nothing`] is a promise too**: no certificate exists that anybody could hold.
+/// * **A CA that decides later** says [`IssueError::Pending`]; from then on [`CertificateAuthority::find`] is asked until it
+///   answers something else than [`Found::Pending`].
 ///
 /// This one wraps a closure, for a CA reached by a function call:
 ///
@@ -92,6 +95,11 @@ pub trait CertificateAuthority: Send + Sync + core::fmt::Debug {
     /// What it can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// How it is, as far as the calls so far have shown. Asks nobody: a CA that is remote remembers. Default: well.
+    fn health(&self) -> CaHealth {
+        CaHealth::Ok
+    }
+
     /// The serial number to put into the intent before [`CertificateAuthority::issue`] is called; `None` where
     /// the CA chooses it.
     ///
@@ -132,6 +140,21 @@ pub trait CertificateAuthority: Send + Sync + core::fmt::Debug {
         let _ = order;
         Err(CaError::CannotRevoke)
     }
+}
+
+/// How a CA is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum CaHealth {
+    /// Nothing is known to be wrong.
+    #[default]
+    Ok,
+    /// It does not do all that it should.
+    Degraded {
+        /// What is wrong, for an operator.
+        why: String,
+        /// When that was noticed first.
+        since: Instant,
+    },
 }
 
 /// What to revoke. Only certificates on record in the ledger are: it alone makes the jobs.
@@ -179,6 +202,8 @@ pub enum Recover {
     BySerial,
     /// By public key.
     ByKey,
+    /// By the transaction in which it was asked for, which follows from the key.
+    ByTransaction,
     /// It cannot.
     None,
 }
@@ -190,6 +215,8 @@ pub struct Wanted<'a> {
     pub serial: Option<&'a SerialNumber>,
     /// The key that was to be certified.
     pub spki: &'a SpkiDer,
+    /// The subject that was to be certified, DER.
+    pub subject_der: &'a [u8],
     /// When the CA was about to be asked: a certificate that began long before is another one with the same key.
     pub since: Timestamp,
 }
@@ -201,6 +228,8 @@ pub enum Found {
     Certificate(CertificateDer),
     /// Certainly nothing that anybody could hold.
     Nothing,
+    /// The CA has the request and has not decided: ask again later.
+    Pending,
     /// It cannot be known.
     Unknown,
 }
@@ -214,20 +243,24 @@ pub enum IssueError {
     /// Perhaps something was.
     #[error("it is unknown whether a certificate was issued: {0}")]
     Unknown(#[source] CaError),
+    /// The CA has taken the request and decides later: [`CertificateAuthority::find`] tells.
+    #[error("the CA has taken the request and has not decided yet")]
+    Pending,
 }
 
 impl IssueError {
-    /// What went wrong.
+    /// What went wrong, unless nothing did.
     #[must_use]
-    pub const fn cause(&self) -> &CaError {
+    pub const fn cause(&self) -> Option<&CaError> {
         match self {
-            Self::NothingIssued(cause) | Self::Unknown(cause) => cause,
+            Self::NothingIssued(cause) | Self::Unknown(cause) => Some(cause),
+            Self::Pending => None,
         }
     }
 
-    /// Whose fault it is.
+    /// Whose fault it is, unless it is nobody's.
     #[must_use]
-    pub const fn fault(&self) -> Fault {
-        self.cause().fault()
+    pub fn fault(&self) -> Option<Fault> {
+        self.cause().map(CaError::fault)
     }
 }

@@ -651,7 +651,12 @@ async fn a_local_ca_keeps_nothing() {
     assert_eq!(serial.as_content().len(), 16);
     assert_ne!(ca.choose_serial().unwrap().unwrap(), serial);
     ca.certify(&contents(device.public_key()), &serial).unwrap();
-    let wanted = Wanted { serial: Some(&serial), spki: device.public_key(), since: NOW };
+    let wanted = Wanted {
+        serial: Some(&serial),
+        spki: device.public_key(),
+        subject_der: &[0x30, 0],
+        since: NOW,
+    };
     assert_eq!(ca.find(&wanted).await, Ok(Found::Nothing));
     let capabilities = ca.capabilities();
     assert_eq!((capabilities.revoke, capabilities.recover), (CanRevoke::Yes, Recover::NothingKept));

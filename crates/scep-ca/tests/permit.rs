@@ -8,15 +8,15 @@
 use core::time::Duration;
 use scep_ca::{CaError, CertificateAuthority, Found, IssueError, LocalCa, LocalCaSettings, Wanted};
 use scep_challenge::ChallengeClaims;
-use scep_ledger::{IssuePermit, Ledger, LedgerSettings, Recall, Unsettled};
+use scep_ledger::{Asked, IssuePermit, Ledger, LedgerSettings, Recall, Unsettled};
 use scep_pkcs10::{Csr, Rules, UnprovenCsr};
 use scep_policy::{Approval, Denials, Field, InertContent, SiteRules, decide};
 use scep_testkit::ca::{Alteration, AlteringCa, Outcome, RecordingCa};
 use scep_testkit::house::{OPENS, SITE_RULES, sign_csr};
 use scep_testkit::{House, keys};
 use scep_types::{
-    Fault, KeyError, Reason, ReleasedCertificate, SerialNumber, SignatureScheme, Signer, SpkiDer,
-    TransactionId,
+    AuthorityName, Fault, KeyError, Reason, ReleasedCertificate, SerialNumber, SignatureScheme,
+    Signer, SpkiDer, TransactionId,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,7 +57,9 @@ impl Scene {
         let transaction = TransactionId::new("TX1").unwrap();
         let signer = keys::p256(3).public_key().hash();
         let approval = self.approve(claims);
-        self.ledger.admit(approval, serial, signer, &transaction, OPENS).await.unwrap().redeem()
+        let authority = AuthorityName::main();
+        let asked = Asked { authority: &authority, serial, signer, transaction: &transaction };
+        self.ledger.admit(approval, &asked, OPENS).await.unwrap().redeem()
     }
 
     /// A permit for this CA.
@@ -151,7 +153,13 @@ async fn attack_53_a_certificate_that_was_not_recorded_was_never_handed_out() {
     // The process ends here, between issuing and recording.
     drop(unsettled);
     let left = scene.ledger.unsettled().await.unwrap().pop().unwrap();
-    let wanted = Wanted { serial: left.serial(), spki: left.spki(), since: left.admitted_at() };
+    let subject_der = left.subject_der();
+    let wanted = Wanted {
+        serial: left.serial(),
+        spki: left.spki(),
+        subject_der: &subject_der,
+        since: left.admitted_at(),
+    };
     assert_eq!(ca.find(&wanted).await, Ok(Found::Nothing));
     scene.ledger.settle_nothing(left, OPENS).await.unwrap();
     // The challenge is free again, and the device gets its certificate.
@@ -254,8 +262,15 @@ async fn a_recording_ca_does_what_the_test_says() {
                 assert!(matches!(result, Err(IssueError::Unknown(_))));
             }
         }
-        let found =
-            ca.find(&Wanted { serial: Some(&serial), spki: &spki, since: OPENS }).await.unwrap();
+        let found = ca
+            .find(&Wanted {
+                serial: Some(&serial),
+                spki: &spki,
+                subject_der: &[0x30, 0],
+                since: OPENS,
+            })
+            .await
+            .unwrap();
         assert_eq!(matches!(found, Found::Certificate(_)), exists, "{outcome:?}");
         assert_eq!((ca.calls().len(), ca.issued().len()), (1, usize::from(exists)));
         drop(unsettled);

@@ -117,6 +117,9 @@ pub enum LedgerError {
     /// No certificate with this fingerprint is on record.
     #[error("no such certificate on record")]
     NoSuchCertificate,
+    /// No request with this number waits for a person: there is none, it was decided otherwise, or its time is over.
+    #[error("no such request waits for approval")]
+    NotHeld,
     /// The store keeps no revocations.
     #[error("this ledger's store keeps no revocations")]
     NoRevocations,
@@ -165,6 +168,7 @@ impl LedgerError {
             Self::Mismatch
             | Self::AlreadySettled
             | Self::NoSuchCertificate
+            | Self::NotHeld
             | Self::CrlOvertaken { .. }
             | Self::CrlNumber { .. } => Fault::OurBug,
         }

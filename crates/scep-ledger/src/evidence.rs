@@ -1,11 +1,12 @@
 //! The values that only a ledger makes: none has a public constructor, none can be cloned.
 
+use crate::held::HeldEnrolment;
 use crate::live::LiveGuard;
 use crate::store::{Intent, State};
 use scep_policy::{Approval, CertificateContents};
 use scep_types::{
-    CertificateDer, ChallengeId, DeviceId, ProfileId, Reason, ReleasedCertificate, SerialNumber,
-    SpkiDer, TenantId, Timestamp,
+    AuthorityName, CertificateDer, ChallengeId, DeviceId, ProfileId, Reason, ReleasedCertificate,
+    SerialNumber, SpkiDer, TenantId, Timestamp,
 };
 use std::sync::Arc;
 
@@ -18,9 +19,13 @@ pub enum Recall {
     Releasable(Releasable),
     /// Another connection is at it, or recovery has not settled it: try again soon.
     InProgress,
+    /// It waits for a person, or the CA has not decided: PENDING is the answer.
+    Pending,
+    /// A person has approved it: to be decided on again, and admitted.
+    Approved(HeldEnrolment),
     /// Seen, and there will be no certificate: ChallengeExpired (its window is over, or its certificate was revoked
     /// or has expired), ScepProfileNoLongerTargetedToTheClient (its device, user or profile is disabled),
-    /// CertificateDiffers (withheld), CaOutcomeUnknown (a possible orphan).
+    /// CertificateDiffers (withheld), CaOutcomeUnknown (a possible orphan), ApprovalDenied, ApprovalExpired, CaRefused.
     Over(Reason),
 }
 
@@ -223,6 +228,18 @@ impl Recoverable {
     #[must_use]
     pub const fn device(&self) -> &DeviceId {
         &self.intent.device
+    }
+
+    /// The CA that was asked.
+    #[must_use]
+    pub const fn authority(&self) -> &AuthorityName {
+        &self.intent.authority
+    }
+
+    /// The subject that was to be certified, DER.
+    #[must_use]
+    pub fn subject_der(&self) -> Vec<u8> {
+        crate::expected::subject_der(&self.intent.expected)
     }
 
     /// By which profile.

@@ -56,6 +56,14 @@ pub(crate) enum Difference {
     Extension(ObjectIdentifier),
 }
 
+/// The subject in what [`encode`] made; empty when it is damaged, which [`compare`] tells.
+pub(crate) fn subject_der(expected: &[u8]) -> Vec<u8> {
+    let subject = Reader::new(expected)
+        .only(tag::SEQUENCE)
+        .and_then(|all| all.reader().expect(tag::SEQUENCE).map(|subject| subject.raw.to_vec()));
+    subject.unwrap_or_default()
+}
+
 /// Encodes it as
 ///
 /// ```text

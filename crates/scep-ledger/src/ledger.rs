@@ -3,6 +3,7 @@
 use crate::clock::{EffectiveNow, HighWater, MAX_LAG};
 use crate::error::{AdmitError, LedgerError};
 use crate::evidence::{Admission, Obligation, Recall, Recoverable, Releasable, Unsettled};
+use crate::held::{Asked, HeldRequest, HeldVerdict, Polled};
 use crate::inventory::{
     Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason, Standing,
 };
@@ -14,7 +15,7 @@ use crate::revocation::{
 };
 use crate::settings::{LedgerSettings, MAX_SKEW};
 use crate::store::{self, Admitted, Intent, Judged, Mismatch, Settlement, Store};
-use scep_policy::{Approval, Conforming, Denials, RetryKey};
+use scep_policy::{Approval, Conforming, Denials, Holdable, Predecessor, RetryKey};
 use scep_types::{
     CertificateDer, CertificateFingerprint, ChallengeId, CrlDer, LedgerId, NameHash, Reason,
     SerialNumber, SpkiHash, TenantId, Timestamp, TransactionId,
@@ -128,8 +129,11 @@ impl Ledger {
         })
     }
 
-    /// First use, with the intent in the same durable commit; or why not. `serial` is the one the CA will use, where
-    /// we choose it. `signer` is the outer signer's key (recorded and reported).
+    /// First use, with the intent in the same durable commit; or why not.
+    ///
+    /// The approval's grounds are compared with what is on record, in the same transaction: a request that was held must
+    /// be, and be approved by a person; a predecessor must be a live certificate of the same device that may be renewed so,
+    /// of that generation, and without another successor.
     ///
     /// A refusal spends nothing. Another request with a challenge that is in use is reported as a breach (the signal
     /// of RFC 8894, 7.3), the first ten of a use one by one. A key of another device and a device, user or profile
@@ -140,9 +144,7 @@ impl Ledger {
     pub async fn admit(
         &self,
         approval: Approval,
-        serial: Option<SerialNumber>,
-        signer: SpkiHash,
-        transaction: &TransactionId,
+        asked: &Asked<'_>,
         now: Timestamp,
     ) -> Result<Admission, AdmitError> {
         let claims = approval.claims();
@@ -157,14 +159,117 @@ impl Ledger {
             audience: claims.audience.clone(),
             info: approval.retry_key().hash(),
             spki: approval.contents().spki.clone(),
-            signer,
-            transaction: transaction.clone(),
-            serial,
+            signer: asked.signer,
+            transaction: asked.transaction.clone(),
+            serial: asked.serial.clone(),
             expected: crate::expected::encode(approval.contents()),
+            authority: asked.authority.clone(),
+            grounds: approval.grounds(),
+            renewable_by: approval.renewable_by(),
             at: now,
         };
         let obligation = self.admit_intent(intent, approval.issuance_per_hour()).await?;
         Ok(Admission::new(approval, obligation))
+    }
+
+    /// Takes the challenge for a request that a person must approve, durably, and keeps the request until `until`; or why
+    /// not. Refuses what [`Ledger::admit`] would refuse. Reported as an event.
+    ///
+    /// # Errors
+    /// [`AdmitError::Refused`] when the ledger says no; otherwise when it could not be asked.
+    pub async fn hold(
+        &self,
+        holdable: Holdable,
+        asked: &Asked<'_>,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), AdmitError> {
+        let _ = (holdable, asked, until, now);
+        Err(AdmitError::Ledger(LedgerError::Damaged { what: "hold" }))
+    }
+
+    /// The requests that wait for a person, and those decided on that their device has not asked for since; oldest first.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn held(
+        &self,
+        limit: u32,
+        after: Option<u64>,
+    ) -> Result<Vec<HeldRequest>, LedgerError> {
+        let _ = (limit, after);
+        Err(LedgerError::Damaged { what: "held" })
+    }
+
+    /// A person approves or refuses a request that waits, by its row; in the audit table and as an event under that name.
+    /// Decided is decided: saying the same again changes nothing.
+    ///
+    /// # Errors
+    /// [`LedgerError::NotHeld`] when no such request waits, or it was decided otherwise, or its time is over; otherwise
+    /// when it cannot be made durable.
+    pub async fn decide_held(
+        &self,
+        row: u64,
+        verdict: HeldVerdict,
+        person: &str,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        let _ = (row, verdict, person, now);
+        Err(LedgerError::Damaged { what: "decide_held" })
+    }
+
+    /// What became of the last request of a transaction, for CertPoll: only the signer of that request is told. With the
+    /// request itself while it is kept, whose challenge the answer to an EC key is encrypted with.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn poll(
+        &self,
+        transaction: &TransactionId,
+        signer: SpkiHash,
+        now: Timestamp,
+    ) -> Result<Polled, LedgerError> {
+        let _ = (transaction, signer, now);
+        Err(LedgerError::Damaged { what: "poll" })
+    }
+
+    /// A live certificate of this gateway that may be renewed on its own word, by its DER's fingerprint. `None`: it is not
+    /// ours, not live, or its claims want a fresh challenge.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn predecessor(
+        &self,
+        fingerprint: CertificateFingerprint,
+        now: Timestamp,
+    ) -> Result<Option<Predecessor>, LedgerError> {
+        let _ = (fingerprint, now);
+        Ok(None)
+    }
+
+    /// The CA has the request and decides later: recovery asks it again and again, and the device polls. Keeps the request.
+    ///
+    /// # Errors
+    /// When it cannot be made durable; the intent then stays open, which recovery treats alike.
+    pub async fn leave_pending(
+        &self,
+        unsettled: Unsettled,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.leave_unknown(unsettled, "the CA has not decided yet", now).await
+    }
+
+    /// A certificate on record by the name of its issuer and its serial number, for GetCert; released or releasable only.
+    ///
+    /// # Errors
+    /// When the ledger cannot be read.
+    pub async fn certificate_by_serial(
+        &self,
+        issuer: NameHash,
+        serial: &SerialNumber,
+    ) -> Result<Option<InventoryEntry>, LedgerError> {
+        let _ = (issuer, serial);
+        Err(LedgerError::Damaged { what: "certificate_by_serial" })
     }
 
     /// [`Ledger::admit`] without the evidence, which tests of the stores cannot make.

@@ -12,6 +12,7 @@ mod clock;
 mod error;
 mod evidence;
 mod expected;
+mod held;
 mod inventory;
 mod ledger;
 mod live;
@@ -29,6 +30,7 @@ pub use error::{AdmitError, EngineError, LedgerError};
 pub use evidence::{
     Admission, IssuePermit, LeftBehind, Recall, Recoverable, Releasable, Unsettled,
 };
+pub use held::{Asked, HeldEnrolment, HeldRequest, HeldState, HeldVerdict, Polled};
 pub use inventory::{
     Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason, Standing,
 };

@@ -11,10 +11,11 @@ use crate::settings::{LedgerSettings, MAX_SKEW};
 use async_trait::async_trait;
 use core::fmt;
 use core::time::Duration;
-use scep_policy::Denials;
+use scep_policy::{Denials, Grounds};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId, GatewayGroupId,
-    ProfileId, Reason, SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp, TransactionId, UserId,
+    AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId,
+    GatewayGroupId, ProfileId, Reason, SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp,
+    TransactionId, UserId,
 };
 
 /// The most breach events of one use: the next ones say nothing new, and the outbox must not grow at a
@@ -44,6 +45,11 @@ pub(crate) struct Intent {
     pub(crate) serial: Option<SerialNumber>,
     /// What the certificate must contain, for recovery.
     pub(crate) expected: Vec<u8>,
+    /// The CA that is asked.
+    pub(crate) authority: AuthorityName,
+    pub(crate) grounds: Grounds,
+    /// The claims that the certificate may be renewed by on its own word, DER.
+    pub(crate) renewable_by: Option<Vec<u8>>,
     pub(crate) at: Timestamp,
 }
 

@@ -64,6 +64,8 @@ pub enum Field {
     Purpose,
     /// Automatic or manual approval.
     ApprovalMode,
+    /// What a certificate needs to be followed by another without a fresh challenge; one report each.
+    Renewal,
     /// The subject.
     Subject,
     /// The set of subjectAltNames.
@@ -107,6 +109,7 @@ impl Field {
             Self::Challenge => "challenge",
             Self::Purpose => "purpose",
             Self::ApprovalMode => "approvalMode",
+            Self::Renewal => "renewal",
             Self::Subject => "subject",
             Self::SubjectAltName => "subjectAltName",
             Self::Key => "key",

@@ -43,6 +43,15 @@ impl<'a> From<&'a Csr> for Requested<'a> {
     }
 }
 
+/// Whether claims that demand a person's approval are served.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Manual {
+    /// Nobody here can hold a request.
+    Refused,
+    /// It is held, or was and is approved.
+    Served,
+}
+
 fn when(refuse: bool, reason: Reason) -> Option<Reason> {
     refuse.then_some(reason)
 }
@@ -80,10 +89,11 @@ pub(crate) fn compare(
     claims: &ChallengeClaims,
     denials: &Denials,
     inert: InertContent,
+    manual: Manual,
     findings: &mut Findings<'_>,
 ) {
     targets(claims, denials, findings);
-    served(claims, findings);
+    served(claims, manual, findings);
     names(request, claims, findings);
     key(request, claims, findings);
     usages(request, claims, findings);
@@ -107,16 +117,20 @@ fn targets(claims: &ChallengeClaims, denials: &Denials, findings: &mut Findings<
     target(Field::Profile, denials.profiles.contains(&profile), claims.profile.as_str());
 }
 
-fn served(claims: &ChallengeClaims, findings: &mut Findings<'_>) {
+fn served(claims: &ChallengeClaims, manual: Manual, findings: &mut Findings<'_>) {
     // A renewal is an enrolment with a fresh blob: whichever message type brings it, the blob decides.
     let purpose = || format!("{:?}", claims.purpose);
     findings.note(Field::Purpose, None, purpose, purpose);
     let mode = claims.expectation.approval;
     let verdict = match mode {
         ApprovalMode::Automatic => None,
-        ApprovalMode::Manual => Some(Reason::ChallengeNotServed),
+        ApprovalMode::Manual => when(manual == Manual::Refused, Reason::ChallengeNotServed),
     };
-    findings.note(Field::ApprovalMode, verdict, || "Automatic".to_owned(), || format!("{mode:?}"));
+    let expected = || match manual {
+        Manual::Refused => "Automatic".to_owned(),
+        Manual::Served => format!("{mode:?}"),
+    };
+    findings.note(Field::ApprovalMode, verdict, expected, || format!("{mode:?}"));
 }
 
 fn names(request: &Requested<'_>, claims: &ChallengeClaims, findings: &mut Findings<'_>) {

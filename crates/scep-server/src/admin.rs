@@ -10,7 +10,7 @@ use hyper::service::service_fn;
 use hyper::{Method, Request, Response, StatusCode};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use scep_ledger::{Counters, LedgerError};
-use scep_types::{NameHash, Reason};
+use scep_types::Reason;
 use serde::Serialize;
 use tokio::net::TcpListener;
 
@@ -88,14 +88,15 @@ impl Gateway {
     }
 
     async fn revocation_health(&self) -> Option<RevocationHealth> {
-        let ca = self.inner.parts.ca.chain().first().filter(|_| self.revokes())?;
-        let issuer = NameHash::of(ca.subject_der());
-        let work = self.ledger().revocation_work(issuer).await.ok()?;
-        Some(RevocationHealth {
-            waiting: work.waiting,
-            held: work.held,
-            unpublished: work.unpublished,
-        })
+        let mut health = None;
+        for office in self.inner.offices.iter().filter(|office| office.revokes()) {
+            let work = self.ledger().revocation_work(office.issuer()?).await.ok()?;
+            let all: &mut RevocationHealth = health.get_or_insert_default();
+            all.waiting = all.waiting.saturating_add(work.waiting);
+            all.held = all.held.saturating_add(work.held);
+            all.unpublished = all.unpublished.saturating_add(work.unpublished);
+        }
+        health
     }
 
     /// 200 when requests are served, and 503 with the reason when not: a balancer takes the gateway out. What else is
@@ -164,7 +165,7 @@ struct Health {
     certificates: Vec<CertificateHealth>,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Default, Serialize)]
 struct RevocationHealth {
     /// Ordered, and not done yet.
     waiting: u64,

@@ -67,6 +67,10 @@ pub const fn answer(reason: Reason) -> Answer {
         Reason::ScepProfileNoLongerTargetedToTheClient
         | Reason::SiteRuleViolated
         | Reason::KeyAlreadyCertified => (BadRequest, "not allowed here"),
+        Reason::RenewalNotAllowed => (BadRequest, "a renewal needs a new challenge"),
+        Reason::ApprovalDenied => (BadRequest, "refused by the operator"),
+        Reason::ApprovalExpired => (BadRequest, "nobody has approved it in time"),
+        Reason::CaRefused => (BadRequest, "refused by the CA"),
         Reason::SignerNotAllowed => (BadMessageCheck, "the message is signed by another key"),
         Reason::WeakKey => (BadRequest, "the key is not acceptable; make a new one"),
         Reason::ProofOfPossessionFailed => (BadRequest, "the request's own signature is wrong"),

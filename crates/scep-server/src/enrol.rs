@@ -1,71 +1,60 @@
-//! The enrolment transaction: from a message's bytes to the bytes of its answer.
+//! The enrolment transaction: from a message's bytes to what is granted.
 //!
 //! The outer function ([`Gateway::pki_operation`]) answers, logs and counts on every way out; the inner ones
 //! only decide. Everything pure comes before the challenge is spent; spending it is the last step before the CA.
 
-use crate::gateway::{Endpoint, Gateway, ReplyCertificates, SignerRule};
+use crate::gateway::{Gateway, SignerRule, Site};
 use crate::pool::Place;
-use crate::refusal::{Refusal, Whose, refusal_text};
+use crate::query::Query;
+use crate::refusal::{Refusal, Whose};
+use crate::reply::{Context, Grant, PkiAnswer};
 use crate::trace::{Outcome, Stage, Trace, differences};
 use core::time::Duration;
-use scep_ca::IssueError;
 use scep_challenge::VerifiedClaims;
-use scep_ledger::{Admission, AdmitError, Denied, IssuePermit, Recall, Releasable, Unsettled};
+use scep_ledger::{Admission, AdmitError, Asked, Denied, Recall, Releasable};
 use scep_message::{
-    FailureContext, MessageType, PkiMessage, RaIdentity, ReplyChain, ReplyContext, Request,
-    SignedRequest, salvage,
+    MessageType, PkiMessage, RaIdentity, ReplyContext, Request, SignedRequest, salvage,
 };
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
-use scep_policy::{Approval, Conforming, InertContent, RetryKey, decide};
+use scep_policy::{Approval, Decision, Denial, InertContent, RetryKey, decide_or_hold};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, CryptoProvider, DeviceId, Fault, Reason,
-    ReleasedCertificate, Secret, SpkiHash, TenantId, Timestamp, TransactionId,
+    CertificateDer, CryptoProvider, DeviceId, Fault, Reason, ReleasedCertificate, Secret, SpkiHash,
+    TenantId, Timestamp, TransactionId,
 };
 use std::sync::Arc;
-
-/// What a PKIOperation is answered with.
-#[derive(Debug)]
-pub(crate) enum PkiAnswer {
-    /// A CertRep; with a certificate in it, whose delivery is to be recorded.
-    CertRep { body: Vec<u8>, receipt: Option<CertificateFingerprint> },
-    /// Not even a FAILURE can be addressed: no transactionID, or no signer.
-    Unanswerable,
-    /// The queue is full.
-    Overloaded,
-}
-
-/// What is known of whom to answer.
-#[derive(Debug)]
-enum Context {
-    Nobody,
-    FailureOnly(FailureContext),
-    Full(ReplyContext),
-}
 
 /// A message after all that needs no ledger.
 struct Intake {
     context: Context,
-    proven: Result<Proven, Refusal>,
+    wish: Result<Wish, Refusal>,
 }
 
-/// A request signed by its own key, and the certificate whose key has signed the message around it.
-struct Proven {
-    csr: Csr,
-    signer: CertificateDer,
-    transaction: TransactionId,
+/// What a message asks for.
+enum Wish {
+    /// PKCSReq or RenewalReq, with a request signed by its own key.
+    Enrol(Csr, Asking),
+    /// CertPoll.
+    Poll(Asking),
+    /// GetCert.
+    Certificate(Query),
+    /// GetCRL.
+    Crl(Query),
 }
 
-/// How a request may end well.
-struct Granted {
-    releasable: Releasable,
-    outcome: Outcome,
+/// Who asks, and in which transaction.
+#[derive(Debug)]
+pub(crate) struct Asking {
+    /// The certificate whose key has signed the message.
+    pub(crate) signer: CertificateDer,
+    /// transactionID.
+    pub(crate) transaction: TransactionId,
 }
 
 impl Gateway {
     /// Answers one PKIOperation. Runs to its end whoever is still listening.
     pub(crate) async fn pki_operation(
         &self,
-        endpoint: &Endpoint,
+        site: &Arc<Site>,
         message: Vec<u8>,
         trace: &mut Trace,
     ) -> PkiAnswer {
@@ -76,13 +65,14 @@ impl Gateway {
             return PkiAnswer::Overloaded;
         };
         // One RA from beginning to end, should it be replaced meanwhile.
-        let ra = self.inner.ra.get();
-        let intake = match self.intake(&place, endpoint, &ra, message, trace).await {
-            Ok(intake) => intake,
-            Err(refusal) => Intake { context: Context::Nobody, proven: Err(refusal) },
-        };
-        let granted = match intake.proven {
-            Ok(proven) => self.enrol(&place, endpoint, proven, trace).await,
+        let ra = site.office.ra.get();
+        let Intake { mut context, wish } =
+            match self.intake(&place, site, &ra, message, trace).await {
+                Ok(intake) => intake,
+                Err(refusal) => Intake { context: Context::Nobody, wish: Err(refusal) },
+            };
+        let granted = match wish {
+            Ok(wish) => self.grant(&place, site, wish, &mut context, trace).await,
             Err(refusal) => Err(refusal),
         };
         if let Err(refusal) = &granted {
@@ -97,21 +87,43 @@ impl Gateway {
                 (**whose).clone().note(trace);
             }
         }
-        self.seal(&place, endpoint, ra, intake.context, granted, trace).await
+        self.seal(&place, site, ra, context, granted, trace).await
+    }
+
+    async fn grant(
+        &self,
+        place: &Place,
+        site: &Arc<Site>,
+        wish: Wish,
+        context: &mut Context,
+        trace: &mut Trace,
+    ) -> Result<Grant, Refusal> {
+        match wish {
+            Wish::Enrol(csr, asking) => self.enrol(place, site, csr, asking, trace).await,
+            Wish::Poll(asking) => self.poll(place, site, &asking, context, trace).await,
+            Wish::Certificate(query) => {
+                let now = self.effective_now().await?;
+                self.get_cert(site, query, now).await
+            }
+            Wish::Crl(query) => {
+                let now = self.effective_now().await?;
+                self.get_crl(site, query, now).await
+            }
+        }
     }
 
     /// Parses, verifies, decrypts, parses the request in it and has it proven, in one piece of blocking work.
     async fn intake(
         &self,
         place: &Place,
-        endpoint: &Endpoint,
+        site: &Site,
         ra: &Arc<RaIdentity>,
         message: Vec<u8>,
         trace: &mut Trace,
     ) -> Result<Intake, Refusal> {
         let inner = self.inner.clone();
-        let (ra, ours) = (Arc::clone(ra), self.our_keys(ra));
-        let (legacy, rules) = (endpoint.legacy, endpoint.csr);
+        let (ra, ours) = (Arc::clone(ra), self.our_keys());
+        let (legacy, rules) = (site.endpoint.legacy, site.endpoint.csr);
         let mut seen = trace.clone();
         let (intake, seen) = place
             .run(move || {
@@ -126,7 +138,7 @@ impl Gateway {
                     Err(error) => {
                         let context = salvage(&message, &parts.limits.cms)
                             .map_or(Context::Nobody, Context::FailureOnly);
-                        return (Intake { context, proven: Err(error.into()) }, seen);
+                        return (Intake { context, wish: Err(error.into()) }, seen);
                     }
                 };
                 seen.stage = Stage::Verified;
@@ -134,45 +146,61 @@ impl Gateway {
                 // Refused unopened: a refusal after opening would tell that the envelope opened.
                 if let Err(refusal) = served(signed.message_type()) {
                     let context = Context::FailureOnly(signed.into_failure());
-                    return (Intake { context, proven: Err(refusal) }, seen);
+                    return (Intake { context, wish: Err(refusal) }, seen);
                 }
-                let signer = signed.signer().clone();
-                let transaction = signed.transaction_id().clone();
+                let asking = Asking {
+                    signer: signed.signer().clone(),
+                    transaction: signed.transaction_id().clone(),
+                };
                 let (request, mut context) = signed.decrypt(&ra, provider);
-                let proven = request.map_err(Refusal::from).and_then(|request| {
+                let wish = request.map_err(Refusal::from).and_then(|request| {
                     seen.stage = Stage::Decrypted;
-                    let der = enrolment(request)?;
+                    let der = match request {
+                        Request::Enrol { csr, .. } => csr,
+                        other => {
+                            seen.stage = Stage::Read;
+                            return query(other, asking);
+                        }
+                    };
                     let csr = proven_csr(&der, &rules, &ours, provider)?;
                     seen.stage = Stage::Proven;
                     seen.request = Some(csr.info_hash());
                     deliverable(&mut context, &csr)?;
-                    Ok(Proven { csr, signer, transaction })
+                    Ok(Wish::Enrol(csr, asking))
                 });
-                (Intake { context: Context::Full(context), proven }, seen)
+                (Intake { context: Context::Full(context), wish }, seen)
             })
             .await?;
         *trace = seen;
         Ok(intake)
     }
 
-    /// Decides a proven request and has it issued.
+    /// Decides a proven request and has it issued, or held.
     async fn enrol(
         &self,
         place: &Place,
-        endpoint: &Endpoint,
-        proven: Proven,
+        site: &Arc<Site>,
+        mut csr: Csr,
+        asking: Asking,
         trace: &mut Trace,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Grant, Refusal> {
         let parts = &self.inner.parts;
         let now = self.effective_now().await?;
-        let Proven { mut csr, signer, transaction } = proven;
         let key = RetryKey::of(&csr);
         let mut wait = Backoff::new(parts.limits.in_progress_wait);
         loop {
             match parts.ledger.recall(key, now).await? {
                 Recall::Releasable(releasable) => {
                     trace.stage = Stage::Recalled;
-                    return self.repeat(endpoint, &csr, &signer, releasable, now, trace).await;
+                    return self.repeat(site, &csr, &asking, releasable, now, trace).await;
+                }
+                Recall::Pending => {
+                    trace.stage = Stage::Recalled;
+                    return Ok(Grant::Pending);
+                }
+                Recall::Approved(held) => {
+                    trace.stage = Stage::Recalled;
+                    return self.approved(place, site, held, &asking, now, trace).await;
                 }
                 Recall::Over(reason) => return Err(reason.into()),
                 Recall::InProgress => {
@@ -184,15 +212,38 @@ impl Gateway {
             self.may_issue()?;
             let (back, claims) = self.open(place, csr, now).await?;
             csr = back;
-            let claims = claims?;
-            trace.stage = Stage::ChallengeOpened;
-            Whose::of(claims.claims()).note(trace);
-            let approval = self.decide(endpoint, &csr, &signer, claims, now).await?;
+            let presented = match &claims {
+                Ok(claims) => Some(claims.claims().challenge_id),
+                Err(refusal) => refusal.whose.as_ref().map(|whose| whose.challenge),
+            };
+            let decided = match self.renewal(site, &csr, &asking.signer, presented, now).await? {
+                Some(approval) => Decision::Approved(approval),
+                None => {
+                    let claims = claims?;
+                    trace.stage = Stage::ChallengeOpened;
+                    Whose::of(claims.claims()).note(trace);
+                    self.decide(site, &csr, &asking.signer, claims, now).await?
+                }
+            };
+            let approval = match decided {
+                Decision::Approved(approval) => approval,
+                Decision::NeedsApproval(holdable) => {
+                    trace.stage = Stage::Approved;
+                    match self.hold(site, holdable, &asking, now).await {
+                        Err(Refusal { reason: Reason::RequestInProgress, .. }) => {
+                            wait.pause().await?;
+                            continue;
+                        }
+                        other => return other,
+                    }
+                }
+            };
+            Whose::of(approval.claims()).note(trace);
             trace.stage = Stage::Approved;
-            match self.admit(approval, &signer, &transaction, now).await {
+            match self.admit(site, approval, &asking, now).await {
                 Ok(admission) => {
                     trace.stage = Stage::Admitted;
-                    return self.issue(place, admission, now, trace).await;
+                    return self.issue(place, &site.office, admission, now, trace).await;
                 }
                 // The same request on another connection was faster: its certificate is ours too.
                 Err(Refusal { reason: Reason::RequestInProgress, .. }) => wait.pause().await?,
@@ -202,7 +253,7 @@ impl Gateway {
     }
 
     /// Refuses what is new while the gateway must not issue.
-    fn may_issue(&self) -> Result<(), Refusal> {
+    pub(crate) fn may_issue(&self) -> Result<(), Refusal> {
         let availability = self.availability();
         match availability.reason() {
             None => Ok(()),
@@ -210,7 +261,7 @@ impl Gateway {
         }
     }
 
-    async fn effective_now(&self) -> Result<Timestamp, Refusal> {
+    pub(crate) async fn effective_now(&self) -> Result<Timestamp, Refusal> {
         let parts = &self.inner.parts;
         let effective = parts.ledger.effective_now(parts.clock.now()).await?;
         let behind =
@@ -229,13 +280,13 @@ impl Gateway {
     /// Answers an honest retry with the certificate issued before.
     async fn repeat(
         &self,
-        endpoint: &Endpoint,
+        site: &Site,
         csr: &Csr,
-        signer: &CertificateDer,
+        asking: &Asking,
         releasable: Releasable,
         now: Timestamp,
         trace: &mut Trace,
-    ) -> Result<Granted, Refusal> {
+    ) -> Result<Grant, Refusal> {
         let fingerprint = releasable.certificate().fingerprint();
         let ledger = &self.inner.parts.ledger;
         let Some(owner) = ledger.live_certificate(fingerprint, now).await? else {
@@ -245,11 +296,11 @@ impl Gateway {
         trace.device = Some(owner.device.clone());
         trace.profile = Some(owner.profile);
         trace.challenge = Some(owner.challenge);
-        self.check_signer(endpoint, csr, signer, &owner.tenant, &owner.device, now).await?;
+        self.check_signer(site, csr, &asking.signer, &owner.tenant, &owner.device, now).await?;
         if !self.inner.retries.take(csr.info_hash(), now) {
             return Err(Refusal::new(Reason::RateExceeded, "too many repeats of one request"));
         }
-        Ok(Granted { releasable, outcome: Outcome::Repeated })
+        Ok(Grant::Certificate { releasable, outcome: Outcome::Repeated })
     }
 
     /// The challenge: signature, decryption, claims. Gives the request back.
@@ -281,24 +332,38 @@ impl Gateway {
     /// Compares the request with its challenge. A mismatch is counted against the challenge.
     async fn decide(
         &self,
-        endpoint: &Endpoint,
+        site: &Site,
         csr: &Csr,
         signer: &CertificateDer,
         challenge: VerifiedClaims,
         now: Timestamp,
-    ) -> Result<Approval, Refusal> {
+    ) -> Result<Decision, Refusal> {
         let parts = &self.inner.parts;
         let claims = challenge.claims();
-        let whose = Whose::of(claims);
-        self.check_signer(endpoint, csr, signer, &claims.tenant, &claims.device, now)
+        let whose = Box::new(Whose::of(claims));
+        let of_them = |refusal| Refusal { whose: Some(whose.clone()), ..refusal };
+        if site.endpoint.profiles.as_ref().is_some_and(|some| !some.contains(&claims.profile)) {
+            let detail = "its profile is not served at this endpoint";
+            return Err(of_them(Refusal::new(Reason::ChallengeNotServed, detail)));
+        }
+        self.check_signer(site, csr, signer, &claims.tenant, &claims.device, now)
             .await
-            .map_err(|refusal| Refusal { whose: Some(Box::new(whose.clone())), ..refusal })?;
+            .map_err(of_them)?;
         let denials = self.inner.denials.get();
         let inert = InertContent::Discard;
-        let denial = match decide(csr, challenge, &parts.site_rules, &denials, inert, now) {
-            Ok(approval) => return Ok(approval),
-            Err(denial) => denial,
-        };
+        match decide_or_hold(csr, challenge, &parts.site_rules, &denials, inert, now) {
+            Ok(decision) => Ok(decision),
+            Err(denial) => Err(self.count_denial(&denial, now).await?),
+        }
+    }
+
+    /// Counts a denial against its challenge, and makes a refusal of it.
+    pub(crate) async fn count_denial(
+        &self,
+        denial: &Denial,
+        now: Timestamp,
+    ) -> Result<Refusal, Refusal> {
+        let parts = &self.inner.parts;
         let claims = denial.claims();
         let reasons: Vec<Reason> = denial.reports().iter().filter_map(|r| r.reason).collect();
         let detail = differences(denial.reports());
@@ -313,26 +378,26 @@ impl Gateway {
         };
         let locked = parts.ledger.locked(&claims.tenant, claims.challenge_id, now).await?;
         let count = parts.ledger.count_mismatch(&denied, now).await?;
-        Err(Refusal {
+        Ok(Refusal {
             reason: if locked { Reason::ChallengeLocked } else { denial.reason() },
             detail: Some(format!("mismatch {count} with this challenge")),
             fields: denial.reports().to_vec(),
-            whose: Some(Box::new(whose)),
+            whose: Some(Box::new(Whose::of(claims))),
             algorithm: None,
         })
     }
 
     /// Whether this key may have signed the message around the request.
-    async fn check_signer(
+    pub(crate) async fn check_signer(
         &self,
-        endpoint: &Endpoint,
+        site: &Site,
         csr: &Csr,
         signer: &CertificateDer,
         tenant: &TenantId,
         device: &DeviceId,
         now: Timestamp,
     ) -> Result<(), Refusal> {
-        if endpoint.signer == SignerRule::Any || signer.spki() == csr.spki() {
+        if site.endpoint.signer == SignerRule::Any || signer.spki() == csr.spki() {
             return Ok(());
         }
         let ledger = &self.inner.parts.ledger;
@@ -351,189 +416,38 @@ impl Gateway {
     }
 
     /// Spends the challenge: the last step before the CA.
-    async fn admit(
+    pub(crate) async fn admit(
         &self,
+        site: &Site,
         approval: Approval,
-        signer: &CertificateDer,
-        transaction: &TransactionId,
+        asking: &Asking,
         now: Timestamp,
     ) -> Result<Admission, Refusal> {
-        let parts = &self.inner.parts;
-        let serial =
-            parts.ca.choose_serial().map_err(|error| Refusal::new(Reason::CaUnavailable, error))?;
-        let signer = signer.spki().hash();
-        match parts.ledger.admit(approval, serial, signer, transaction, now).await {
+        let asked = asking.of(site)?;
+        match self.inner.parts.ledger.admit(approval, &asked, now).await {
             Ok(admission) => Ok(admission),
             Err(AdmitError::Refused(reason)) => Err(reason.into()),
             Err(AdmitError::Ledger(error)) => Err(error.into()),
         }
     }
-
-    /// Has the CA issue, compares what came back, records it. Every way out settles the intent.
-    async fn issue(
-        &self,
-        place: &Place,
-        admission: Admission,
-        now: Timestamp,
-        trace: &mut Trace,
-    ) -> Result<Granted, Refusal> {
-        let ledger = &self.inner.parts.ledger;
-        let (permit, unsettled) = admission.redeem();
-        let issued = self.call_ca(place, permit).await;
-        let certificate = match issued {
-            Ok(certificate) => certificate,
-            Err(IssueOutcome::Nothing(detail)) => {
-                let reason = Reason::CaUnavailable;
-                ledger.hand_back(unsettled, reason, &detail, now).await?;
-                return Err(Refusal::new(reason, detail));
-            }
-            Err(IssueOutcome::Unknown(detail)) => {
-                ledger.leave_unknown(unsettled, &detail, now).await?;
-                return Err(Refusal::new(Reason::CaOutcomeUnknown, detail));
-            }
-        };
-        trace.stage = Stage::Issued;
-        trace.serial = certificate.serial().map(|serial| serial.to_string());
-        if !unsettled.has_serial_of(&certificate) {
-            let difference = "the CA has put another serial number into the certificate";
-            let detail = self.withhold(unsettled, &certificate, difference, now).await?;
-            return Err(Refusal::new(Reason::CertificateDiffers, detail));
-        }
-        let conforming = match unsettled.approval().check_certificate(&certificate) {
-            Ok(conforming) => conforming,
-            Err(fields) => {
-                let difference = differences(&fields);
-                let detail = self.withhold(unsettled, &certificate, &difference, now).await?;
-                let refusal = Refusal::new(Reason::CertificateDiffers, detail);
-                return Err(Refusal { fields, ..refusal });
-            }
-        };
-        let releasable = self.record(unsettled, conforming, now).await?;
-        trace.stage = Stage::Recorded;
-        Ok(Granted { releasable, outcome: Outcome::Issued })
-    }
-
-    async fn record(
-        &self,
-        unsettled: Unsettled,
-        conforming: Conforming,
-        now: Timestamp,
-    ) -> Result<Releasable, Refusal> {
-        Ok(self.inner.parts.ledger.record(unsettled, conforming, now).await?)
-    }
-
-    /// The CA's own signature is private-key work, so the call is driven from the pool; a remote CA only waits
-    /// there, and its number of calls at once is bounded by the same pool.
-    async fn call_ca(
-        &self,
-        place: &Place,
-        permit: IssuePermit,
-    ) -> Result<CertificateDer, IssueOutcome> {
-        let inner = self.inner.clone();
-        let runtime = tokio::runtime::Handle::current();
-        let called = place.run(move || runtime.block_on(inner.parts.ca.issue(permit))).await;
-        match called {
-            Ok(Ok(certificate)) => Ok(certificate),
-            Ok(Err(error @ IssueError::NothingIssued(_))) => {
-                Err(IssueOutcome::Nothing(error.to_string()))
-            }
-            Ok(Err(error @ IssueError::Unknown(_))) => {
-                Err(IssueOutcome::Unknown(error.to_string()))
-            }
-            Err(lost) => Err(IssueOutcome::Unknown(lost.to_string())),
-        }
-    }
-
-    /// Makes the answer's bytes. A certificate gets out of here only as a [`Releasable`].
-    async fn seal(
-        &self,
-        place: &Place,
-        endpoint: &Endpoint,
-        ra: Arc<RaIdentity>,
-        context: Context,
-        granted: Result<Granted, Refusal>,
-        trace: &mut Trace,
-    ) -> PkiAnswer {
-        let refusal_text = granted.as_ref().err().map(|refusal| refusal_text(refusal, trace));
-        let receipt =
-            granted.as_ref().ok().map(|granted| granted.releasable.certificate().fingerprint());
-        if let Ok(granted) = &granted {
-            trace.outcome = granted.outcome;
-            trace.certificate = receipt;
-            trace.serial =
-                granted.releasable.certificate().serial().map(|serial| serial.to_string());
-        }
-        let inner = self.inner.clone();
-        let ra = match &context {
-            Context::Full(context) => {
-                if granted.is_ok() {
-                    trace.sealed = context.sealing();
-                }
-                self.answering_ra(&ra, context.recipient())
-            }
-            Context::FailureOnly(_) | Context::Nobody => ra,
-        };
-        let with_ca = endpoint.reply == ReplyCertificates::LeafAndCa;
-        let sealed = place
-            .run(move || {
-                let parts = &inner.parts;
-                let (ra, provider) = (&*ra, &*parts.provider);
-                let fail = |context: FailureContext, (fail_info, text): (_, String)| {
-                    context.failure(ra, fail_info, &text, provider)
-                };
-                match (context, granted, refusal_text) {
-                    (Context::Full(context), Ok(granted), _) => {
-                        let chain = if with_ca {
-                            ReplyChain::With(parts.ca.chain())
-                        } else {
-                            ReplyChain::LeafOnly
-                        };
-                        Some(context.success(ra, &granted.releasable, chain, provider))
-                    }
-                    (Context::Full(context), Err(_), Some(text)) => {
-                        Some(fail(context.into_failure(), text))
-                    }
-                    (Context::FailureOnly(context), Err(_), Some(text)) => {
-                        Some(fail(context, text))
-                    }
-                    _ => None,
-                }
-            })
-            .await;
-        match sealed {
-            Ok(Some(Ok(body))) => {
-                if receipt.is_some() {
-                    trace.stage = Stage::Answered;
-                }
-                PkiAnswer::CertRep { body, receipt }
-            }
-            Ok(None) => PkiAnswer::Unanswerable,
-            // The certificate, if there is one, is on record: the device's retry gets it.
-            Ok(Some(Err(error))) => {
-                trace.outcome = Outcome::Failed;
-                trace.reason = Some(Reason::InternalError);
-                trace.detail = Some(format!("the answer could not be made: {error}"));
-                PkiAnswer::Unanswerable
-            }
-            Err(error) => {
-                trace.outcome = Outcome::Failed;
-                trace.reason = Some(Reason::InternalError);
-                trace.detail = Some(error.to_string());
-                PkiAnswer::Unanswerable
-            }
-        }
-    }
 }
 
-/// Whether a failed call may have issued.
-enum IssueOutcome {
-    Nothing(String),
-    Unknown(String),
+impl Asking {
+    /// As the ledger remembers it; with a serial number where we choose it.
+    pub(crate) fn of<'a>(&'a self, site: &'a Site) -> Result<Asked<'a>, Refusal> {
+        let unavailable = |error| Refusal::new(Reason::CaUnavailable, error);
+        Ok(Asked {
+            authority: &site.office.name,
+            serial: site.office.ca.choose_serial().map_err(unavailable)?,
+            signer: self.signer.spki().hash(),
+            transaction: &self.transaction,
+        })
+    }
 }
 
 /// Parses a request, and has it proven once its key is known not to be weak or one of ours: a hostile key costs
 /// no verification.
-fn proven_csr(
+pub(crate) fn proven_csr(
     der: &[u8],
     rules: &Rules,
     ours: &[SpkiHash],
@@ -568,24 +482,32 @@ fn note_signed(signed: &SignedRequest, trace: &mut Trace) {
 /// Whether a message type is served. Exhaustive: a new one must be given a decision.
 fn served(kind: MessageType) -> Result<(), Refusal> {
     match kind {
-        MessageType::PkcsReq | MessageType::RenewalReq => Ok(()),
-        // No request is ever pending here, so no transaction can be polled for.
-        MessageType::CertPoll => Err(Reason::NoSuchTransaction.into()),
-        MessageType::CertRep
+        MessageType::PkcsReq
+        | MessageType::RenewalReq
+        | MessageType::CertPoll
         | MessageType::GetCert
-        | MessageType::GetCrl
-        | MessageType::Unknown(_) => {
+        | MessageType::GetCrl => Ok(()),
+        MessageType::CertRep | MessageType::Unknown(_) => {
             Err(Refusal::new(Reason::MessageTypeNotServed, format!("{kind} is not served")))
         }
     }
 }
 
-/// The PKCS #10 request of an enrolment.
-fn enrolment(request: Request) -> Result<Vec<u8>, Refusal> {
+/// What a message asks for that has no PKCS #10 request in it.
+///
+/// That it could be read at all tells that the envelope opened. Nobody learns anything by that: what is in the envelope of
+/// an enrolment has another form, so that it is refused with everything else that does not open; and what is in the
+/// envelope of these is no secret.
+fn query(request: Request, asking: Asking) -> Result<Wish, Refusal> {
+    let signer = asking.signer.clone();
     match request {
-        Request::Enrol { csr, .. } => Ok(csr),
-        Request::CertPoll { .. } | Request::GetCert { .. } | Request::GetCrl { .. } => {
-            Err(Refusal::new(Reason::InternalError, "opened what is not served"))
+        Request::CertPoll { .. } => Ok(Wish::Poll(asking)),
+        Request::GetCert { issuer, serial } => {
+            Ok(Wish::Certificate(Query { issuer, serial, signer }))
+        }
+        Request::GetCrl { issuer, serial } => Ok(Wish::Crl(Query { issuer, serial, signer })),
+        Request::Enrol { .. } => {
+            Err(Refusal::new(Reason::InternalError, "took an enrolment for a query"))
         }
     }
 }

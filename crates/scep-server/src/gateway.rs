@@ -1,17 +1,19 @@
 //! The gateway's parts, assembled once; after start nothing asks "is this set?".
 
+use crate::authority::{Authority, Office};
 use crate::pool::Pool;
 use crate::slot::Slot;
 use crate::trace::Observer;
 use core::time::Duration;
-use scep_ca::CertificateAuthority;
 use scep_challenge::Opener;
 use scep_ledger::Ledger;
-use scep_message::{LegacyAlgorithms, Limits, RaIdentity};
+use scep_message::{LegacyAlgorithms, Limits};
 use scep_pkcs10::Rules as CsrRules;
 use scep_policy::{Denials, SiteRules};
-use scep_types::{CertificateDer, Clock, CryptoProvider, SpkiHash};
+use scep_types::{AuthorityName, Clock, CryptoProvider, ProfileId, SpkiHash};
+use std::collections::BTreeSet;
 use std::sync::Arc;
+use thiserror::Error;
 
 /// Whose key must have signed the message around a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
@@ -50,6 +52,10 @@ pub enum CaCertForm {
 pub struct Endpoint {
     /// Its name in traces and metrics.
     pub name: String,
+    /// The CA that issues here.
+    pub authority: AuthorityName,
+    /// The profiles that are served here; `None`: all.
+    pub profiles: Option<BTreeSet<ProfileId>>,
     /// The path it serves and everything below; `/` serves every path that no other endpoint does.
     pub path: String,
     /// Whose key signs.
@@ -70,6 +76,8 @@ impl Endpoint {
     pub fn generic(path: impl Into<String>) -> Self {
         Self {
             name: "generic".into(),
+            authority: AuthorityName::main(),
+            profiles: None,
             path: path.into(),
             signer: SignerRule::CsrKey,
             legacy: LegacyAlgorithms::Refuse,
@@ -147,17 +155,15 @@ pub struct Parts {
     pub denials: Denials,
     /// Durable memory.
     pub ledger: Ledger,
-    /// Issues.
-    pub ca: Arc<dyn CertificateAuthority>,
-    /// What devices encrypt to, and what signs answers. [`Gateway::set_ra`] replaces it.
-    pub ra: RaIdentity,
+    /// The CA that issues, and its RA.
+    pub main: Authority,
+    /// Other CAs beside it, with names and CRL paths of their own.
+    pub more: Vec<Authority>,
     /// Keys of the system, which no device may have certified. The RA's need not be among them.
     /// [`Gateway::set_our_keys`] replaces them.
     pub our_keys: Vec<SpkiHash>,
     /// Where and how it is served. The longest matching path wins.
     pub endpoints: Vec<Endpoint>,
-    /// The CRL, where the CA revokes.
-    pub crl: crate::revoke::CrlSettings,
     /// Limits.
     pub limits: ServerLimits,
     /// Sees finished traces.
@@ -175,18 +181,24 @@ pub(crate) struct Inner {
     pub(crate) parts: Fixed,
     pub(crate) opener: Slot<Opener>,
     pub(crate) denials: Slot<Denials>,
-    pub(crate) ra: Slot<RaIdentity>,
-    previous_ra: Slot<Option<RaIdentity>>,
     our_keys: Slot<Vec<SpkiHash>>,
+    /// Every authority, the main one first.
+    pub(crate) offices: Vec<Arc<Office>>,
+    pub(crate) main: Arc<Office>,
+    sites: Vec<Arc<Site>>,
     pub(crate) standing: crate::standing::Standing,
     pub(crate) pool: Pool,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) retries: crate::retries::Retries,
-    pub(crate) crl: crate::revoke::Shelf,
-    pub(crate) responder: Slot<Option<crate::ocsp::Responder>>,
-    pub(crate) answers: crate::ocsp::Answers,
     pub(crate) store: Slot<Option<crate::store::StoreSettings>>,
     pub(crate) tracker: tokio_util::task::TaskTracker,
+}
+
+/// An endpoint with the authority that it has chosen.
+#[derive(Debug)]
+pub(crate) struct Site {
+    pub(crate) endpoint: Endpoint,
+    pub(crate) office: Arc<Office>,
 }
 
 /// The parts that stay what they are for as long as the gateway runs; see [`Parts`].
@@ -196,26 +208,47 @@ pub(crate) struct Fixed {
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) site_rules: SiteRules,
     pub(crate) ledger: Ledger,
-    pub(crate) ca: Arc<dyn CertificateAuthority>,
-    pub(crate) endpoints: Vec<Endpoint>,
-    pub(crate) crl: crate::revoke::CrlSettings,
     pub(crate) limits: ServerLimits,
     pub(crate) observer: Option<Arc<dyn Observer>>,
 }
 
+/// Why parts do not make a gateway.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum PartsError {
+    /// Two CAs with one name.
+    #[error("two CAs are called {0}")]
+    AuthorityTwice(AuthorityName),
+    /// Two CAs that revoke would serve their CRLs at one path.
+    #[error("two CAs have their CRL at {0}")]
+    CrlPathTwice(String),
+    /// An endpoint names a CA that is not there.
+    #[error("the endpoint {path} is for the CA {authority}, which is not there")]
+    UnknownAuthority {
+        /// The endpoint's.
+        path: String,
+        /// The name.
+        authority: AuthorityName,
+    },
+}
+
 impl Gateway {
     /// Assembles a gateway.
-    #[must_use]
-    pub fn new(parts: Parts) -> Self {
-        let Parts { provider, clock, opener, site_rules, denials, ledger, ca, ra, .. } = parts;
-        let Parts { our_keys, endpoints, crl, limits, observer, .. } = parts;
-        let parts =
-            Fixed { provider, clock, site_rules, ledger, ca, endpoints, crl, limits, observer };
+    ///
+    /// # Errors
+    /// When names or paths of its authorities clash, or an endpoint's authority is not there.
+    pub fn new(parts: Parts) -> Result<Self, PartsError> {
+        let Parts { provider, clock, opener, site_rules, denials, ledger, main, more, .. } = parts;
+        let Parts { our_keys, endpoints, limits, observer, .. } = parts;
+        let main = Arc::new(Office::new(main));
+        let others = more.into_iter().map(|authority| Arc::new(Office::new(authority)));
+        let offices: Vec<Arc<Office>> = core::iter::once(Arc::clone(&main)).chain(others).collect();
+        let sites = sites(endpoints, &offices)?;
+        let parts = Fixed { provider, clock, site_rules, ledger, limits, observer };
         let threads = match parts.limits.threads {
             0 => std::thread::available_parallelism().map_or(2, core::num::NonZero::get),
             n => n,
         };
-        Self {
+        Ok(Self {
             inner: Arc::new(Inner {
                 pool: Pool::new(threads, parts.limits.queue),
                 metrics: crate::metrics::Metrics::new(),
@@ -223,20 +256,18 @@ impl Gateway {
                     parts.limits.retry_burst,
                     parts.limits.retry_refill,
                 ),
-                crl: crate::revoke::Shelf::default(),
-                responder: Slot::new(None),
-                answers: crate::ocsp::Answers::default(),
                 store: Slot::new(None),
                 tracker: tokio_util::task::TaskTracker::new(),
                 opener: Slot::new(opener),
                 denials: Slot::new(denials),
-                ra: Slot::new(ra),
-                previous_ra: Slot::new(None),
                 our_keys: Slot::new(our_keys),
+                offices,
+                main,
+                sites,
                 standing: crate::standing::Standing::default(),
                 parts,
             }),
-        }
+        })
     }
 
     /// Its durable memory, to be read beside it.
@@ -256,82 +287,48 @@ impl Gateway {
         self.inner.opener.set(opener);
     }
 
-    /// Replaces the RA, from the next request on. GetCACert shows the first of its recipients first, and none of the
-    /// others; what is enveloped to the others is still opened, so the previous one belongs among them for as long as
-    /// a device may hold an earlier GetCACert. Answers are signed by the new one.
-    pub fn set_ra(&self, ra: RaIdentity) {
-        self.inner.ra.set(ra);
-    }
-
-    /// Who answers what is enveloped to one of its recipients, which are among the RA's but not the first: the RA that
-    /// was replaced. A device that holds an earlier GetCACert takes no other signer. `None`: the RA answers everything.
-    /// To be called before [`Gateway::set_ra`].
-    pub fn set_previous_ra(&self, ra: Option<RaIdentity>) {
-        self.inner.previous_ra.set(ra);
-    }
-
-    /// Who answers a request that names this recipient of the RA.
-    pub(crate) fn answering_ra(
-        &self,
-        ra: &Arc<RaIdentity>,
-        recipient: Option<usize>,
-    ) -> Arc<RaIdentity> {
-        let named = recipient.and_then(|index| ra.recipients.get(index));
-        let previous = self.inner.previous_ra.get();
-        match (named, &*previous) {
-            (Some(named), Some(previous))
-                if previous.recipients.iter().any(|one| one.certificate == named.certificate) =>
-            {
-                Arc::new(previous.clone())
-            }
-            _ => Arc::clone(ra),
-        }
-    }
-
-    /// Replaces the keys that no device may have certified, from the next request on. The RA's need not be among them.
+    /// Replaces the keys that no device may have certified, from the next request on. Those of RAs and responders need
+    /// not be among them.
     pub fn set_our_keys(&self, keys: Vec<SpkiHash>) {
         self.inner.our_keys.set(keys);
     }
 
     /// The keys that no device may have certified.
-    pub(crate) fn our_keys(&self, ra: &RaIdentity) -> Vec<SpkiHash> {
-        let of_ra = ra.recipients.iter().map(|recipient| &recipient.certificate);
-        let of_ra = of_ra.chain([&ra.signing_certificate]).map(|one| one.spki().hash());
-        let responder = self.inner.responder.get();
-        let of_responder = (*responder).as_ref().map(crate::ocsp::Responder::key);
-        self.inner.our_keys.get().iter().copied().chain(of_ra).chain(of_responder).collect()
-    }
-
-    /// The certificates that GetCACert returns on this endpoint.
-    pub(crate) fn ca_certificates(&self, endpoint: &Endpoint) -> Vec<CertificateDer> {
-        let ra = self.inner.ra.get();
-        let mut certificates = Vec::new();
-        // The one to encrypt to comes first: clients that take the first find the right one.
-        if let Some(recipient) = ra.recipients.first() {
-            certificates.push(recipient.certificate.clone());
-        }
-        if endpoint.ca_cert == CaCertForm::RaOnly {
-            return certificates;
-        }
-        for more in
-            std::iter::once(&ra.signing_certificate).chain(self.inner.parts.ca.chain().iter())
-        {
-            if !certificates.contains(more) {
-                certificates.push(more.clone());
-            }
-        }
-        certificates
+    pub(crate) fn our_keys(&self) -> Vec<SpkiHash> {
+        let of_offices = self.inner.offices.iter().flat_map(|office| office.keys());
+        self.inner.our_keys.get().iter().copied().chain(of_offices).collect()
     }
 
     /// The endpoint that serves a path, after the `/pkiclient.exe` that Windows and Cisco append was taken off.
-    pub(crate) fn endpoint(&self, path: &str) -> Option<&Endpoint> {
+    pub(crate) fn site(&self, path: &str) -> Option<&Arc<Site>> {
         let path = normal_path(path);
-        let serves = |endpoint: &&Endpoint| {
-            let prefix = endpoint.path.trim_end_matches('/');
+        let serves = |site: &&Arc<Site>| {
+            let prefix = site.endpoint.path.trim_end_matches('/');
             path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
         };
-        self.inner.parts.endpoints.iter().filter(serves).max_by_key(|endpoint| endpoint.path.len())
+        self.inner.sites.iter().filter(serves).max_by_key(|site| site.endpoint.path.len())
     }
+}
+
+fn sites(endpoints: Vec<Endpoint>, offices: &[Arc<Office>]) -> Result<Vec<Arc<Site>>, PartsError> {
+    for (at, office) in offices.iter().enumerate() {
+        let earlier = offices.iter().take(at);
+        for other in earlier {
+            if other.name == office.name {
+                return Err(PartsError::AuthorityTwice(office.name.clone()));
+            }
+            if office.revokes() && other.revokes() && other.crl.path == office.crl.path {
+                return Err(PartsError::CrlPathTwice(office.crl.path.clone()));
+            }
+        }
+    }
+    let site = |endpoint: Endpoint| match offices.iter().find(|o| o.name == endpoint.authority) {
+        Some(office) => Ok(Arc::new(Site { office: Arc::clone(office), endpoint })),
+        None => {
+            Err(PartsError::UnknownAuthority { path: endpoint.path, authority: endpoint.authority })
+        }
+    };
+    endpoints.into_iter().map(site).collect()
 }
 
 /// The path without trailing slashes and appended `/pkiclient.exe`, however often (Q6).

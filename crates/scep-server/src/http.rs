@@ -1,8 +1,9 @@
 //! The HTTP face: any path, GET and POST, old clients, limits of time and size.
 
+use crate::authority::Office;
 use crate::delivery::{Receipts, TrackedIo};
-use crate::enrol::PkiAnswer;
-use crate::gateway::{Endpoint, Gateway};
+use crate::gateway::{Gateway, Site};
+use crate::reply::PkiAnswer;
 use crate::trace::{Outcome, Trace};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -102,10 +103,10 @@ impl Gateway {
     /// queue, a fuzzer. `path` chooses the endpoint. `None`: no endpoint there, or not even a FAILURE can be
     /// addressed, or the queue is full. Delivery of a certificate is not recorded.
     pub async fn answer(&self, path: &str, message: Vec<u8>) -> Option<Vec<u8>> {
-        let endpoint = self.endpoint(path)?.clone();
-        let mut trace = Trace::new(self.reference(), &endpoint.name, None);
+        let site = self.site(path)?.clone();
+        let mut trace = Trace::new(self.reference(), &site.endpoint.name, None);
         trace.operation = "PKIOperation";
-        let answer = self.pki_operation(&endpoint, message, &mut trace).await;
+        let answer = self.pki_operation(&site, message, &mut trace).await;
         self.finish(&trace);
         match answer {
             PkiAnswer::CertRep { body, .. } => Some(body),
@@ -128,31 +129,32 @@ impl Gateway {
         if path.to_ascii_lowercase().contains("mscep_admin") {
             return plain(StatusCode::FORBIDDEN, "There are no passwords to be had here.\n");
         }
-        if path == self.inner.parts.crl.path && self.revokes() {
-            return self.crl_response(&request);
+        let mut offices = self.inner.offices.iter();
+        if let Some(office) = offices.find(|office| office.crl.path == path && office.revokes()) {
+            return office.crl_response(&request);
         }
         if let Some(response) = self.store_response(&request) {
             return response;
         }
-        let Some(endpoint) = self.endpoint(path).cloned() else {
+        let Some(site) = self.site(path).cloned() else {
             return plain(StatusCode::NOT_FOUND, "not found\n");
         };
-        let mut trace = Trace::new(self.reference(), &endpoint.name, Some(peer.ip()));
+        let mut trace = Trace::new(self.reference(), &site.endpoint.name, Some(peer.ip()));
         let operation = match self.operation(request, &mut trace).await {
             Ok(operation) => operation,
             Err(response) => return *response,
         };
         let response = match operation {
             Operation::PkiOperation(message) => {
-                return self.pki_response(endpoint, message, trace, receipts).await;
+                return self.pki_response(site, message, trace, receipts).await;
             }
             Operation::GetCaCaps => {
-                let caps = scep_message::caps::body(endpoint.legacy);
+                let caps = scep_message::caps::body(site.endpoint.legacy);
                 trace.outcome = Outcome::Served;
                 respond(StatusCode::OK, "text/plain", caps.into_bytes())
             }
             Operation::GetCaCert => {
-                let certificates = self.ca_certificates(&endpoint);
+                let certificates = site.office.ca_certificates(&site.endpoint);
                 let (content_type, body) = scep_message::ca_cert::response(&certificates);
                 trace.outcome = Outcome::Served;
                 respond(StatusCode::OK, content_type, body)
@@ -164,32 +166,6 @@ impl Gateway {
             }
         };
         self.finish(&trace);
-        response
-    }
-
-    /// The present CRL, out of memory: whoever fetches it waits for nobody, and nobody for them.
-    pub(crate) fn crl_response(&self, request: &Request<Incoming>) -> Response<Body> {
-        if !matches!(*request.method(), Method::GET | Method::HEAD) {
-            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
-            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
-            return response;
-        }
-        let Some(crl) = self.inner.crl.get() else {
-            let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "no CRL yet\n");
-            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-            return response;
-        };
-        let known = request.headers().get(IF_NONE_MATCH);
-        let mut response = if known.is_some_and(|tag| tag.as_bytes() == crl.etag.as_bytes()) {
-            let mut response = Response::new(Body::plain(Vec::new()));
-            *response.status_mut() = StatusCode::NOT_MODIFIED;
-            response
-        } else {
-            with_type(StatusCode::OK, "application/pkix-crl", Body::shared(crl.der.clone()))
-        };
-        if let Ok(tag) = HeaderValue::from_str(&crl.etag) {
-            response.headers_mut().insert(ETAG, tag);
-        }
         response
     }
 
@@ -265,14 +241,14 @@ impl Gateway {
     /// operator not the trace.
     async fn pki_response(
         &self,
-        endpoint: Endpoint,
+        site: Arc<Site>,
         message: Vec<u8>,
         mut trace: Trace,
         receipts: &Receipts,
     ) -> Response<Body> {
         let (gateway, owed) = (self.clone(), receipts.clone());
         let task = self.inner.tracker.spawn(async move {
-            let answer = gateway.pki_operation(&endpoint, message, &mut trace).await;
+            let answer = gateway.pki_operation(&site, message, &mut trace).await;
             if let PkiAnswer::CertRep { receipt: Some(certificate), .. } = answer {
                 owed.made(certificate);
             }
@@ -321,6 +297,34 @@ impl Gateway {
             Ok(()) => format!("{:08x}", u32::from_be_bytes(bytes)),
             Err(_) => "--------".into(),
         }
+    }
+}
+
+impl Office {
+    /// The present CRL, out of memory: whoever fetches it waits for nobody, and nobody for them.
+    pub(crate) fn crl_response(&self, request: &Request<Incoming>) -> Response<Body> {
+        if !matches!(*request.method(), Method::GET | Method::HEAD) {
+            let mut response = plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
+            response.headers_mut().insert(ALLOW, HeaderValue::from_static("GET, HEAD"));
+            return response;
+        }
+        let Some(crl) = self.shelf.get() else {
+            let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "no CRL yet\n");
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+            return response;
+        };
+        let known = request.headers().get(IF_NONE_MATCH);
+        let mut response = if known.is_some_and(|tag| tag.as_bytes() == crl.etag.as_bytes()) {
+            let mut response = Response::new(Body::plain(Vec::new()));
+            *response.status_mut() = StatusCode::NOT_MODIFIED;
+            response
+        } else {
+            with_type(StatusCode::OK, "application/pkix-crl", Body::shared(crl.der.clone()))
+        };
+        if let Ok(tag) = HeaderValue::from_str(&crl.etag) {
+            response.headers_mut().insert(ETAG, tag);
+        }
+        response
     }
 }
 

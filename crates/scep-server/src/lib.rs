@@ -2,16 +2,22 @@
 
 mod admin;
 mod answer;
+mod authority;
 mod clock;
 mod delivery;
 mod enrol;
 mod gateway;
+mod held;
 mod http;
+mod issue;
 mod metrics;
 mod ocsp;
 mod pool;
+mod query;
 mod recover;
 mod refusal;
+mod renew;
+mod reply;
 mod retries;
 mod revoke;
 mod slot;
@@ -21,9 +27,10 @@ mod trace;
 mod withheld;
 
 pub use answer::{Answer, answer};
+pub use authority::{Authority, AuthorityHandle, NextCa};
 pub use clock::SystemClock;
 pub use gateway::{
-    CaCertForm, Endpoint, Gateway, Parts, ReplyCertificates, ServerLimits, SignerRule,
+    CaCertForm, Endpoint, Gateway, Parts, PartsError, ReplyCertificates, ServerLimits, SignerRule,
 };
 pub use ocsp::OcspSettings;
 pub use revoke::{CrlSettings, RevocationError, Revocations};

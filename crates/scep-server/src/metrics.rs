@@ -128,6 +128,7 @@ impl Metrics {
         let outcome = match trace.outcome {
             Outcome::Issued => "issued",
             Outcome::Repeated => "repeated",
+            Outcome::Pending => "pending",
             Outcome::Refused => "refused",
             Outcome::Failed => "failed",
             Outcome::Served => "served",

@@ -13,8 +13,8 @@ use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
 use scep_ca::{
-    CaError, CertId, MAX_OCSP_REQUEST, OcspFailure, OcspIssuer, OcspRequest, OcspSigner,
-    OcspStatement, OcspStatus,
+    CertId, MAX_OCSP_REQUEST, OcspFailure, OcspIssuer, OcspRequest, OcspSigner, OcspStatement,
+    OcspStatus,
 };
 use scep_ledger::CertificateStatus;
 use scep_types::{SpkiHash, Timestamp};
@@ -54,6 +54,14 @@ pub(crate) struct Responder {
 }
 
 impl Responder {
+    pub(crate) const fn new(
+        settings: OcspSettings,
+        issuer: OcspIssuer,
+        signer: OcspSigner,
+    ) -> Self {
+        Self { settings, issuer, signer }
+    }
+
     pub(crate) fn key(&self) -> SpkiHash {
         self.signer.certificate().spki().hash()
     }
@@ -141,29 +149,21 @@ impl Budget {
 }
 
 impl Gateway {
-    /// Answers OCSP from the next request on, about the certificates of the CA that are on record in the ledger, and
-    /// signed by `signer`. To be called again with a new signer before the present one ends. Without a call nothing
-    /// is served.
-    ///
-    /// # Errors
-    /// When the CA has no certificate, or its key cannot be read.
-    pub fn set_ocsp(&self, settings: OcspSettings, signer: OcspSigner) -> Result<(), CaError> {
-        let ca = self.inner.parts.ca.chain().first().ok_or(CaError::NoSubjectKeyId)?;
-        let issuer = OcspIssuer::of(ca)?;
-        self.inner.responder.set(Some(Responder { settings, issuer, signer }));
-        Ok(())
-    }
-
     /// Answers what is asked at the responder's path; `Err` gives back what is asked elsewhere.
     pub(crate) async fn ocsp_response(
         &self,
         request: Request<Incoming>,
     ) -> Result<Response<Body>, Request<Incoming>> {
-        let responder = self.inner.responder.get();
+        let path = request.uri().path();
+        let found = self.inner.offices.iter().find_map(|office| {
+            let responder = office.responder.get();
+            let below = (*responder).as_ref()?.below(path)?.to_owned();
+            Some((office, responder, below))
+        });
+        let Some((office, responder, below)) = found else { return Err(request) };
         let Some(responder) = &*responder else { return Err(request) };
-        let Some(below) = responder.below(request.uri().path()) else { return Err(request) };
         let der = match *request.method() {
-            Method::GET => from_path(below),
+            Method::GET => from_path(&below),
             Method::POST => {
                 let limits = &self.inner.parts.limits;
                 let body = Limited::new(request.into_body(), MAX_OCSP_REQUEST).collect();
@@ -180,7 +180,7 @@ impl Gateway {
             }
         };
         let answer = match der {
-            Some(der) => self.ocsp_answer(responder, &der).await,
+            Some(der) => self.ocsp_answer(responder, &office.answers, &der).await,
             None => Err(OcspFailure::MalformedRequest),
         };
         let body = answer.unwrap_or_else(|failure| Bytes::from(failure.to_der()));
@@ -191,7 +191,12 @@ impl Gateway {
         Ok(response)
     }
 
-    async fn ocsp_answer(&self, responder: &Responder, der: &[u8]) -> Result<Bytes, OcspFailure> {
+    async fn ocsp_answer(
+        &self,
+        responder: &Responder,
+        answers: &Answers,
+        der: &[u8],
+    ) -> Result<Bytes, OcspFailure> {
         let request = OcspRequest::parse(der).map_err(|error| {
             tracing::debug!(target: "scep", %error, "OCSP request");
             OcspFailure::MalformedRequest
@@ -216,7 +221,6 @@ impl Gateway {
             };
             said.push((id, status(found)));
         }
-        let answers = &self.inner.answers;
         let kept = match said.as_slice() {
             [(id, status)] if *status != OcspStatus::Unknown => Some((id.clone(), *status)),
             _ => None,

@@ -48,8 +48,22 @@ impl Gateway {
 
     async fn settle(&self, open: Recoverable, now: Timestamp) -> Result<(), LedgerError> {
         let parts = &self.inner.parts;
-        let wanted = Wanted { serial: open.serial(), spki: open.spki(), since: open.admitted_at() };
-        match parts.ca.find(&wanted).await {
+        let Some(office) = self.office(open.authority()) else {
+            // It stays open: the configuration may name the CA again.
+            tracing::error!(
+                target: "scep", authority = %open.authority(),
+                "recovery: a request is left of a CA that is not here any more"
+            );
+            return Ok(());
+        };
+        let subject_der = open.subject_der();
+        let wanted = Wanted {
+            serial: open.serial(),
+            spki: open.spki(),
+            subject_der: &subject_der,
+            since: open.admitted_at(),
+        };
+        match office.ca.find(&wanted).await {
             Ok(Found::Certificate(certificate)) => {
                 let known = parts.ledger.live_certificate(certificate.fingerprint(), now).await?;
                 if known.is_some() {
@@ -59,11 +73,13 @@ impl Gateway {
                 }
                 let standing = parts.ledger.settle_found(open, certificate.clone(), now).await?;
                 if standing == Standing::Withheld {
-                    self.revoke_withheld(&certificate, now).await;
+                    self.revoke_withheld(office, &certificate, now).await;
                 }
                 Ok(())
             }
             Ok(Found::Nothing) => parts.ledger.settle_nothing(open, now).await,
+            // Its device polls; this asks again.
+            Ok(Found::Pending) => Ok(()),
             Ok(Found::Unknown) => {
                 let detail = "the CA cannot tell whether it has issued";
                 parts.ledger.settle_orphan(open, detail, now).await

@@ -1,9 +1,10 @@
 //! Revocation: from the ledger's orders over the CA to a signed CRL, beside the enrolments and never in their way.
 
+use crate::authority::Office;
 use crate::gateway::Gateway;
 use core::time::Duration;
 use hyper::body::Bytes;
-use scep_ca::{CaError, CanRevoke, CrlOrder, Revocation};
+use scep_ca::{CaError, CrlOrder, Revocation};
 use scep_ledger::{LedgerError, RevocationJob};
 use scep_types::{CrlDer, NameHash, Timestamp};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -62,6 +63,16 @@ pub struct Revocations {
     pub unpublished: u64,
 }
 
+impl Revocations {
+    const fn add(&mut self, more: Self) {
+        self.revoked = self.revoked.saturating_add(more.revoked);
+        self.failed = self.failed.saturating_add(more.failed);
+        self.published = self.published.saturating_add(more.published);
+        self.held = self.held.saturating_add(more.held);
+        self.unpublished = self.unpublished.saturating_add(more.unpublished);
+    }
+}
+
 /// The CRL that is being served.
 #[derive(Debug)]
 pub(crate) struct Served {
@@ -89,16 +100,6 @@ impl Shelf {
 }
 
 impl Gateway {
-    /// Whether there are revocations here at all.
-    pub(crate) fn revokes(&self) -> bool {
-        self.inner.parts.ca.capabilities().revoke == CanRevoke::Yes
-    }
-
-    fn issuer(&self) -> Option<NameHash> {
-        let ca = self.inner.parts.ca.chain().first()?;
-        Some(NameHash::of(ca.subject_der()))
-    }
-
     /// One round: asks the CA for what is ordered, records what it says, and makes a new CRL when entries have
     /// changed or half of the last one's validity is over. Does nothing where the CA does not revoke.
     ///
@@ -109,13 +110,27 @@ impl Gateway {
     /// When the ledger fails, or the CA cannot be asked now.
     pub async fn revoke_pending(&self) -> Result<Revocations, RevocationError> {
         let mut done = Revocations::default();
-        let Some(issuer) = self.issuer().filter(|_| self.revokes()) else { return Ok(done) };
+        let mut first = None;
+        for office in &self.inner.offices {
+            match self.revoke_pending_at(office).await {
+                Ok(more) => done.add(more),
+                // One CA that is away keeps nobody from another's revocations.
+                Err(error @ RevocationError::Ca(_)) => drop(first.get_or_insert(error)),
+                Err(error) => return Err(error),
+            }
+        }
+        first.map_or(Ok(done), Err)
+    }
+
+    async fn revoke_pending_at(&self, office: &Office) -> Result<Revocations, RevocationError> {
+        let mut done = Revocations::default();
+        let Some(issuer) = office.issuer().filter(|_| office.revokes()) else { return Ok(done) };
         let parts = &self.inner.parts;
         let now = parts.ledger.effective_now(parts.clock.now()).await?.now;
         let mut unreachable = None;
         loop {
             let work = parts.ledger.revocation_work(issuer).await?;
-            self.show_last_crl(issuer, work.last_crl).await?;
+            self.show_last_crl(office, issuer, work.last_crl).await?;
             if work.waiting == 0 || unreachable.is_some() {
                 break;
             }
@@ -124,7 +139,7 @@ impl Gateway {
                 break;
             }
             for job in jobs {
-                match self.revoke(&job, now, &mut done).await {
+                match self.revoke(office, &job, now, &mut done).await {
                     // The others may be had, and what is revoked already must be shown.
                     Err(RevocationError::Ca(error)) => unreachable = Some(error),
                     other => other?,
@@ -133,10 +148,11 @@ impl Gateway {
         }
         let work = parts.ledger.revocation_work(issuer).await?;
         (done.held, done.unpublished) = (work.held, work.unpublished);
-        let half = parts.crl.validity / 2;
+        let half = office.crl.validity / 2;
         let due = work.last_crl.is_none_or(|(_, at)| now.since(at) >= half);
         if due || work.unpublished > 0 {
-            let published = self.publish(issuer, work.last_crl.map(|(n, _)| n), now).await?;
+            let published =
+                self.publish(office, issuer, work.last_crl.map(|(n, _)| n), now).await?;
             done.published = published.unwrap_or(0);
             done.unpublished =
                 published.map_or(0, |published| done.unpublished.saturating_sub(published));
@@ -146,13 +162,14 @@ impl Gateway {
 
     async fn revoke(
         &self,
+        office: &Office,
         job: &RevocationJob,
         now: Timestamp,
         done: &mut Revocations,
     ) -> Result<(), RevocationError> {
         let parts = &self.inner.parts;
         let what = Revocation { serial: &job.serial, reason: job.reason, now };
-        match parts.ca.revoke(&what).await {
+        match office.ca.revoke(&what).await {
             Ok(revoked) => {
                 parts.ledger.revocation_done(job, revoked.at, now).await?;
                 done.revoked = done.revoked.saturating_add(1);
@@ -172,6 +189,7 @@ impl Gateway {
     /// CRL lacks.
     async fn publish(
         &self,
+        office: &Office,
         issuer: NameHash,
         last: Option<u64>,
         now: Timestamp,
@@ -182,7 +200,7 @@ impl Gateway {
         let number = last
             .map_or(0, |last| last.saturating_add(1))
             .max(u64::try_from(now.seconds()).unwrap_or(0));
-        let (ca, validity) = (Arc::clone(&parts.ca), parts.crl.validity);
+        let (ca, validity) = (Arc::clone(&office.ca), office.crl.validity);
         let runtime = tokio::runtime::Handle::current();
         // A long list takes its time to sort and sign, on a thread that nobody else waits for.
         let crl = tokio::task::spawn_blocking(move || {
@@ -193,7 +211,7 @@ impl Gateway {
         .map_err(|_| RevocationError::Lost)??;
         match parts.ledger.record_crl(issuer, last, number, &crl, now).await {
             Ok(published) => {
-                self.inner.crl.put(number, &crl);
+                office.shelf.put(number, &crl);
                 tracing::info!(target: "scep", number, published, "new CRL");
                 Ok(Some(published))
             }
@@ -205,15 +223,16 @@ impl Gateway {
     /// Shows the last CRL on record, if it is not shown already: of an earlier run, or of another gateway of the group.
     async fn show_last_crl(
         &self,
+        office: &Office,
         issuer: NameHash,
         last: Option<(u64, Timestamp)>,
     ) -> Result<(), LedgerError> {
         let Some((number, _)) = last else { return Ok(()) };
-        if self.inner.crl.get().is_some_and(|shown| shown.number == number) {
+        if office.shelf.get().is_some_and(|shown| shown.number == number) {
             return Ok(());
         }
         if let Some(crl) = self.inner.parts.ledger.last_crl(issuer).await? {
-            self.inner.crl.put(number, &crl);
+            office.shelf.put(number, &crl);
         }
         Ok(())
     }
@@ -222,7 +241,7 @@ impl Gateway {
     pub(crate) fn spawn_revocations(&self, stop: CancellationToken) -> tokio::task::JoinHandle<()> {
         let gateway = self.clone();
         tokio::spawn(async move {
-            if !gateway.revokes() {
+            if !gateway.inner.offices.iter().any(|office| office.revokes()) {
                 return;
             }
             let mut held = 0;

@@ -161,12 +161,21 @@ impl Gateway {
                 return Some(plain(StatusCode::BAD_REQUEST, "one attribute with its value\n"));
             }
         };
-        let chain = self.inner.parts.ca.chain();
+        let offices = &self.inner.offices;
         if crls {
-            let found = chain.first().is_some_and(|ca| self.revokes() && search.finds_crl_of(ca));
-            return Some(if found { self.crl_response(request) } else { nothing() });
+            let found = offices.iter().find(|office| {
+                let ca = office.ca.chain().first();
+                office.revokes() && ca.is_some_and(|ca| search.finds_crl_of(ca))
+            });
+            return Some(found.map_or_else(nothing, |office| office.crl_response(request)));
         }
-        let found: Vec<&CertificateDer> = chain.iter().filter(|one| search.finds(one)).collect();
+        let mut found: Vec<&CertificateDer> = Vec::new();
+        for one in offices.iter().flat_map(|office| office.ca.chain()) {
+            // CAs may share a root.
+            if search.finds(one) && !found.contains(&one) {
+                found.push(one);
+            }
+        }
         Some(match found.as_slice() {
             [] => nothing(),
             [one] => respond(StatusCode::OK, "application/pkix-cert", one.as_der().to_vec()),

@@ -24,6 +24,8 @@ pub enum Stage {
     Verified,
     /// Its envelope opened.
     Decrypted,
+    /// A query, read.
+    Read,
     /// A PKCS #10 request, signed by its own key.
     Proven,
     /// Found to be a retry.
@@ -50,11 +52,13 @@ pub enum Outcome {
     Issued,
     /// The certificate issued before, to an honest retry.
     Repeated,
+    /// Nothing yet: it waits for a person, or for the CA.
+    Pending,
     /// Refused.
     Refused,
     /// Something of ours failed.
     Failed,
-    /// GetCACaps, GetCACert: nothing to decide.
+    /// GetCACaps, GetCACert, GetCert and the like: nothing to issue.
     Served,
 }
 
@@ -172,7 +176,7 @@ impl Trace {
         match self.outcome {
             Outcome::Failed => line!(error),
             Outcome::Refused => line!(warn),
-            Outcome::Issued | Outcome::Repeated | Outcome::Served => line!(info),
+            Outcome::Issued | Outcome::Repeated | Outcome::Pending | Outcome::Served => line!(info),
         }
     }
 }

@@ -1,7 +1,7 @@
 //! A certificate that is not what was approved: nobody gets it, and where the CA revokes, it is revoked.
 
+use crate::authority::Office;
 use crate::gateway::Gateway;
-use scep_ca::CanRevoke;
 use scep_ledger::{
     LedgerError, OrderedBy, QueueOutcome, RevocationOrder, RevocationReason, Unsettled,
 };
@@ -32,12 +32,13 @@ impl Gateway {
     /// reported.
     pub(crate) async fn withhold(
         &self,
+        office: &Office,
         unsettled: Unsettled,
         certificate: &CertificateDer,
         difference: &str,
         now: Timestamp,
     ) -> Result<String, LedgerError> {
-        let fate = self.fate(certificate);
+        let fate = Self::fate(office, certificate);
         let detail = format!("{difference}; {}", fate.text());
         self.inner.parts.ledger.withhold(unsettled, certificate, &detail, now).await?;
         self.order(fate, certificate, now).await;
@@ -45,21 +46,24 @@ impl Gateway {
     }
 
     /// Orders the revocation of what recovery has found and withheld.
-    pub(crate) async fn revoke_withheld(&self, certificate: &CertificateDer, now: Timestamp) {
-        self.order(self.fate(certificate), certificate, now).await;
+    pub(crate) async fn revoke_withheld(
+        &self,
+        office: &Office,
+        certificate: &CertificateDer,
+        now: Timestamp,
+    ) {
+        self.order(Self::fate(office, certificate), certificate, now).await;
     }
 
-    fn fate(&self, certificate: &CertificateDer) -> Fate {
-        let ca = &self.inner.parts.ca;
-        if ca.capabilities().revoke == CanRevoke::No {
+    fn fate(office: &Office, certificate: &CertificateDer) -> Fate {
+        if !office.revokes() {
             return Fate::Unrevocable("this CA does not revoke");
         }
         let Some(serial) = certificate.serial() else {
             return Fate::Unrevocable("its serial number is none");
         };
         let issuer = NameHash::of(certificate.issuer_der());
-        let ours = ca.chain().first().map(|ca| NameHash::of(ca.subject_der()));
-        if ours == Some(issuer) {
+        if office.issuer() == Some(issuer) {
             Fate::Revocable(issuer, serial)
         } else {
             Fate::Unrevocable("it names another issuer than the CA")

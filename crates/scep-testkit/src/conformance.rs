@@ -21,10 +21,11 @@ use scep_ca::{
 use scep_challenge::{ChallengeClaims, Opener, OpeningKey, PinnedSigner};
 use scep_keys::SoftwareKey;
 use scep_ledger::{CrlEntry, IssuePermit, Ledger, LedgerSettings, RevocationReason, Unsettled};
-use scep_pkcs10::{Rules, UnprovenCsr};
+use scep_pkcs10::{CsrBuilder, RequestedExtension, Rules, UnprovenCsr};
 use scep_policy::{Denials, InertContent, SiteRules, decide};
 use scep_types::{
-    CertificateDer, KeyAlgorithm, ReleasedCertificate, SpkiDer, Timestamp, TransactionId,
+    AuthorityName, CertificateDer, KeyAlgorithm, ReleasedCertificate, SpkiDer, Timestamp,
+    TransactionId,
 };
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -63,6 +64,9 @@ impl Subject {
     }
 }
 
+/// The domain whose security identifiers [`Subject::claims`] may add.
+pub const SID_DOMAIN: &str = "S-1-5-21-1004336348-1177238915-682003330";
+
 /// Tries everything the subject has; the names of what was tried.
 pub async fn run(subject: &Subject) -> Vec<&'static str> {
     let bench = Bench::new(subject.now, subject.claims);
@@ -92,6 +96,15 @@ pub async fn run(subject: &Subject) -> Vec<&'static str> {
         bench.issues(ca).await;
     }
     tried
+}
+
+/// One call for a certificate of a new device: its key, and what came of it.
+pub async fn attempt(
+    ca: &dyn CertificateAuthority,
+    now: Timestamp,
+) -> (SpkiDer, Result<CertificateDer, IssueError>) {
+    let Asked { permit, key, .. } = Bench::new(now, |_| ()).fresh(ca).await;
+    (key, ca.issue(permit).await)
 }
 
 /// A house with a ledger, at the CA's time.
@@ -145,12 +158,19 @@ impl Bench {
         let mut claims = claims.clone();
         (self.claims)(&mut claims);
         let blob = self.house.seal(&claims);
-        let der = sign_csr(&House::csr(&claims, &blob), key);
+        let extra = claims.expectation.extensions.iter().map(|one| RequestedExtension {
+            oid: one.oid,
+            critical: one.critical,
+            value: one.value.clone(),
+        });
+        let csr = CsrBuilder { extensions: extra.collect(), ..House::csr(&claims, &blob) };
+        let der = sign_csr(&csr, key);
         let provider = &*self.house.provider;
         let csr = UnprovenCsr::parse(&der, &Rules::default()).expect("a request");
         let csr = csr.prove(provider).expect("a proven request");
         let verified = self.opener().open(&blob, self.now, provider).expect("a challenge");
-        let rules = SiteRules::from_toml(SITE_RULES).expect("rules");
+        let rules = format!("{SITE_RULES}sid_domains = [{SID_DOMAIN:?}]\n");
+        let rules = SiteRules::from_toml(&rules).expect("rules");
         let approval =
             decide(&csr, verified, &rules, &Denials::default(), InertContent::Discard, self.now)
                 .expect("an approval");
@@ -158,7 +178,10 @@ impl Bench {
         let transaction = TransactionId::new(format!("TX{n}")).expect("an id");
         let serial = ca.choose_serial().expect("a serial number, or none");
         let signer = key.public_key().hash();
-        let admission = self.ledger.admit(approval, serial, signer, &transaction, self.now).await;
+        let authority = AuthorityName::main();
+        let asked =
+            scep_ledger::Asked { authority: &authority, serial, signer, transaction: &transaction };
+        let admission = self.ledger.admit(approval, &asked, self.now).await;
         let (permit, unsettled) = admission.expect("an admission").redeem();
         Asked { permit, unsettled, key: key.public_key().clone() }
     }
@@ -187,7 +210,8 @@ impl Bench {
         key: &SpkiDer,
     ) -> Result<Found, CaError> {
         let serial = certificate.and_then(CertificateDer::serial);
-        ca.find(&Wanted { serial: serial.as_ref(), spki: key, since: self.now }).await
+        let subject_der = &[0x30, 0];
+        ca.find(&Wanted { serial: serial.as_ref(), spki: key, subject_der, since: self.now }).await
     }
 
     /// Issues exactly what was approved, by a chain that begins with its issuer, and finds it again.
@@ -327,7 +351,13 @@ impl Line {
     /// From a free loopback port to this address.
     #[must_use]
     pub fn to(ca: SocketAddr) -> Self {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a port");
+        Self::at(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)), ca)
+    }
+
+    /// From this address: a CA that was not there appears.
+    #[must_use]
+    pub fn at(near: SocketAddr, ca: SocketAddr) -> Self {
+        let listener = TcpListener::bind(near).expect("a port");
         let address = listener.local_addr().expect("an address");
         let (fault, over) = (Arc::new(AtomicU8::new(0)), Arc::new(AtomicBool::new(false)));
         let (at, ended) = (Arc::clone(&fault), Arc::clone(&over));

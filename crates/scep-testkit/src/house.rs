@@ -22,8 +22,8 @@ use scep_message::{
 };
 use scep_pkcs10::{CsrBuilder, Rules, UnprovenCsr};
 use scep_policy::{Denials, SiteRules};
-use scep_server::{CrlSettings, Endpoint, Parts, ServerLimits};
-use scep_types::{
+use scep_server::{Authority, CrlSettings, Endpoint, Parts, ServerLimits};
+use scep_types::{AuthorityName, 
     CertificateDer, ChallengeId, CryptoProvider, DeviceId, ExtendedKeyUsages, GatewayGroupId,
     GeneralName, KeyAlgorithm, KeyUsages, Nonce, ProfileId, RsaPadding, Secret, SignatureScheme,
     TenantId, Timestamp, TransactionId,
@@ -171,11 +171,15 @@ impl House {
             site_rules: SiteRules::from_toml(SITE_RULES).expect("rules"),
             denials: Denials::default(),
             ledger,
-            ca: Arc::new(self.ca.clone()),
-            ra: self.ra.clone(),
+            main: Authority {
+                name: AuthorityName::main(),
+                ca: Arc::new(self.ca.clone()),
+                ra: self.ra.clone(),
+                crl: CrlSettings::default(),
+            },
+            more: Vec::new(),
             our_keys,
             endpoints: vec![Endpoint::generic("/"), Endpoint::windows("/certsrv/mscep/mscep.dll")],
-            crl: CrlSettings::default(),
             limits: ServerLimits::default(),
             observer: None,
         }

@@ -17,9 +17,9 @@ use scep_message::client::{self, Ask, Identity};
 use scep_message::{ContentEncryption, MessageType, RaIdentity, Recipient};
 use scep_pkcs10::danger::{RawRequest, attribute};
 use scep_policy::{Denials, SiteRules};
-use scep_server::{CrlSettings, Endpoint, Parts, ServerLimits};
+use scep_server::{Authority, CrlSettings, Endpoint, Parts, ServerLimits};
 use scep_types::tlv::{self, tag};
-use scep_types::{
+use scep_types::{AuthorityName, 
     CertificateDer, ChallengeId, CryptoProvider, EphemeralAgreement, KeyError, ObjectIdentifier,
     RsaPadding, SignatureInvalid, SignatureScheme, Signer, SpkiDer, TransactionId,
 };
@@ -232,11 +232,15 @@ impl NoOpHouse {
             site_rules: SiteRules::from_toml(SITE_RULES).expect("rules"),
             denials: Denials::default(),
             ledger,
-            ca: Arc::new(self.ca.clone()),
-            ra: self.ra.clone(),
+            main: Authority {
+                name: AuthorityName::main(),
+                ca: Arc::new(self.ca.clone()),
+                ra: self.ra.clone(),
+                crl: CrlSettings::default(),
+            },
+            more: Vec::new(),
             our_keys: vec![ISSUER.public_key().hash(), CHALLENGE.public_key().hash()],
             endpoints: vec![Endpoint::generic("/"), Endpoint::windows(WINDOWS)],
-            crl: CrlSettings::default(),
             limits: ServerLimits { in_progress_wait: Duration::ZERO, ..ServerLimits::default() },
             observer: None,
         }
@@ -359,7 +363,7 @@ mod tests {
     async fn a_fuzzer_gets_as_far_as_a_certificate() {
         let folder = tempfile::tempdir().unwrap();
         let house = NoOpHouse::new();
-        let gateway = Gateway::new(house.parts(folder.path()));
+        let gateway = Gateway::new(house.parts(folder.path())).unwrap();
         let claims = House::new().claims();
         let signer = NoOpSigner::new(house.device.spki().clone());
         let csr = House::csr(&claims, &house.seal(claims.clone()).unwrap());

@@ -103,6 +103,15 @@ reasons! {
     ChallengeLocked => PeerRights,
     /// The blob was issued before this ledger was found to be restored from a backup.
     ChallengeBeforeRestore => PeerRights,
+    /// The certificate that signs may not be followed by another without a fresh challenge: its profile, its age, its
+    /// generation, its key, or another successor.
+    RenewalNotAllowed => PeerRights,
+    /// A person has refused the request.
+    ApprovalDenied => PeerRights,
+    /// Nobody has approved the request in time.
+    ApprovalExpired => PeerRights,
+    /// The CA itself has kept the request waiting, and has refused it in the end.
+    CaRefused => OurDependency,
     /// The same request is being worked on by another connection.
     RequestInProgress => OurDependency,
     /// An extension, or a second source of extensions, that the challenge does not name.

@@ -95,6 +95,19 @@ text_id!(
     ProfileId, "profile id", 64, word
 );
 text_id!(
+    /// A CA of a gateway: 1 to 64 of `A-Z a-z 0-9 . _ - : @`.
+    AuthorityName, "CA name", 64, word
+);
+
+impl AuthorityName {
+    /// `main`: the first CA of a gateway, or its only one.
+    #[must_use]
+    pub fn main() -> Self {
+        Self(String::from("main"))
+    }
+}
+
+text_id!(
     /// A device as the issuer knows it: 1 to 128 of `A-Z a-z 0-9 . _ - : @`.
     DeviceId, "device id", 128, word
 );

@@ -8,10 +8,10 @@ use scep_keys::{AwsLc, SoftwareKey};
 use scep_ledger::{Ledger, LedgerSettings};
 use scep_message::{RaIdentity, Recipient};
 use scep_policy::{Denials, SiteRules};
-use scep_server::{CrlSettings, Endpoint, Observer, Parts, ServerLimits, SystemClock};
+use scep_server::{Authority, CrlSettings, Endpoint, Observer, Parts, ServerLimits, SystemClock};
 use scep_types::{
-    Clock as _, CryptoProvider, DeviceId, DistinguishedName, GatewayGroupId, KeyAlgorithm,
-    TenantId, Timestamp,
+    AuthorityName, Clock as _, CryptoProvider, DeviceId, DistinguishedName, GatewayGroupId,
+    KeyAlgorithm, TenantId, Timestamp,
 };
 use std::error::Error;
 use std::path::Path;
@@ -116,11 +116,15 @@ impl House {
             site_rules: SiteRules::from_toml(RULES)?,
             denials: Denials::default(),
             ledger: Ledger::open_sqlite(&folder.join("ledger.sqlite"), LedgerSettings::default())?,
-            ca,
-            ra: self.ra.clone(),
+            main: Authority {
+                name: AuthorityName::main(),
+                ca,
+                ra: self.ra.clone(),
+                crl: CrlSettings::default(),
+            },
+            more: Vec::new(),
             our_keys: ours.iter().map(|key| key.hash()).collect(),
             endpoints: vec![Endpoint::generic("/scep")],
-            crl: CrlSettings::default(),
             limits: ServerLimits::default(),
             observer: Some(observer),
         })

@@ -14,6 +14,7 @@ use crate::store::{
 };
 use crate::{LedgerError, LedgerSettings};
 use core::time::Duration;
+use scep_policy::Grounds;
 use scep_types::{
     CertificateDer, ChallengeId, CsrInfoHash, DeviceId, GatewayGroupId, ProfileId, Reason,
     SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp, TransactionId, UserId,
@@ -384,6 +385,9 @@ fn open_intent(row: &Row) -> Result<OpenIntent, LedgerError> {
                 .transpose()
                 .map_err(|_| damaged("enrolment.serial"))?,
             expected: get(row, 15, "enrolment.expected")?,
+            authority: scep_types::AuthorityName::main(),
+            grounds: Grounds::Challenge,
+            renewable_by: None,
             at: time(row, 16, "enrolment.admitted_at")?,
         },
     })

@@ -11,6 +11,7 @@ use crate::store::{
 use crate::{LedgerError, LedgerSettings, report};
 use core::time::Duration;
 use rusqlite::{Connection, Row, params};
+use scep_policy::Grounds;
 use scep_types::{
     ChallengeId, CsrInfoHash, DeviceId, GatewayGroupId, ProfileId, Reason, SerialNumber, SpkiDer,
     SpkiHash, TenantId, Timestamp, TransactionId, UserId,
@@ -263,6 +264,9 @@ pub(super) fn unsettled(conn: &Connection) -> Result<Vec<OpenIntent>, LedgerErro
                         .transpose()
                         .map_err(|_| damaged("enrolment.serial"))?,
                     expected: get(row, 15, "enrolment.expected")?,
+                    authority: scep_types::AuthorityName::main(),
+                    grounds: Grounds::Challenge,
+                    renewable_by: None,
                     at: time(row, 16, "enrolment.admitted_at")?,
                 },
             })
@@ -325,6 +329,9 @@ mod tests {
             transaction: TransactionId::new("x").unwrap(),
             serial: Some(SerialNumber::from_random([n; 16])),
             expected: vec![1, 2, 3],
+            authority: scep_types::AuthorityName::main(),
+            grounds: Grounds::Challenge,
+            renewable_by: None,
             at: Timestamp::from_seconds(1),
         }
     }

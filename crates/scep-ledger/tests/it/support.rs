@@ -6,16 +6,16 @@ use scep_challenge::{
     Purpose, Renewal, seal,
 };
 use scep_keys::{AwsLc, SoftwareKey};
-use scep_ledger::{Admission, AdmitError, Ledger, LedgerSettings, Recall, Releasable};
+use scep_ledger::{Admission, AdmitError, Asked, Ledger, LedgerSettings, Recall, Releasable};
 use scep_pkcs10::{Csr, CsrBuilder, Rules, UnprovenCsr};
 use scep_policy::{
     Approval, CertificateContents, Denials, InertContent, RetryKey, SiteRules, decide,
 };
 use scep_types::tlv::{self, tag};
 use scep_types::{
-    CertificateDer, ChallengeId, DistinguishedName, ExtendedKeyUsages, GeneralName, KeyAlgorithm,
-    KeyUsages, ObjectIdentifier, Reason, ReleasedCertificate as _, Secret, SerialNumber,
-    SignatureScheme, SpkiHash, TenantId, Timestamp, TransactionId,
+    AuthorityName, CertificateDer, ChallengeId, DistinguishedName, ExtendedKeyUsages, GeneralName,
+    KeyAlgorithm, KeyUsages, ObjectIdentifier, Reason, ReleasedCertificate as _, Secret,
+    SerialNumber, SignatureScheme, SpkiHash, TenantId, Timestamp, TransactionId,
 };
 use std::sync::LazyLock;
 
@@ -188,7 +188,14 @@ impl Enrolment {
         now: Timestamp,
     ) -> Result<Admission, AdmitError> {
         let serial = SerialNumber::from_random(*self.claims.challenge_id.as_bytes());
-        ledger.admit(self.approval(), Some(serial), signer(), &transaction("T1"), now).await
+        let authority = AuthorityName::main();
+        let asked = Asked {
+            authority: &authority,
+            serial: Some(serial),
+            signer: signer(),
+            transaction: &transaction("T1"),
+        };
+        ledger.admit(self.approval(), &asked, now).await
     }
 
     pub(crate) async fn refused(&self, ledger: &Ledger, now: Timestamp) -> Reason {
@@ -217,6 +224,8 @@ impl Enrolment {
 pub(crate) enum Known {
     Nothing,
     InProgress,
+    Pending,
+    Approved,
     Over(Reason),
     Certificate(CertificateDer),
 }
@@ -226,6 +235,8 @@ impl From<Recall> for Known {
         match recall {
             Recall::Nothing => Self::Nothing,
             Recall::InProgress => Self::InProgress,
+            Recall::Pending => Self::Pending,
+            Recall::Approved(_) => Self::Approved,
             Recall::Over(reason) => Self::Over(reason),
             Recall::Releasable(releasable) => Self::of(&releasable),
         }

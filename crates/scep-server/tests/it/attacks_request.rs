@@ -664,7 +664,7 @@ async fn attack_46_what_was_withheld_stays_withheld() {
     let signer = keys::p256(0).signer();
     let ca = AlteringCa::new(house.ca.clone(), signer, other, Alteration::ExtraAltName);
     let running = Running::start_in(house, tempfile::tempdir().unwrap(), |parts| {
-        parts.ca = Arc::new(ca);
+        parts.main.ca = Arc::new(ca);
     })
     .await;
     let claims = running.house.claims();

@@ -75,7 +75,7 @@ async fn start_gated() -> (Running, GatedCa) {
     let mut gate = None;
     let running = Running::start_with(|parts| {
         let ca = GatedCa::new(Arc::clone(&parts.ca));
-        parts.ca = Arc::new(ca.clone());
+        parts.main.ca = Arc::new(ca.clone());
         gate = Some(ca);
     })
     .await;

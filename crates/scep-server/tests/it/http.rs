@@ -196,7 +196,7 @@ async fn attack_59_a_full_queue_is_answered_503_at_once() {
     let running = Running::start_with(|parts| {
         parts.limits.threads = 1;
         parts.limits.queue = 0;
-        parts.ca = std::sync::Arc::new(Stuck::default());
+        parts.main.ca = std::sync::Arc::new(Stuck::default());
     })
     .await;
     let running = std::sync::Arc::new(running);

@@ -36,7 +36,7 @@ fn serve_ocsp(running: &Running) {
     let name = "CN=OCSP".parse().unwrap();
     let week = Duration::from_secs(7 * 86_400);
     let signer = house.ca.ocsp_signer(key.signer(), &name, week, house.clock.now()).unwrap();
-    running.gateway.set_ocsp(OcspSettings::default(), signer).unwrap();
+    running.gateway.main_authority().set_ocsp(OcspSettings::default(), signer).unwrap();
 }
 
 fn id(running: &Running, serial: &SerialNumber) -> Vec<u8> {
@@ -237,7 +237,7 @@ async fn attack_25_no_device_gets_a_certificate_for_the_responders_key() {
     let (house, name) = (&running.house, "CN=OCSP".parse().unwrap());
     let day = Duration::from_secs(86_400);
     let signer = house.ca.ocsp_signer(key.signer(), &name, day, OPENS).unwrap();
-    running.gateway.set_ocsp(OcspSettings::default(), signer).unwrap();
+    running.gateway.main_authority().set_ocsp(OcspSettings::default(), signer).unwrap();
     running.refused(&house.enrolment(&key)).await;
 }
 
@@ -259,7 +259,7 @@ fn search_key(of: &[u8]) -> String {
 async fn the_certificate_store_has_the_cas_certificates_and_its_crl_and_no_devices() {
     let house = House::new();
     let ca = house.ca.clone();
-    let local = move |parts: &mut scep_server::Parts| parts.ca = Arc::new(ca);
+    let local = move |parts: &mut scep_server::Parts| parts.main.ca = Arc::new(ca);
     let running = Running::start_in(house, tempfile::tempdir().unwrap(), local).await;
     running.gateway.set_certificate_store(StoreSettings::default());
     let device = running.granted(&running.house.enrolment(&device_key())).await;
@@ -335,7 +335,7 @@ async fn several_certificates_of_one_issuer_are_parts_of_one_answer() {
     let (settings, provider) = (LocalCaSettings::default(), house.provider.clone());
     let upper = vec![root.clone()];
     let ca = LocalCa::new(key.signer(), sub.clone(), upper, settings, provider).unwrap();
-    let change = move |parts: &mut scep_server::Parts| parts.ca = Arc::new(ca);
+    let change = move |parts: &mut scep_server::Parts| parts.main.ca = Arc::new(ca);
     let running = Running::start_in(house, tempfile::tempdir().unwrap(), change).await;
     running.gateway.set_certificate_store(StoreSettings { path: "/pki".into() });
     let by = |attribute: &str, of: &[u8]| {

@@ -67,7 +67,7 @@ async fn attack_63_quirk_20_a_key_of_an_overlap_opens_and_anothers_does_not() {
             certificate: device_certificate(&key),
             key: key.decryption().unwrap(),
         };
-        parts.ra.recipients.insert(0, next);
+        parts.main.ra.recipients.insert(0, next);
     })
     .await;
     let message = Message::good(&running);
@@ -279,7 +279,7 @@ async fn quirk_34_sha1_is_served_where_the_endpoint_says_so_and_answered_alike()
         old.legacy = LegacyAlgorithms::Accept;
         parts.endpoints.push(old);
         let key = scep_testkit::keys::rsa2048(0);
-        parts.ra.signing_key = scep_keys::danger::sha1_signer(&key).unwrap();
+        parts.main.ra.signing_key = scep_keys::danger::sha1_signer(&key).unwrap();
     })
     .await;
     let bytes = sha1_message(&running, &good_csr(&running));

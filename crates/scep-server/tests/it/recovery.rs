@@ -67,7 +67,7 @@ async fn attack_46_a_certificate_that_differs_is_withheld() {
         // The house's CA has the first key.
         let ca = AlteringCa::new(house.ca.clone(), keys::p256(0).signer(), other, alteration);
         let folder = tempfile::tempdir().unwrap();
-        let running = Running::start_in(house, folder, |parts| parts.ca = Arc::new(ca)).await;
+        let running = Running::start_in(house, folder, |parts| parts.main.ca = Arc::new(ca)).await;
         let sent = running.house.enrolment(&device_key());
         let reply = running.ask(&sent).await;
         assert!(matches!(reply, Reply::Failure { .. }), "{reply:?}");
@@ -84,7 +84,7 @@ async fn attack_46_a_certificate_that_differs_is_revoked() {
         let other = keys::p256(3).public_key().clone();
         let ca = AlteringCa::new(house.ca.clone(), keys::p256(0).signer(), other, alteration);
         let folder = tempfile::tempdir().unwrap();
-        let running = Running::start_in(house, folder, |parts| parts.ca = Arc::new(ca)).await;
+        let running = Running::start_in(house, folder, |parts| parts.main.ca = Arc::new(ca)).await;
         running.ask(&running.house.enrolment(&device_key())).await;
         let trace = running.traces.last();
         assert_eq!(trace.reason, Some(Reason::CertificateDiffers));
@@ -132,7 +132,7 @@ async fn attack_46_what_cannot_be_revoked_is_reported_as_unrevocable() {
     let signer = keys::p256(0).signer();
     let ca = Stubborn(AlteringCa::new(house.ca.clone(), signer, other, Alteration::CaTrue));
     let folder = tempfile::tempdir().unwrap();
-    let running = Running::start_in(house, folder, |parts| parts.ca = Arc::new(ca)).await;
+    let running = Running::start_in(house, folder, |parts| parts.main.ca = Arc::new(ca)).await;
     running.ask(&running.house.enrolment(&device_key())).await;
     let detail = running.traces.last().detail.unwrap();
     assert!(detail.ends_with("unrevocable: this CA does not revoke"), "{detail}");

@@ -84,7 +84,7 @@ async fn the_ra_is_replaced_and_what_was_enveloped_to_the_last_one_is_opened() {
     ra.recipients.extend(old.recipients.iter().cloned());
     let before = running.house.enrolment(&device_key());
 
-    running.gateway.set_ra(ra.clone());
+    running.gateway.main_authority().set_ra(ra.clone());
     // The new one, and nothing of the old.
     let certificates = shown(&running).await;
     assert_eq!(certificates[0], ra.recipients[0].certificate);
@@ -99,7 +99,7 @@ async fn the_ra_is_replaced_and_what_was_enveloped_to_the_last_one_is_opened() {
     // After the overlap the previous one opens nothing.
     running.house.ra = old;
     let late = running.house.enrolment(&generate());
-    running.gateway.set_ra(only_new.clone());
+    running.gateway.main_authority().set_ra(only_new.clone());
     let http = running.post("/scep", "", &late.bytes).await;
     let reply = late.read(core::slice::from_ref(&only_new.signing_certificate), &http.body);
     assert!(matches!(reply, Reply::Failure { .. }), "{reply:?}");
@@ -117,8 +117,8 @@ async fn attack_21_an_earlier_getcacert_is_answered_by_its_signer_whether_the_en
     let before = running.house.enrolment(&device_key());
     let before_in_vain = running.house.send(b"\x04\x00", &other_key());
 
-    running.gateway.set_previous_ra(Some(old.clone()));
-    running.gateway.set_ra(ra.clone());
+    running.gateway.main_authority().set_previous_ra(Some(old.clone()));
+    running.gateway.main_authority().set_ra(ra.clone());
     assert!(granted_by(&running, &old, &before).await, "the signer that the device knows");
     let refused_by = async |sent: &Sent, ra: &RaIdentity| {
         let http = running.post("/scep", "", &sent.bytes).await;
@@ -150,7 +150,7 @@ async fn attack_25_a_new_key_of_the_system_is_certified_for_nobody() {
     let of_ra = running.house.enrolment(&signing);
     let mut ra = ra_identity(&running.house.ca, &signing, &keys::rsa2048(1));
     ra.recipients.clone_from(&running.house.ra.recipients);
-    running.gateway.set_ra(ra.clone());
+    running.gateway.main_authority().set_ra(ra.clone());
     running.house.ra = ra;
     assert_eq!(running.refused(&of_ra).await, Reason::WeakKey);
 

@@ -33,7 +33,7 @@ fn order(certificate: &CertificateDer) -> RevocationOrder {
 /// With the house's own CA, which revokes.
 fn local(house: &House) -> impl FnOnce(&mut Parts) + use<> {
     let ca = house.ca.clone();
-    move |parts| parts.ca = Arc::new(ca)
+    move |parts| parts.main.ca = Arc::new(ca)
 }
 
 async fn start() -> Running {
@@ -265,8 +265,8 @@ async fn idle(
     });
     let mut parts = house.parts(folder.path());
     let serving: Arc<dyn CertificateAuthority> = ca.clone();
-    parts.ca = serving;
-    let gateway = Gateway::new(parts);
+    parts.main.ca = serving;
+    let gateway = Gateway::new(parts).unwrap();
     let sent = house.enrolment(&device_key());
     let answer = gateway.answer("/scep", sent.bytes.clone()).await.unwrap();
     let Reply::Success(certificates) = house.read(&sent, &answer) else { panic!("refused") };
@@ -322,8 +322,8 @@ async fn attack_55_the_brake_stops_the_worker_until_it_is_confirmed() {
     let folder = tempfile::tempdir().unwrap();
     let house = House::new();
     let mut parts = house.parts(folder.path());
-    parts.ca = Arc::new(house.ca.clone());
-    let gateway = Gateway::new(parts);
+    parts.main.ca = Arc::new(house.ca.clone());
+    let gateway = Gateway::new(parts).unwrap();
     let mut certificates = Vec::new();
     for _ in 0..11 {
         // A key belongs to one device.

@@ -87,11 +87,11 @@ impl Running {
         let ca = RecordingCa::new(house.ca.clone());
         let traces = Arc::new(Traces::default());
         let mut parts = house.parts(folder.path());
-        parts.ca = Arc::new(ca.clone());
+        parts.main.ca = Arc::new(ca.clone());
         let observer: Arc<dyn Observer> = traces.clone();
         parts.observer = Some(observer);
         change(&mut parts);
-        let gateway = Gateway::new(parts);
+        let gateway = Gateway::new(parts).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let (stop, stopped) = oneshot::channel::<()>();

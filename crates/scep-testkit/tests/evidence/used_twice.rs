@@ -1,9 +1,9 @@
 // Each piece of evidence goes into one step. An Admission, and an IssuePermit: beside their types.
 use scep_challenge::VerifiedClaims;
-use scep_ledger::{Ledger, Unsettled};
+use scep_ledger::{Asked, Ledger, Unsettled};
 use scep_pkcs10::Csr;
 use scep_policy::{Approval, Conforming, Denials, InertContent, SiteRules, decide};
-use scep_types::{Reason, SpkiHash, Timestamp, TransactionId};
+use scep_types::{Reason, Timestamp};
 
 async fn settled_twice(ledger: &Ledger, unsettled: Unsettled, good: Conforming, now: Timestamp) {
     let _ = ledger.hand_back(unsettled, Reason::CaUnavailable, "nothing came", now).await;
@@ -24,12 +24,11 @@ async fn recorded_twice(
 async fn admitted_twice(
     ledger: &Ledger,
     approval: Approval,
-    signer: SpkiHash,
-    transaction: &TransactionId,
+    asked: &Asked<'_>,
     now: Timestamp,
 ) {
-    let _ = ledger.admit(approval, None, signer, transaction, now).await;
-    let _ = ledger.admit(approval, None, signer, transaction, now).await;
+    let _ = ledger.admit(approval, asked, now).await;
+    let _ = ledger.admit(approval, asked, now).await;
 }
 
 fn decided_twice(csr: &Csr, claims: VerifiedClaims, rules: &SiteRules, now: Timestamp) {
