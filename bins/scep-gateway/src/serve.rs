@@ -242,7 +242,7 @@ pub(crate) async fn assemble_with(
         limits: config.limits,
         observer,
     })?;
-    gateway.set_previous_ra(previous_ra);
+    gateway.main_authority().set_previous_ra(previous_ra);
     if let Some(store) = config.store {
         gateway.set_certificate_store(store);
     }
