@@ -74,7 +74,7 @@ impl CertificateAuthority for GatedCa {
 async fn start_gated() -> (Running, GatedCa) {
     let mut gate = None;
     let running = Running::start_with(|parts| {
-        let ca = GatedCa::new(Arc::clone(&parts.ca));
+        let ca = GatedCa::new(Arc::clone(&parts.main.ca));
         parts.main.ca = Arc::new(ca.clone());
         gate = Some(ca);
     })
