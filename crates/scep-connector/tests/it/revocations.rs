@@ -11,7 +11,7 @@ use scep_types::{CertificateDer, NameHash, OrderId, SerialNumber};
 /// A gateway around the same ledger, with as many certificates issued as are asked for.
 async fn issued(gateway: &Gateway, count: usize) -> (scep_server::Gateway, Vec<CertificateDer>) {
     let house = House::new();
-    let server = scep_server::Gateway::new(house.parts_on(gateway.ledger.clone()));
+    let server = scep_server::Gateway::new(house.parts_on(gateway.ledger.clone())).unwrap();
     let mut certificates = Vec::new();
     for nth in 0..count {
         let sent = house.enrolment(&keys::rsa2048(2 + nth));
