@@ -1,0 +1,188 @@
+//! The configuration as a whole, by the example that goes with the program.
+
+use super::*;
+use crate::renewal::Renewal;
+
+const EXAMPLE: &str = include_str!("../../config.example.toml");
+
+#[test]
+fn the_example_has_only_known_keys() {
+    let raw: Raw = toml::from_str(EXAMPLE).unwrap();
+    assert_eq!(raw.endpoints.len(), 2);
+}
+
+/// The example with its `[connector]` section in force, and without the keys that this excludes.
+fn with_connector() -> String {
+    let start = EXAMPLE.find("# [connector]").unwrap();
+    let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+    let section = EXAMPLE[start..end].lines().filter_map(|line| {
+        let line = line.strip_prefix("# ")?;
+        let key = line.split(' ').next()?;
+        let word = key.bytes().all(|b| b.is_ascii_lowercase() || b == b'_');
+        (line.starts_with('[') || (word && line[key.len()..].starts_with(" = "))).then_some(line)
+    });
+    let section: Vec<&str> = section.collect();
+    let mut text = format!("{}{}{}", &EXAMPLE[..start], section.join("\n"), &EXAMPLE[end..]);
+    let signers = text.find("[[challenge.signers]]").unwrap();
+    let after = signers + text[signers..].find("\n\n").unwrap();
+    text.replace_range(signers..after, "");
+    text.replace("decryption_key = \"challenge.key.pem\"", "")
+}
+
+#[test]
+fn attack_63_no_gateway_of_a_group_replaces_its_ra_by_itself() {
+    let renewal = |ledger: &str, ra: &str| {
+        let text = EXAMPLE.replacen("ledger = \"ledger.sqlite\"", ledger, 1);
+        let text = text.replacen("[ra]", &format!("[ra]\n{ra}"), 1);
+        let raw: Raw = toml::from_str(&text).unwrap();
+        let base = Path::new("gw");
+        let ledger = raw.ledger.check(base, &raw.revocations).unwrap();
+        raw.ra.check(base, LegacyAlgorithms::Refuse, &ledger).unwrap().renewal
+    };
+    let own = "ledger = \"ledger.sqlite\"";
+    let shared = "ledger = { kind = \"postgres\", connection = \"host=/run\" }";
+    for (ledger, ra, expected) in [
+        (own, "", Renewal::Auto),
+        (shared, "", Renewal::Manual),
+        (own, "renewal = \"manual\"", Renewal::Manual),
+        (shared, "renewal = \"auto\"", Renewal::Auto),
+    ] {
+        assert_eq!(renewal(ledger, ra), expected, "{ledger} {ra}");
+    }
+}
+
+#[test]
+fn the_examples_shared_ledger_has_every_key_there_is() {
+    let start = EXAMPLE.find("# [ledger]").unwrap();
+    let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+    let lines = EXAMPLE[start..end].lines().filter_map(|line| {
+        let line = line.strip_prefix("# ")?;
+        (line.starts_with('[') || line.contains(" = \"")).then_some(line)
+    });
+    let section: Vec<&str> = lines.collect();
+    let text = EXAMPLE.replacen("ledger = \"ledger.sqlite\"", "", 1);
+    let text = format!("{text}\n{}", section.join("\n"));
+    let table: toml::Table = toml::from_str(&text).unwrap();
+    assert_eq!(table["ledger"].as_table().unwrap().len(), 6);
+    let raw: Raw = toml::from_str(&text).unwrap();
+    // All is read and accepted up to the password, whose file is not there.
+    let error = raw.ledger.check(Path::new("gw"), &raw.revocations).unwrap_err().to_string();
+    assert!(error.contains("ledger.password"), "{error}");
+}
+
+#[cfg(feature = "openbao")]
+#[test]
+fn the_examples_openbao_has_every_key_there_is() {
+    let start = EXAMPLE.find("# kind = \"openbao\"").unwrap();
+    let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+    let lines: Vec<&str> = EXAMPLE[start..end]
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| line.split(' ').nth(1) == Some("="))
+        .collect();
+    let read = |leave_out: &[&str]| {
+        let kept = lines.iter().filter(|line| !leave_out.iter().any(|out| line.contains(out)));
+        toml::from_str::<RawCa>(&kept.copied().collect::<Vec<_>>().join("\n")).unwrap()
+    };
+    let error = |raw: RawCa| {
+        let provider: Arc<dyn CryptoProvider> = Arc::new(scep_keys::AwsLc);
+        let folder = tempfile::tempdir().unwrap();
+        let signer = scep_testkit::keys::p256(0).signer();
+        let (name, year) = ("CN=CA".parse().unwrap(), Duration::from_secs(31_536_000));
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let root = LocalCa::self_signed_root(&*signer, &name, year, now, &*provider).unwrap();
+        let root = scep_keys::certificates_pem(&[root]);
+        std::fs::write(folder.path().join("ca.cert.pem"), root).unwrap();
+        let (mut keys, mut certificates) = (Vec::new(), Vec::new());
+        let checked = raw.check(folder.path(), &provider, &mut keys, &mut certificates);
+        checked.map(drop).map_or_else(|error| error.to_string(), |()| String::new())
+    };
+    let tls = "tls_roots";
+    assert_eq!(error(read(&["token_env", "approle", tls])), "");
+    assert_eq!(error(read(&["token_file", "token_env", "secret_id_env", tls])), "");
+    // No two ways of logging in, and one at least.
+    for out in [&["approle", tls][..], &["token_file", "token_env", "approle", tls]] {
+        assert!(error(read(out)).contains("one of token_file"), "{}", error(read(out)));
+    }
+    assert!(error(read(&["token_file", "approle", tls])).contains("BAO_TOKEN is not set"));
+    assert!(error(read(&["token_env", "approle"])).contains("bao-ca.pem"));
+    let unknown = format!("{}\ntoken = \"x\"", lines[..4].join("\n"));
+    let refused = toml::from_str::<RawCa>(&unknown).unwrap_err().to_string();
+    assert!(refused.contains("unknown field"), "{refused}");
+}
+
+#[test]
+fn the_examples_connector_has_every_key_there_is() {
+    let text = with_connector();
+    let raw: Raw = toml::from_str(&text).unwrap();
+    raw.challenge.absent().unwrap();
+    let link = raw.connector.unwrap().check(Path::new("gw"), Duration::from_secs(3_900)).unwrap();
+    assert_eq!(link.settings.issuer.as_str(), "https://issuer.example.org");
+    assert!(link.settings.proxy.is_some());
+    assert_eq!(link.state_path, Path::new("gw/connector/state.json"));
+    assert_eq!(link.settings.status_folder.as_deref(), Some(Path::new("gw/status")));
+    assert_eq!((link.settings.wait_seconds, link.settings.status_files), (60, 1_000));
+    let table: toml::Table = toml::from_str(&text).unwrap();
+    assert_eq!(table["connector"].as_table().unwrap().len(), 8);
+}
+
+#[test]
+fn a_connector_excludes_keys_of_the_configuration() {
+    let text = with_connector();
+    for (find, replace, named) in [
+        ("[challenge]", "[challenge]\ndecryption_key = \"a\"", "challenge.decryption_key"),
+        (
+            "[[endpoints]]",
+            "[[challenge.signers]]\npublic_key = \"a\"\nnot_before = \"\"\nnot_after = \"\"\n[[endpoints]]",
+            "challenge.signers",
+        ),
+        (
+            "[[endpoints]]",
+            "[[challenge.previous_keys]]\nkey = \"a\"\nnot_after = \"\"\n[[endpoints]]",
+            "challenge.previous_keys",
+        ),
+    ] {
+        let raw: Raw = toml::from_str(&text.replacen(find, replace, 1)).unwrap();
+        let error = raw.challenge.absent().unwrap_err().to_string();
+        assert!(error.contains(named) && error.contains("[connector]"), "{error}");
+    }
+}
+
+#[test]
+fn the_crl_has_a_path_of_its_own_and_time_to_be_renewed() {
+    let endpoints = [Endpoint::generic("/"), Endpoint::generic("/scep")];
+    let check = |path: Option<&str>, validity: Option<&str>| {
+        let owned = |text: Option<&str>| text.map(str::to_owned);
+        RawCrl { path: owned(path), validity: owned(validity) }.check(&endpoints).ok()
+    };
+    assert_eq!(check(None, None), Some(CrlSettings::default()));
+    let settings = check(Some("/pki/ca.crl"), Some("2d")).unwrap();
+    assert_eq!((&*settings.path, settings.validity.as_secs()), ("/pki/ca.crl", 2 * 86_400));
+    for path in ["/", "crl", "", "/scep", "/crl?x"] {
+        assert_eq!(check(Some(path), None), None, "{path}");
+    }
+    for validity in ["59m", "0d", "soon"] {
+        assert_eq!(check(None, Some(validity)), None, "{validity}");
+    }
+    let raw: Raw = toml::from_str(EXAMPLE).unwrap();
+    assert_eq!(raw.crl.check(&endpoints).ok(), Some(CrlSettings::default()));
+}
+
+#[test]
+fn attack_64_unknown_keys_fail() {
+    for (find, replace) in [
+        ("[crl]", "[crl]\nsign = false"),
+        ("tenant = ", "skip_checks = true\ntenant = "),
+        ("[ra]", "[ra]\nallow_anonymous = true"),
+        ("[challenge]", "[challenge]\nstatic_password = \"x\""),
+        ("path = \"/\"", "path = \"/\"\nskip_san_check = true"),
+        ("kind = \"local\"", "kind = \"local\"\nanything = 1"),
+        ("[connector]", "[connector]\nskip_verify = true"),
+    ] {
+        let example = if find == "[connector]" { with_connector() } else { EXAMPLE.into() };
+        let text = example.replacen(find, replace, 1);
+        assert_ne!(text, example);
+        let error = toml::from_str::<Raw>(&text).unwrap_err().to_string();
+        assert!(error.contains("unknown field"), "{find}: {error}");
+    }
+}
