@@ -11,7 +11,7 @@ use core::time::Duration;
 use scep_cms::{SignedData, ber};
 use scep_message::caps::Capabilities;
 use scep_message::client::{self, Ask, Expected, Reply};
-use scep_message::{MessageError, MessageType, ca_cert};
+use scep_message::{MessageError, MessageType, ca_cert, next_ca};
 use scep_types::tlv::{Reader, Tlv, TlvError, tag};
 use scep_types::{
     CertificateDer, CryptoProvider, KeyAlgorithm, ObjectIdentifier, Secret, SerialNumber, SpkiDer,
@@ -244,17 +244,14 @@ impl ScepClient {
         provider: &dyn CryptoProvider,
     ) -> Result<Vec<CertificateDer>, ClientError> {
         let body = self.ask(Step::GetNextCaCert).await?;
-        let limits = &self.settings.limits;
-        let unreadable = |error| ClientError::CaCertificates(MessageError::Signed(error));
-        let der = ber::normalize(&body, limits).map_err(unreadable)?;
-        let signed = SignedData::parse(&der, limits)
-            .and_then(|signed| signed.verify(provider, self.settings.legacy))
-            .map_err(unreadable)?;
+        let ClientSettings { limits, legacy, .. } = &self.settings;
+        let (certificates, signer) = next_ca::parse(&body, provider, *legacy, limits)
+            .map_err(ClientError::CaCertificates)?;
         let trusted = server.certificates.trusted();
-        if !trusted.iter().any(|c| c.spki() == signed.signer_key()) {
+        if !trusted.iter().any(|c| *c.spki() == signer) {
             return Err(ClientError::NextCaUnsigned);
         }
-        ca_cert::parse(signed.content(), limits).map_err(ClientError::CaCertificates)
+        Ok(certificates)
     }
 
     /// PKCSReq: asks for a first certificate with a PKCS #10 request, DER.

@@ -5,15 +5,29 @@ use scep_cms::LegacyAlgorithms;
 /// The content type of the answer, without parameters.
 pub const CONTENT_TYPE: &str = "text/plain";
 
+/// Whether GetNextCACert is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NextCa {
+    /// There is no next CA yet.
+    #[default]
+    Unknown,
+    /// The next CA's certificates can be had.
+    Known,
+}
+
 /// The body, generated from what is enabled: one keyword a line in the RFC's case, LF line ends, no
-/// blanks.
+/// blanks. `GetNextCACert` is listed only while there is a next CA to tell of.
 ///
 /// SHA-384 is not among the RFC's keywords, but strongSwan uses AES only where it is listed. Single
 /// DES and MD5 are never served, hence never listed; `SHA-1` and `DES3` on legacy endpoints only.
 #[must_use]
-pub fn body(legacy: LegacyAlgorithms) -> String {
-    let mut body =
-        String::from("AES\nPOSTPKIOperation\nRenewal\nSCEPStandard\nSHA-256\nSHA-384\nSHA-512\n");
+pub fn body(legacy: LegacyAlgorithms, next: NextCa) -> String {
+    let mut body = String::from("AES\n");
+    match next {
+        NextCa::Unknown => {}
+        NextCa::Known => body.push_str("GetNextCACert\n"),
+    }
+    body.push_str("POSTPKIOperation\nRenewal\nSCEPStandard\nSHA-256\nSHA-384\nSHA-512\n");
     match legacy {
         LegacyAlgorithms::Refuse => {}
         // At the end: some clients take the first digest and cipher they know.
@@ -86,7 +100,7 @@ mod tests {
 
     #[test]
     fn quirk_15_exact_keywords_with_lf_and_no_blanks() {
-        let body = body(LegacyAlgorithms::Refuse);
+        let body = body(LegacyAlgorithms::Refuse, NextCa::Unknown);
         assert!(body.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'\n')));
         let lines: Vec<&str> = body.lines().collect();
         assert_eq!(
@@ -98,12 +112,23 @@ mod tests {
 
     #[test]
     fn attack_60_caps_advertise_no_sha1_and_no_des() {
-        let body = body(LegacyAlgorithms::Refuse);
+        let body = body(LegacyAlgorithms::Refuse, NextCa::Unknown);
         assert!(!body.contains("SHA-1\n") && !body.contains("DES"), "{body}");
         assert!(!Capabilities::parse(&body).sha1 && !Capabilities::parse(&body).des3);
-        let legacy = super::body(LegacyAlgorithms::Accept);
+        let legacy = super::body(LegacyAlgorithms::Accept, NextCa::Unknown);
         assert!(Capabilities::parse(&legacy).sha1 && Capabilities::parse(&legacy).des3);
         assert!(!legacy.to_ascii_uppercase().contains("MD5") && !legacy.contains("DES\n"));
+    }
+
+    #[test]
+    fn get_next_ca_cert_is_listed_only_while_there_is_one() {
+        for legacy in [LegacyAlgorithms::Refuse, LegacyAlgorithms::Accept] {
+            for (next, listed) in [(NextCa::Unknown, false), (NextCa::Known, true)] {
+                let body = body(legacy, next);
+                assert_eq!(body.lines().any(|line| line == "GetNextCACert"), listed);
+                assert_eq!(Capabilities::parse(&body).get_next_ca_cert, listed);
+            }
+        }
     }
 
     #[test]

@@ -11,6 +11,8 @@ pub const PKI_MESSAGE: &str = "application/x-pki-message";
 pub const CA_CERT: &str = "application/x-x509-ca-cert";
 /// Content type of a bundle.
 pub const CA_RA_CERT: &str = "application/x-x509-ca-ra-cert";
+/// The content type of GetNextCACert's answer.
+pub const NEXT_CA_CERT: &str = "application/x-x509-next-ca-cert";
 
 /// The longest query that is read, octets.
 pub const MAX_QUERY: usize = 64 << 10;
@@ -402,7 +404,7 @@ mod tests {
 
     #[test]
     fn quirk_16_content_types_are_lower_case_without_parameters() {
-        for name in [PKI_MESSAGE, CA_CERT, CA_RA_CERT, crate::caps::CONTENT_TYPE] {
+        for name in [PKI_MESSAGE, CA_CERT, CA_RA_CERT, NEXT_CA_CERT, crate::caps::CONTENT_TYPE] {
             assert!(
                 name.bytes().all(|b| b.is_ascii_lowercase() || b"/-509".contains(&b)),
                 "{name}"

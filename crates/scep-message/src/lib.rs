@@ -7,6 +7,7 @@
 //! | [`http`] | operations from queries and bodies, and the query of a GET |
 //! | [`caps`] | GetCACaps |
 //! | [`ca_cert`] | GetCACert |
+//! | [`next_ca`] | GetNextCACert |
 #![warn(clippy::arithmetic_side_effects)]
 #![cfg_attr(test, allow(clippy::arithmetic_side_effects))]
 
@@ -17,6 +18,7 @@ pub mod client;
 mod error;
 pub mod http;
 mod kinds;
+pub mod next_ca;
 mod reply;
 mod request;
 mod salvage;

@@ -149,7 +149,11 @@ impl Gateway {
                 return self.pki_response(site, message, trace, receipts).await;
             }
             Operation::GetCaCaps => {
-                let caps = scep_message::caps::body(site.endpoint.legacy);
+                let next = match &*site.office.next.get() {
+                    Some(_) => scep_message::caps::NextCa::Known,
+                    None => scep_message::caps::NextCa::Unknown,
+                };
+                let caps = scep_message::caps::body(site.endpoint.legacy, next);
                 trace.outcome = Outcome::Served;
                 respond(StatusCode::OK, "text/plain", caps.into_bytes())
             }
@@ -159,11 +163,17 @@ impl Gateway {
                 trace.outcome = Outcome::Served;
                 respond(StatusCode::OK, content_type, body)
             }
-            Operation::GetNextCaCert => {
-                trace.reason = Some(Reason::MessageTypeNotServed);
-                trace.detail = Some("GetNextCACert is not served".into());
-                plain(StatusCode::NOT_FOUND, "GetNextCACert is not served here\n")
-            }
+            Operation::GetNextCaCert => match &*site.office.next.get() {
+                Some(next) => {
+                    trace.outcome = Outcome::Served;
+                    respond(StatusCode::OK, scep::NEXT_CA_CERT, next.response.clone())
+                }
+                None => {
+                    trace.reason = Some(Reason::MessageTypeNotServed);
+                    trace.detail = Some("there is no next CA".into());
+                    plain(StatusCode::NOT_FOUND, "there is no next CA yet\n")
+                }
+            },
         };
         self.finish(&trace);
         response

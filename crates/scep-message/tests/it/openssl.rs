@@ -1,8 +1,9 @@
 //! OpenSSL reads what is written here.
 
 use crate::common::{Released, csr, device, ra, request, self_signed, verify};
-use scep_keys::AwsLc;
-use scep_message::{FailInfo, MessageType, ReplyChain};
+use scep_keys::{AwsLc, SoftwareKey};
+use scep_message::{FailInfo, LegacyAlgorithms, Limits, MessageType, ReplyChain, next_ca};
+use scep_types::KeyAlgorithm;
 use scep_types::tlv::{self, tag};
 use std::fs;
 use std::path::Path;
@@ -99,4 +100,40 @@ fn openssl_reads_the_request_of_the_client() {
         succeeded(&output);
     }
     assert_eq!(fs::read(at.join("request.der")).unwrap(), plaintext);
+}
+
+#[test]
+fn openssl_verifies_the_next_ca_by_the_present_one() {
+    let test = "openssl_verifies_the_next_ca_by_the_present_one";
+    let present = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+    let next = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+    let certificate = self_signed("present", &[1], &present, true);
+    let after = [self_signed("next", &[2], &next, true), self_signed("root", &[3], &next, true)];
+    let answer = next_ca::response(&*present.signer(), &certificate, &after).unwrap();
+
+    let (legacy, limits) = (LegacyAlgorithms::Refuse, Limits::default());
+    let (read, signer) = next_ca::parse(&answer, &AwsLc, legacy, &limits).unwrap();
+    assert_eq!((&read[..], &signer), (&after[..], present.public_key()));
+    // A certificate of another key is not the signer's, and certificates alone are no answer.
+    next_ca::response(&*next.signer(), &certificate, &after).unwrap_err();
+    next_ca::parse(&scep_cms::certs_only(&after), &AwsLc, legacy, &limits).unwrap_err();
+
+    let directory = tempfile::tempdir().unwrap();
+    let at = directory.path();
+    fs::write(at.join("answer.der"), answer).unwrap();
+    fs::write(at.join("present.der"), certificate.as_der()).unwrap();
+    let mut last = None;
+    for step in [
+        "x509 -inform DER -in present.der -out present.pem",
+        "cms -verify -nointern -certfile present.pem -CAfile present.pem -purpose any -partial_chain \
+         -binary -inform DER -in answer.der -out certs.der",
+        "pkcs7 -inform DER -in certs.der -print_certs",
+    ] {
+        let arguments: Vec<&str> = step.split_whitespace().collect();
+        let Some(output) = openssl(test, at, &arguments) else { return };
+        succeeded(&output);
+        last = Some(output);
+    }
+    let printed = String::from_utf8(last.unwrap().stdout).unwrap();
+    assert_eq!(printed.matches("BEGIN CERTIFICATE").count(), 2, "{printed}");
 }
