@@ -15,8 +15,8 @@ mod tbs;
 mod tests;
 
 pub use authority::{
-    CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Revocation, Revoked,
-    Wanted,
+    CaHealth, CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover,
+    Revocation, Revoked, Wanted,
 };
 pub use crl::CrlOrder;
 pub use error::CaError;
@@ -26,4 +26,4 @@ pub use ocsp::{
     OcspRequest, OcspRequestError, OcspSigner, OcspStatement, OcspStatus,
 };
 #[cfg(feature = "openbao")]
-pub use openbao::{Authentication, OpenBao, OpenBaoSettings, SecretId, SignBy};
+pub use openbao::{Authentication, OpenBao, OpenBaoSettings, Right, SecretId, SignBy};

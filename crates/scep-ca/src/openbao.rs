@@ -4,14 +4,19 @@
 //! asked besides are the claims' usages and end, so that a role which is honest gives exactly what was approved.
 
 mod answer;
+mod health;
 mod http;
+mod request;
+mod rights;
 mod session;
+mod tls;
 
+pub use rights::Right;
 pub use session::{Authentication, SecretId};
 
 use crate::authority::{
-    CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Revocation, Revoked,
-    Wanted,
+    CaHealth, CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover,
+    Revocation, Revoked, Wanted,
 };
 use crate::chain;
 use crate::crl::CrlOrder;
@@ -20,13 +25,12 @@ use answer::NoCertificate;
 use async_trait::async_trait;
 use core::time::Duration;
 use http::{Ask, Failure, Http};
+use request::{pem_of, request};
 use scep_ledger::IssuePermit;
-use scep_policy::CertificateContents;
 use scep_types::{
-    CertificateDer, CrlDer, CryptoProvider, DistinguishedName, GeneralName, KeyUsages,
-    SerialNumber, SpkiDer, SpkiHash, Timestamp,
+    CertificateDer, CrlDer, CryptoProvider, SerialNumber, SpkiDer, SpkiHash, Timestamp,
 };
-use serde_json::{Value, json};
+use serde_json::json;
 use session::Session;
 use std::collections::{HashMap, HashSet};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -34,6 +38,15 @@ use std::time::Instant;
 
 /// Keys that are remembered as asked for: far more than are open at once.
 const MAX_ASKED: usize = 10_000;
+
+/// The names of what is done, for trouble with it.
+const SIGN: &str = "sign";
+const SIGN_RA: &str = "sign for the RA";
+const FIND: &str = "list certificates";
+const REVOKE: &str = "revoke";
+const CRL: &str = "CRL";
+const ISSUER: &str = "issuer";
+const TOKEN: &str = "token";
 
 /// By which path of the engine certificates are signed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -62,8 +75,15 @@ pub struct OpenBaoSettings {
     pub authentication: Authentication,
     /// The only roots that the server's TLS certificate is accepted from; the platform's where empty.
     pub tls_roots: Vec<CertificateDer>,
+    /// The only keys that the server's TLS certificate may have, where there are any: SHA-256 over its
+    /// SubjectPublicKeyInfo. With `tls_roots` both must hold; without them the key alone tells who the server is,
+    /// whatever its certificate says.
+    pub tls_pins: Vec<SpkiHash>,
     /// For one exchange, from connecting to the last octet.
     pub timeout: Duration,
+    /// How long a call that has certainly done nothing is begun again: the server was not reached, or has too much to
+    /// do.
+    pub retry_for: Duration,
     /// How long the server may still work on a call that nobody waits for. Longer than the server's own
     /// `default_max_request_duration`, which is 90 seconds.
     pub grace: Duration,
@@ -74,8 +94,8 @@ pub struct OpenBaoSettings {
 }
 
 impl OpenBaoSettings {
-    /// Of the engine at `pki`: its default issuer, 30 seconds for an exchange, 120 seconds of grace, 16 MiB, 20,000
-    /// certificates.
+    /// Of the engine at `pki`: its default issuer, 30 seconds for an exchange, attempts for 5 seconds, 120 seconds of
+    /// grace, 16 MiB, 20,000 certificates.
     #[must_use]
     pub fn new(
         address: impl Into<String>,
@@ -90,7 +110,9 @@ impl OpenBaoSettings {
             sign_by,
             authentication,
             tls_roots: Vec::new(),
+            tls_pins: Vec::new(),
             timeout: Duration::from_secs(30),
+            retry_for: Duration::from_secs(5),
             grace: Duration::from_secs(120),
             max_answer: 16 << 20,
             max_listed: 20_000,
@@ -196,19 +218,31 @@ impl OpenBao {
         provider: Arc<dyn CryptoProvider>,
     ) -> Result<Vec<CertificateDer>, CaError> {
         let asking = Self::unchecked(settings, Vec::new(), Arc::clone(&provider))?;
-        let (_, chain) = asking.ask_issuer().await?;
+        let (_, chain) = asking.ask_issuer(&asking.settings.issuer).await?;
         chain::check(&chain, &*provider)?;
         Ok(chain)
     }
 
-    /// Logs in and sees that the server has the expected issuer. Called again it renews the token when that is due, so
-    /// a program that calls it once a minute keeps a token which nobody else uses.
+    /// Logs in and sees that the server has the expected issuer. Called again it does the same with the token that there
+    /// is, and renews that when it is due: a program that calls it once a minute keeps a token which nobody else uses,
+    /// and [`CertificateAuthority::health`] says how the server was a minute ago at the latest.
     ///
     /// # Errors
     /// [`CaError::NotIssuedHere`] when the issuer is another one; otherwise when the server cannot be asked.
     pub async fn connect(&self) -> Result<(), CaError> {
         self.session.token(&self.http, None).await.map_err(Failure::for_later)?;
-        self.issuer_id().await.map(drop)
+        if self.session.is_anothers() {
+            self.call(TOKEN, "auth/token/lookup-self", Ask::Get)
+                .await
+                .map_err(Failure::for_later)?;
+        }
+        let seen = self.see_issuer().await;
+        match &seen {
+            Ok(_) => self.http.health().good(ISSUER),
+            Err(CaError::Unavailable { .. }) => {}
+            Err(error) => self.http.health().bad(ISSUER, &error.to_string()),
+        }
+        seen.map(drop)
     }
 
     /// Has a certificate of the system itself signed by a role of its own, for a request that this program has made.
@@ -230,8 +264,8 @@ impl OpenBao {
             "not_after": not_after.to_string(),
             "exclude_cn_from_sans": true,
         });
-        let answer = self.call(&path, Ask::Post(&body)).await.map_err(Failure::for_later)?;
-        let certificate = signed(&answer)?;
+        let answer = self.call(SIGN_RA, &path, Ask::Post(&body)).await;
+        let certificate = signed(&answer.map_err(Failure::for_later)?)?;
         self.check_issued(&certificate)?;
         if certificate.spki() == key { Ok(certificate) } else { Err(CaError::KeyMismatch) }
     }
@@ -258,10 +292,24 @@ impl OpenBao {
 
     /// A call with the token. One that the server takes no more is replaced, and the call made again: a refusal for
     /// lack of rights has done nothing.
-    async fn call(&self, path: &str, ask: Ask<'_>) -> Result<Vec<u8>, Failure> {
+    ///
+    /// `what`: under which name a lack of rights is remembered, until the same call is allowed.
+    async fn call(&self, what: &'static str, path: &str, ask: Ask<'_>) -> Result<Vec<u8>, Failure> {
+        let outcome = self.call_with_token(path, ask).await;
+        match &outcome {
+            Err(refused) if refused.is_permission() => {
+                self.http.health().bad(what, &refused.to_string());
+            }
+            Ok(_) | Err(Failure::Refused { .. }) => self.http.health().good(what),
+            Err(Failure::NotSent { .. } | Failure::Unclear(_)) => {}
+        }
+        outcome
+    }
+
+    async fn call_with_token(&self, path: &str, ask: Ask<'_>) -> Result<Vec<u8>, Failure> {
         // Whatever goes wrong before the call itself, the call was not made.
         let before = |failure: Failure| match failure {
-            Failure::Unclear(why) => Failure::NotSent(format!("login: {why}")),
+            Failure::Unclear(why) => Failure::unsendable(format!("login: {why}")),
             other => other,
         };
         let token = self.session.token(&self.http, None).await.map_err(before)?;
@@ -277,8 +325,8 @@ impl OpenBao {
         }
     }
 
-    async fn ask_issuer(&self) -> Result<(String, Vec<CertificateDer>), CaError> {
-        let path = format!("{}/issuer/{}/json", self.settings.mount, self.settings.issuer);
+    async fn ask_issuer(&self, which: &str) -> Result<(String, Vec<CertificateDer>), CaError> {
+        let path = format!("{}/issuer/{which}/json", self.settings.mount);
         let body = self.http.exchange(&path, Ask::Get, None).await.map_err(Failure::for_later)?;
         let issuer: answer::Issuer = answer::data(&body).map_err(|why| CaError::Answer { why })?;
         plain("issuer's id", &issuer.issuer_id, false)?;
@@ -294,10 +342,20 @@ impl OpenBao {
 
     /// The id of the issuer that was configured, which stays the same when the engine gets another default.
     async fn issuer_id(&self) -> Result<String, CaError> {
-        if let Some(known) = self.memory().issuer.clone() {
-            return Ok(known);
+        let known = self.memory().issuer.clone();
+        match known {
+            // A server that was away may still be, or be sealed. Asked for the issuer, it says so and has done nothing;
+            // asked for a certificate, it would leave open what it has done.
+            Some(known) if self.http.health().away_for().is_none() => Ok(known),
+            _ => self.see_issuer().await,
         }
-        let (id, chain) = self.ask_issuer().await?;
+    }
+
+    /// The same, as the server has it now.
+    async fn see_issuer(&self) -> Result<String, CaError> {
+        let known = self.memory().issuer.clone();
+        let which = known.as_ref().unwrap_or(&self.settings.issuer);
+        let (id, chain) = self.ask_issuer(which).await?;
         if chain.first() != Some(self.ca()?) {
             return Err(CaError::NotIssuedHere);
         }
@@ -318,7 +376,7 @@ impl OpenBao {
     /// Looks through the certificates that the engine keeps.
     async fn look(&self, key: SpkiHash, since: Timestamp) -> Result<Found, CaError> {
         let path = format!("{}/certs", self.settings.mount);
-        let listed = match self.call(&path, Ask::List).await {
+        let listed = match self.call(FIND, &path, Ask::List).await {
             Ok(body) => {
                 answer::data::<answer::Keys>(&body).map_err(|why| CaError::Answer { why })?.keys
             }
@@ -363,10 +421,6 @@ impl OpenBao {
     }
 }
 
-fn pem_of(tag: &str, der: &[u8]) -> String {
-    pem::encode(&pem::Pem::new(tag, der))
-}
-
 fn certificate(text: &str) -> Result<CertificateDer, CaError> {
     answer::certificate(text).map_err(|error| match error {
         NoCertificate::Text(why) => CaError::Answer { why },
@@ -389,84 +443,6 @@ fn serial_text(serial: &SerialNumber) -> String {
     pairs.join(":")
 }
 
-/// The engine's name of a key usage: that of Go's constants.
-fn usage_names(usages: KeyUsages) -> Vec<String> {
-    let name = |standard: &str| match standard {
-        "nonRepudiation" => "ContentCommitment".to_owned(),
-        "cRLSign" => "CRLSign".to_owned(),
-        "keyCertSign" => "CertSign".to_owned(),
-        other => {
-            let (first, rest) = other.split_at_checked(1).unwrap_or((other, ""));
-            format!("{}{rest}", first.to_ascii_uppercase())
-        }
-    };
-    usages.names().map(name).collect()
-}
-
-/// The first commonName.
-fn common_name(subject: &DistinguishedName) -> Option<&str> {
-    let all = subject.rdns().iter().flat_map(|rdn| rdn.attributes());
-    all.into_iter().find(|one| one.short_name() == "CN").map(scep_types::AttributeValue::value)
-}
-
-/// What the server is asked for. A role that takes names from the request (the default) does not read the names here,
-/// and one that takes them from parameters finds the claims'.
-fn request(
-    contents: &CertificateContents,
-    csr_der: &[u8],
-    sign_by: &SignBy,
-) -> Result<Value, CaError> {
-    if contents.key_usage.intersects(KeyUsages::KEY_CERT_SIGN.union(KeyUsages::CRL_SIGN)) {
-        return Err(CaError::CaUsage { usages: contents.key_usage });
-    }
-    let mut body = json!({
-        "csr": pem_of("CERTIFICATE REQUEST", csr_der),
-        "not_after": contents.not_after.to_string(),
-        "exclude_cn_from_sans": true,
-        "format": "pem",
-    });
-    let Some(fields) = body.as_object_mut() else { return Ok(body) };
-    match sign_by {
-        SignBy::Verbatim(_) => {
-            let purposes = contents.extended_key_usages.purposes().iter();
-            let oids: Vec<String> = purposes.map(ToString::to_string).collect();
-            fields.insert("key_usage".into(), json!(usage_names(contents.key_usage)));
-            fields.insert("ext_key_usage".into(), json!([]));
-            fields.insert("ext_key_usage_oids".into(), json!(oids));
-        }
-        SignBy::Role(_) => {
-            // A role puts none in, so the certificate would differ: better never made.
-            if let Some(extra) = contents.extensions.first() {
-                return Err(CaError::ReservedExtension { oid: extra.oid });
-            }
-            let (mut names, mut addresses, mut uris) = (Vec::new(), Vec::new(), Vec::new());
-            for name in &contents.subject_alt_names {
-                match name {
-                    GeneralName::Dns(text) | GeneralName::Email(text) => names.push(text.clone()),
-                    GeneralName::Uri(text) => uris.push(text.clone()),
-                    GeneralName::Ip(octets) => addresses.extend(address(octets)),
-                    // The engine adds other names to those of the request instead of taking either: they come from
-                    // the request.
-                    _ => {}
-                }
-            }
-            if let Some(name) = common_name(&contents.subject) {
-                fields.insert("common_name".into(), json!(name));
-            }
-            fields.insert("alt_names".into(), json!(names.join(",")));
-            fields.insert("ip_sans".into(), json!(addresses));
-            fields.insert("uri_sans".into(), json!(uris));
-        }
-    }
-    Ok(body)
-}
-
-fn address(octets: &[u8]) -> Option<String> {
-    let v4 = <[u8; 4]>::try_from(octets).map(std::net::IpAddr::from);
-    let v6 = || <[u8; 16]>::try_from(octets).map(std::net::IpAddr::from);
-    v4.or_else(|_| v6()).ok().map(|address| address.to_string())
-}
-
 #[async_trait]
 impl CertificateAuthority for OpenBao {
     fn chain(&self) -> &[CertificateDer] {
@@ -475,6 +451,11 @@ impl CertificateAuthority for OpenBao {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { revoke: CanRevoke::Yes, recover: Recover::ByKey }
+    }
+
+    /// From the calls so far, those of [`OpenBao::connect`] among them.
+    fn health(&self) -> CaHealth {
+        self.http.health().state()
     }
 
     /// None: the engine chooses.
@@ -497,15 +478,15 @@ impl CertificateAuthority for OpenBao {
         let key = permit.contents().spki.hash();
         // Before the call: should nobody be there any more to hear how it ends, `find` waits all the same.
         self.asked(key);
-        let answer = match self.call(&path, Ask::Post(&body)).await {
+        let answer = match self.call(SIGN, &path, Ask::Post(&body)).await {
             Ok(answer) => answer,
-            Err(Failure::NotSent(why)) => {
+            Err(Failure::NotSent { why, .. }) => {
                 self.memory().asked.remove(&key);
                 return Err(IssueError::NothingIssued(CaError::Unavailable { why }));
             }
-            Err(Failure::Refused { status, why }) => {
+            Err(refused @ Failure::Refused { .. }) => {
                 self.memory().asked.remove(&key);
-                let why = format!("status {status}: {why}");
+                let why = refused.to_string();
                 return Err(IssueError::NothingIssued(CaError::Refused { why }));
             }
             Err(Failure::Unclear(why)) => {
@@ -540,7 +521,8 @@ impl CertificateAuthority for OpenBao {
     async fn revoke(&self, what: &Revocation<'_>) -> Result<Revoked, CaError> {
         let path = format!("{}/revoke", self.settings.mount);
         let body = json!({ "serial_number": serial_text(what.serial) });
-        let answer = self.call(&path, Ask::Post(&body)).await.map_err(Failure::for_later)?;
+        let answer =
+            self.call(REVOKE, &path, Ask::Post(&body)).await.map_err(Failure::for_later)?;
         // Revoked it is; what cannot be read is asked for again.
         let revoked: answer::Revocation =
             answer::data(&answer).map_err(|why| CaError::Unavailable { why })?;
@@ -549,6 +531,17 @@ impl CertificateAuthority for OpenBao {
 
     /// The engine's own, verified.
     async fn crl(&self, order: &CrlOrder<'_>) -> Result<CrlDer, CaError> {
+        let crl = self.read_crl(order).await;
+        match &crl {
+            Ok(_) => self.http.health().good(CRL),
+            Err(error) => self.http.health().bad(CRL, &error.to_string()),
+        }
+        crl
+    }
+}
+
+impl OpenBao {
+    async fn read_crl(&self, order: &CrlOrder<'_>) -> Result<CrlDer, CaError> {
         let issuer = self.issuer_id().await?;
         let path = format!("{}/issuer/{issuer}/crl/der", self.settings.mount);
         let body = self.http.exchange(&path, Ask::Get, None).await.map_err(Failure::for_later)?;

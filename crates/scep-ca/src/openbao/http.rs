@@ -1,11 +1,14 @@
 //! One exchange with the server: no redirects, bounded answers, bounded time, and a failure that says what is certain.
 
-use super::{OpenBaoSettings, answer};
+use super::health::Health;
+use super::{OpenBaoSettings, answer, tls};
 use crate::error::CaError;
 use core::fmt::Write as _;
-use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use core::time::Duration;
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use reqwest::{Certificate, Client, Method, Url, redirect};
 use scep_types::Secret;
+use std::time::Instant;
 
 /// The header of tokens, and that of namespaces: the same in OpenBao and in HashiCorp Vault.
 const TOKEN: HeaderName = HeaderName::from_static("x-vault-token");
@@ -17,7 +20,12 @@ const REQUEST: HeaderName = HeaderName::from_static("x-vault-request");
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Failure {
     /// The request never left.
-    NotSent(String),
+    NotSent {
+        /// Why.
+        why: String,
+        /// Whether another attempt may go better.
+        again: bool,
+    },
     /// The server has said no.
     Refused {
         /// The status code.
@@ -30,24 +38,36 @@ pub(super) enum Failure {
 }
 
 impl Failure {
-    pub(super) fn is_permission(&self) -> bool {
+    /// What another attempt does not change.
+    pub(super) fn unsendable(why: impl ToString) -> Self {
+        Self::NotSent { why: why.to_string(), again: false }
+    }
+
+    pub(super) const fn is_permission(&self) -> bool {
         matches!(self, Self::Refused { status: 403, .. })
     }
 
-    pub(super) fn is_not_found(&self) -> bool {
+    pub(super) const fn is_not_found(&self) -> bool {
         matches!(self, Self::Refused { status: 404, .. })
     }
 
     /// For callers that only ask again later: what may change by itself, or by an operator at the server, is not final.
     pub(super) fn for_later(self) -> CaError {
         match self {
-            Self::NotSent(why) | Self::Unclear(why) => CaError::Unavailable { why },
-            Self::Refused { status: status @ (403 | 412 | 429), why } => {
-                CaError::Unavailable { why: format!("status {status}: {why}") }
+            Self::NotSent { why, .. } | Self::Unclear(why) => CaError::Unavailable { why },
+            Self::Refused { status: 403 | 412 | 429, .. } => {
+                CaError::Unavailable { why: self.to_string() }
             }
-            Self::Refused { status, why } => {
-                CaError::Refused { why: format!("status {status}: {why}") }
-            }
+            Self::Refused { .. } => CaError::Refused { why: self.to_string() },
+        }
+    }
+}
+
+impl core::fmt::Display for Failure {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        match self {
+            Self::NotSent { why, .. } | Self::Unclear(why) => f.write_str(why),
+            Self::Refused { status, why } => write!(f, "status {status}: {why}"),
         }
     }
 }
@@ -59,7 +79,12 @@ pub(super) struct Http {
     /// Ends in `/v1/`.
     base: Url,
     max_answer: usize,
+    retry_for: Duration,
+    health: Health,
 }
+
+/// The pause before a second attempt; before each further one it is twice as long.
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
 
 /// What a request is.
 #[derive(Clone, Copy)]
@@ -112,26 +137,68 @@ impl Http {
             // A request is sent once: whoever asks decides whether it may be asked again.
             .retry(reqwest::retry::never())
             .default_headers(headers)
+            // Half of the time: a connection that is not made is told from an answer that does not come.
+            .connect_timeout(settings.timeout.checked_div(2).unwrap_or_default())
             .timeout(settings.timeout);
-        // The platform's roots are taken only where the operator has named none.
-        let builder = if base.scheme() == "https" && roots.is_empty() {
+        // The platform's roots are taken only where the operator has named neither roots nor keys.
+        let builder = if !settings.tls_pins.is_empty() {
+            if base.scheme() != "https" {
+                return Err(wrong("http shows no key that could be the pinned one"));
+            }
+            builder.tls_backend_preconfigured(tls::pinned(&settings.tls_pins, &settings.tls_roots)?)
+        } else if base.scheme() == "https" && roots.is_empty() {
             builder
         } else {
             builder.tls_certs_only(roots)
         };
         let client = builder.build().map_err(setup)?;
-        Ok(Self { client, base, max_answer: settings.max_answer })
+        let OpenBaoSettings { max_answer, retry_for, .. } = *settings;
+        Ok(Self { client, base, max_answer, retry_for, health: Health::default() })
     }
 
-    /// One exchange. `path` is below `/v1/`, with its variable parts already escaped.
+    pub(super) const fn health(&self) -> &Health {
+        &self.health
+    }
+
+    /// An exchange, begun again where the server has certainly done nothing: it was not reached, or has said that it
+    /// has too much to do. Not for longer than the settings say, and not at all at a server that has been away for
+    /// longer: what it does not take at once is refused at once.
     pub(super) async fn exchange(
         &self,
         path: &str,
         ask: Ask<'_>,
         token: Option<&Secret<String>>,
     ) -> Result<Vec<u8>, Failure> {
-        let not_sent = |error: &dyn core::fmt::Display| Failure::NotSent(error.to_string());
-        let url = self.base.join(path).map_err(|error| not_sent(&error))?;
+        let begun = Instant::now();
+        let mut pause = FIRST_PAUSE;
+        loop {
+            let mut wait = pause;
+            let outcome = self.once(path, ask, token, &mut wait).await;
+            self.health.exchanged(&outcome);
+            let again = match &outcome {
+                Err(Failure::NotSent { again, .. }) => *again,
+                Err(Failure::Refused { status, .. }) => *status == 429,
+                Ok(_) | Err(Failure::Unclear(_)) => false,
+            };
+            let spent = begun.elapsed().max(self.health.away_for().unwrap_or_default());
+            if !again || spent.saturating_add(wait) > self.retry_for {
+                return outcome;
+            }
+            tokio::time::sleep(wait).await;
+            pause = pause.saturating_mul(2);
+        }
+    }
+
+    /// One exchange. `path` is below `/v1/`, with its variable parts already escaped. `wait`: for how long the server
+    /// wants to be left alone.
+    async fn once(
+        &self,
+        path: &str,
+        ask: Ask<'_>,
+        token: Option<&Secret<String>>,
+        wait: &mut Duration,
+    ) -> Result<Vec<u8>, Failure> {
+        let url = self.base.join(path).map_err(Failure::unsendable)?;
         let mut request = match ask {
             Ask::Get => self.client.request(Method::GET, url),
             // A verb of the server's own; this query is its form for everybody else.
@@ -147,13 +214,16 @@ impl Http {
                 .body(body.to_string()),
         };
         if let Some(token) = token {
-            let mut value =
-                HeaderValue::from_str(token.expose()).map_err(|error| not_sent(&error))?;
+            let mut value = HeaderValue::from_str(token.expose()).map_err(Failure::unsendable)?;
             value.set_sensitive(true);
             request = request.header(TOKEN, value);
         }
         let mut response = request.send().await.map_err(failed)?;
         let status = response.status();
+        let seconds = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        if let Some(seconds) = seconds.and_then(|text| text.parse().ok()) {
+            *wait = Duration::from_secs(seconds).max(*wait);
+        }
         let mut body = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(failed)? {
             if chunk.len() > self.max_answer.saturating_sub(body.len()) {
@@ -175,8 +245,14 @@ impl Http {
 
 fn failed(error: reqwest::Error) -> Failure {
     let not_sent = error.is_connect() || error.is_builder();
-    let why = if error.is_timeout() { "timed out".to_owned() } else { reasons(error) };
-    if not_sent { Failure::NotSent(why) } else { Failure::Unclear(why) }
+    let certificate = tls::about_certificate(&error);
+    let again = error.is_connect() && certificate.is_none();
+    let why = match certificate {
+        Some(why) => why,
+        None if error.is_timeout() => "timed out".to_owned(),
+        None => reasons(error),
+    };
+    if not_sent { Failure::NotSent { why, again } } else { Failure::Unclear(why) }
 }
 
 /// An error and its causes in one line.

@@ -14,6 +14,9 @@ use zeroize::Zeroize;
 /// How long a token is used on that could not be renewed just now.
 const PATIENCE: Duration = Duration::from_secs(10);
 
+/// The name of trouble with the token.
+const LOGIN: &str = "login";
+
 /// How the adapter proves itself to the server. Never in the text of a configuration: a file or the environment.
 #[derive(Debug)]
 pub enum Authentication {
@@ -68,11 +71,11 @@ fn half(seconds: u64) -> Option<Instant> {
 
 fn first_line(path: &PathBuf) -> Result<Secret<String>, Failure> {
     let mut text = std::fs::read_to_string(path)
-        .map_err(|error| Failure::NotSent(format!("{}: {error}", path.display())))?;
+        .map_err(|error| Failure::unsendable(format!("{}: {error}", path.display())))?;
     let line = text.lines().next().unwrap_or_default().trim().to_owned();
     text.zeroize();
     if line.is_empty() {
-        return Err(Failure::NotSent(format!("{} is empty", path.display())));
+        return Err(Failure::unsendable(format!("{} is empty", path.display())));
     }
     Ok(Secret::new(line))
 }
@@ -121,7 +124,7 @@ impl Session {
                     }
                     // It is used up: another one is needed.
                     Err(Failure::Refused { .. }) => {}
-                    Err(Failure::NotSent(why) | Failure::Unclear(why)) => {
+                    Err(Failure::NotSent { why, .. } | Failure::Unclear(why)) => {
                         tracing::warn!(target: "scep", why, "the CA's token cannot be renewed now");
                         token.renew_at = Instant::now().checked_add(PATIENCE);
                         return Ok(Arc::clone(&token.value));
@@ -129,10 +132,25 @@ impl Session {
                 }
             }
         }
-        let new = self.log_in(http).await?;
+        let new = match self.log_in(http).await {
+            Ok(new) => new,
+            Err(failure) => {
+                http.health().bad(LOGIN, &failure.to_string());
+                return Err(failure);
+            }
+        };
+        http.health().good(LOGIN);
         let value = Arc::clone(&new.value);
         *held = Some(new);
         Ok(value)
+    }
+
+    /// Whether the token was made by somebody else, who may also end it.
+    pub(super) const fn is_anothers(&self) -> bool {
+        match self.by {
+            Authentication::Token(_) | Authentication::TokenFile(_) => true,
+            Authentication::AppRole { .. } => false,
+        }
     }
 
     async fn log_in(&self, http: &Http) -> Result<Token, Failure> {

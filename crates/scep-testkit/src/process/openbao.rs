@@ -3,7 +3,7 @@
 use super::{Child, free_address, http, must, peers, run, wait_for};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Output};
 
 /// The token of its operator.
 pub const ROOT_TOKEN: &str = "root";
@@ -14,13 +14,15 @@ pub fn program() -> PathBuf {
     peers::folder().join("bao")
 }
 
-/// A server in memory that ends with this value.
+/// A server that ends with this value.
 #[derive(Debug)]
 pub struct OpenBao {
     address: SocketAddr,
     home: PathBuf,
     child: Child,
     scheme: Scheme,
+    /// What opens a server that keeps its data; the development server needs none.
+    unseal_key: String,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +39,79 @@ impl OpenBao {
     #[must_use]
     pub fn start(home: &Path) -> Self {
         Self::start_as(home, Scheme::Http)
+    }
+
+    /// Starts one that keeps its data in `home`: it can be sealed, and [`OpenBao::restart`]ed.
+    ///
+    /// # Panics
+    /// When it does not start.
+    #[must_use]
+    pub fn start_kept(home: &Path) -> Self {
+        let data = home.join("data");
+        std::fs::create_dir(&data).expect("a folder for the data");
+        let mut tries: u32 = 0;
+        let mut server = loop {
+            let (address, cluster) = (free_address(), free_address());
+            let config = format!(
+                "storage \"raft\" {{\n path = {data:?}\n node_id = \"one\"\n}}\n\
+                 listener \"tcp\" {{\n address = \"{address}\"\n cluster_address = \"{cluster}\"\n \
+                 tls_disable = true\n}}\n\
+                 api_addr = \"http://{address}\"\ncluster_addr = \"http://{cluster}\"\n"
+            );
+            std::fs::write(home.join("bao.hcl"), config).expect("a configuration is written");
+            let mut child = Self::serve(home);
+            if child.answers(address) {
+                let home = home.to_owned();
+                let unseal_key = String::new();
+                break Self { address, home, child, scheme: Scheme::Http, unseal_key };
+            }
+            tries += 1;
+            assert!(tries < 5, "bao does not start: {}", child.stderr());
+        };
+        let made = server.bao(&["operator", "init", "-key-shares=1", "-key-threshold=1"]);
+        let text = |of: &str| {
+            let value = made.lines().find_map(|line| line.strip_prefix(of)?.strip_prefix(": "));
+            value.expect("it says so").to_owned()
+        };
+        server.unseal_key = text("Unseal Key 1");
+        server.unseal();
+        let id = format!("-id={ROOT_TOKEN}");
+        let mut command = server.command(&["token", "create", &id, "-policy=root"]);
+        must(command.env("BAO_TOKEN", text("Initial Root Token")));
+        server.make_root();
+        server
+    }
+
+    fn serve(home: &Path) -> Child {
+        let mut command = Command::new(program());
+        command.arg("server").arg(format!("-config={}", home.join("bao.hcl").display()));
+        Child::start(command.env("HOME", home), home, "bao")
+    }
+
+    /// Starts a server that [`OpenBao::start_kept`] has made and [`OpenBao::kill`] has ended again, at the same address.
+    /// It is sealed.
+    ///
+    /// # Panics
+    /// When it does not start.
+    pub fn restart(&mut self) {
+        let (home, address) = (self.home.clone(), self.address);
+        self.child = wait_for("the server is there again", || {
+            let mut child = Self::serve(&home);
+            child.answers(address).then_some(child)
+        });
+    }
+
+    /// Has it do nothing until [`OpenBao::unseal`].
+    pub fn seal(&self) {
+        self.bao(&["operator", "seal"]);
+    }
+
+    /// Has it work.
+    pub fn unseal(&self) {
+        self.bao(&["operator", "unseal", &self.unseal_key]);
+        wait_for("an unsealed server", || {
+            (http(self.address, "GET", "/v1/sys/health", b"").status == 200).then_some(())
+        });
     }
 
     /// Starts one that speaks TLS, with a certificate by a CA of its own: [`OpenBao::tls_root`].
@@ -63,7 +138,8 @@ impl OpenBao {
             }
             let mut child = Child::start(&mut command, home, "bao");
             if child.answers(address) {
-                break Self { address, home: home.to_owned(), child, scheme };
+                let (home, unseal_key) = (home.to_owned(), String::new());
+                break Self { address, home, child, scheme, unseal_key };
             }
             tries += 1;
             assert!(tries < 5, "bao does not start: {}", child.stderr());
@@ -75,16 +151,20 @@ impl OpenBao {
             };
             ready.then_some(())
         });
-        server.bao(&["secrets", "enable", "pki"]);
-        server.bao(&["secrets", "tune", "-max-lease-ttl=87600h", "pki"]);
-        server.bao(&[
+        server.make_root();
+        server
+    }
+
+    fn make_root(&self) {
+        self.bao(&["secrets", "enable", "pki"]);
+        self.bao(&["secrets", "tune", "-max-lease-ttl=87600h", "pki"]);
+        self.bao(&[
             "write",
             "pki/root/generate/internal",
             "common_name=Test Root",
             "ttl=87600h",
             "key_type=ec",
         ]);
-        server
     }
 
     /// Where it listens.
@@ -101,10 +181,25 @@ impl OpenBao {
         String::from_utf8(must(&mut self.command(arguments))).expect("it prints text")
     }
 
+    /// Lines of a shell, with `bao` as its operator has it.
+    #[must_use]
+    pub fn shell(&self, lines: &str) -> Output {
+        let mut command = self.as_operator(Command::new("sh"));
+        let bao = program();
+        let path = std::env::var("PATH").unwrap_or_default();
+        let folder = bao.parent().expect("a program lies in a folder");
+        let path = format!("{}:{path}", folder.display());
+        run(command.arg("-e").arg("-c").arg(lines).env("PATH", path))
+    }
+
     fn command(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(program());
+        let mut command = self.as_operator(Command::new(program()));
+        command.args(arguments);
         command
-            .args(arguments)
+    }
+
+    fn as_operator(&self, mut command: Command) -> Command {
+        command
             .env("BAO_ADDR", self.url())
             .env("BAO_TOKEN", ROOT_TOKEN)
             .env("BAO_CACERT", self.tls_root())
@@ -126,6 +221,12 @@ impl OpenBao {
     #[must_use]
     pub fn tls_root(&self) -> PathBuf {
         self.home.join("vault-ca.pem")
+    }
+
+    /// The file of its TLS certificate.
+    #[must_use]
+    pub fn tls_certificate(&self) -> PathBuf {
+        self.home.join("vault-cert.pem")
     }
 
     /// Ends it at once.

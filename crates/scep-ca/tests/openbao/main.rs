@@ -10,23 +10,28 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod trouble;
+
 use core::time::Duration;
 use libtest_mimic::Arguments;
 use scep_ca::{
     Authentication, CaError, CertificateAuthority as _, OpenBao, OpenBaoSettings, Revocation,
     SecretId, SignBy,
 };
+use scep_challenge::{ChallengeClaims, SID_EXTENSION, Sid};
 use scep_keys::{AwsLc, read_certificates};
 use scep_ledger::RevocationReason;
 use scep_testkit::House;
-use scep_testkit::conformance::{Line, Subject, run};
+use scep_testkit::conformance::{Line, SID_DOMAIN, Subject, run};
 use scep_testkit::process::openbao::{OpenBao as Server, ROOT_TOKEN, program};
 use scep_testkit::process::{free_address, peers, temporary, wait_for};
-use scep_types::{CertificateDer, Secret, SerialNumber, Timestamp};
+use scep_types::{CertificateDer, ObjectIdentifier, Secret, SerialNumber, Timestamp};
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::SystemTime;
+
+const SUBJECT_ALT_NAME: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.17");
 
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap();
@@ -41,6 +46,7 @@ fn root_token() -> Authentication {
 fn settings(address: SocketAddr, sign_by: SignBy, by: Authentication) -> OpenBaoSettings {
     OpenBaoSettings {
         timeout: Duration::from_secs(3),
+        retry_for: Duration::from_millis(300),
         grace: Duration::from_secs(4),
         ..OpenBaoSettings::new(format!("http://{address}"), sign_by, by)
     }
@@ -242,7 +248,7 @@ async fn a_server_is_known_by_the_roots_of_the_settings_alone() {
     };
     let provider = || Arc::new(AwsLc);
     let chain = OpenBao::fetch_chain(with(roots.clone()), provider()).await.unwrap();
-    run(&Subject::new(Arc::new(ca(with(roots), &chain)), now())).await;
+    run(&Subject::new(Arc::new(ca(with(roots.clone()), &chain)), now())).await;
     // By another root: nobody is asked for anything.
     let other = with(chain.clone());
     let error = OpenBao::fetch_chain(other, provider()).await.unwrap_err();
@@ -252,8 +258,36 @@ async fn a_server_is_known_by_the_roots_of_the_settings_alone() {
         ..Subject::new(Arc::new(House::new().ca), now())
     };
     assert!(run(&subject).await.contains(&"away"));
+    // A key tells who the server is by itself, whatever its certificate says, and beside the roots.
+    let key = read_certificates(&server.tls_certificate()).unwrap()[0].spki().hash();
+    let other = chain[0].spki().hash();
+    let pinned = |tls_roots: &[CertificateDer], tls_pins| OpenBaoSettings {
+        tls_pins,
+        ..with(tls_roots.to_vec())
+    };
+    run(&Subject::new(Arc::new(ca(pinned(&[], vec![other, key]), &chain)), now())).await;
+    run(&Subject::new(Arc::new(ca(pinned(&roots, vec![key]), &chain)), now())).await;
+    for (roots, pins, why) in [
+        (&[][..], vec![other], format!("the server's TLS key is {key}, certified by ")),
+        (&roots, vec![other], format!("and pinned is {other}")),
+        (&chain, vec![key], "UnknownIssuer".to_owned()),
+    ] {
+        let refused = OpenBao::fetch_chain(pinned(roots, pins.clone()), provider()).await;
+        let error = refused.unwrap_err().to_string();
+        assert!(error.contains(&why), "{error}");
+        // In the handshake: certainly nothing was asked for.
+        let subject = Subject {
+            away: Some(Arc::new(ca(pinned(roots, pins), &chain))),
+            ..Subject::new(Arc::new(House::new().ca), now())
+        };
+        assert!(run(&subject).await.contains(&"away"));
+    }
     // And a token goes over plain HTTP to this machine only.
     let plain = OpenBaoSettings::new("http://192.0.2.1:8200", SignBy::Verbatim(None), root_token());
+    let refused = OpenBao::new(plain, chain.clone(), provider()).unwrap_err();
+    assert!(matches!(refused, CaError::Setting { what: "address", .. }), "{refused}");
+    let plain =
+        OpenBaoSettings { address: "http://127.0.0.1:8200".into(), ..pinned(&[], vec![key]) };
     let refused = OpenBao::new(plain, chain, provider()).unwrap_err();
     assert!(matches!(refused, CaError::Setting { what: "address", .. }), "{refused}");
 }
@@ -284,8 +318,54 @@ async fn an_engine_in_a_namespace_is_used_there() {
     run(&Subject::new(Arc::new(ca(there(), &chain)), now())).await;
 }
 
+/// A SID in both forms, beside the house's usual claims.
+fn with_sid(claims: &mut ChallengeClaims) {
+    let sid: Sid = format!("{SID_DOMAIN}-1105").parse().unwrap();
+    claims.expectation.subject_alt_names.push(sid.to_uri().unwrap());
+    claims.expectation.extensions.push(sid.to_extension());
+}
+
+async fn a_sid_comes_out_exactly_by_sign_verbatim_and_not_at_all_by_a_role() {
+    let home = temporary();
+    let server = Server::start(home.path());
+    let role = honest_role(&server);
+    let chain = chain(&server).await;
+    let by = |sign_by| Arc::new(ca(settings(server.address(), sign_by, root_token()), &chain));
+    let subject = Subject { claims: with_sid, ..Subject::new(by(SignBy::Verbatim(None)), now()) };
+    run(&subject).await;
+    // As the engine itself has them: the suite has compared them with what was approved.
+    let sid: Sid = format!("{SID_DOMAIN}-1105").parse().unwrap();
+    let serials: Vec<String> =
+        serde_json::from_str(&server.bao(&["list", "-format=json", "pki/certs"])).unwrap();
+    let mut with = 0;
+    for serial in &serials {
+        let text = server.field("read", "certificate", &[&format!("pki/cert/{serial}")]);
+        let file = home.path().join("certificate.pem");
+        std::fs::write(&file, format!("{text}\n")).unwrap();
+        let certificate = &read_certificates(&file).unwrap()[0];
+        // The engine's root has none.
+        if certificate.extension(&SID_EXTENSION) == Some(&sid.to_extension().value[..]) {
+            with += 1;
+            let names = certificate.extension(&SUBJECT_ALT_NAME).unwrap();
+            let uri = sid.to_uri().unwrap().to_der();
+            assert!(names.windows(uri.len()).any(|part| part == uri), "{text}");
+        }
+    }
+    assert_eq!((with, serials.len()), (5, 6));
+    // A role has no way to say it: refused before the engine is asked.
+    let subject = Subject {
+        claims: with_sid,
+        refusing: Some(by(role)),
+        ..Subject::new(by(SignBy::Verbatim(None)), now())
+    };
+    assert!(run(&subject).await.contains(&"refuses"));
+    let now_there: Vec<String> =
+        serde_json::from_str(&server.bao(&["list", "-format=json", "pki/certs"])).unwrap();
+    assert_eq!(now_there.len(), 11, "the role has signed something");
+}
+
 macro_rules! trials {
-    ($($name:ident),* $(,)?) => {
+    ($($name:path),* $(,)?) => {
         [$((stringify!($name), (|| {
             let runtime = tokio::runtime::Runtime::new().unwrap();
             runtime.block_on($name());
@@ -303,6 +383,13 @@ fn main() -> ExitCode {
         what_was_never_issued_is_not_revoked,
         a_server_is_known_by_the_roots_of_the_settings_alone,
         an_engine_in_a_namespace_is_used_there,
+        a_sid_comes_out_exactly_by_sign_verbatim_and_not_at_all_by_a_role,
+        trouble::a_call_that_was_never_made_is_made_when_the_server_appears,
+        trouble::a_sealed_or_restarted_server_is_asked_for_nothing_until_it_works,
+        trouble::a_server_with_too_much_to_do_is_asked_again,
+        trouble::a_revoked_token_and_missing_rights_show_in_the_health,
+        trouble::an_adapter_says_which_rights_its_token_lacks,
+        trouble::a_list_that_has_ended_shows_in_the_health,
     ];
     let trials =
         trials.map(|(name, test)| peers::trial(name, &[peers::Peer::file(program())], test));
