@@ -50,6 +50,7 @@ pub(crate) enum Outcome<M: Model> {
     /// A property does not hold at the end of this way.
     Violated(&'static str, Way<M>),
     /// Nothing like this is reachable.
+    #[allow(dead_code, reason = "for people to read")]
     NeverReached(&'static str),
     /// The steps need not come to an end.
     Endless,

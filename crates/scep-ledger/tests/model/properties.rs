@@ -110,8 +110,9 @@ pub(crate) fn invariants() -> Vec<Property<Protocol>> {
             (0..USES).all(|one| {
                 let same = || (0..USES).filter(|at| key(*at).is_some() && key(*at) == key(one));
                 let is_lost = |at: &usize| exists(world, *at) && world.rows[*at].is_none();
-                let is_orphan =
-                    |at: &usize| world.uses[*at].is_some_and(|of| of.state == State::Orphan);
+                let is_orphan = |at: &usize| {
+                    world.uses[*at].is_some_and(|of| of.state == State::Orphan || of.suspected)
+                };
                 if protocol.recover == Recover::ByKey {
                     same().filter(is_lost).count() <= same().filter(is_orphan).count()
                 } else {

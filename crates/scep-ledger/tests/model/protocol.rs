@@ -54,6 +54,8 @@ pub(crate) struct Use {
     pub(crate) certificate: Option<CallId>,
     /// Events that tell what became of it.
     pub(crate) outcomes: u8,
+    /// Reported, after it was settled, as one that may have a certificate all the same.
+    pub(crate) suspected: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -201,9 +203,9 @@ pub(crate) enum Found {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Recovery {
     Idle,
-    /// Holds a `Recoverable`.
-    Left(UseId),
-    Looked(UseId, Found),
+    /// Holds a `Recoverable`, with the state in which it was read.
+    Left(UseId, State),
+    Looked(UseId, State, Found),
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -314,8 +316,13 @@ pub(crate) struct Protocol {
     pub(crate) faults: Faults,
     /// The CA may issue something else than it was asked for.
     pub(crate) differs: bool,
-    /// Recovery leaves alone only what it knows to be live, instead of everything on record.
-    pub(crate) asks_for_live_only: bool,
+    /// Recovery knows everything on record when it sees it again, and not just what is live.
+    pub(crate) knows_all_on_record: bool,
+    /// An outcome that becomes unknown after recovery has looked is not lost: of an intent that is settled it is
+    /// reported, and recovery does not free what it has read before.
+    pub(crate) minds_late_unknowns: bool,
+    /// Answers of the CA may be lost.
+    pub(crate) loses_answers: bool,
     pub(crate) broken: Option<Broken>,
 }
 
@@ -437,7 +444,7 @@ impl Protocol {
                     if world.calls[of].is_some_and(|call| call.at != At::UnderWay) {
                         steps.push(Step::CaAnswers(request));
                     }
-                    if self.recover != Recover::NothingKept {
+                    if self.loses_answers && self.recover != Recover::NothingKept {
                         steps.push(Step::CaAnswerLost(request));
                     }
                 }
@@ -473,16 +480,16 @@ impl Protocol {
                     });
                     steps.extend(left.map(|(of, _)| Step::Unsettled(at, of)));
                 }
-                Recovery::Left(of) => {
+                Recovery::Left(of, _) => {
                     steps.extend(self.findings(world, of).into_iter().map(|f| Step::Find(at, f)));
                 }
-                Recovery::Looked(_, Found::Nothing) => steps.push(Step::SettleNothing(at)),
-                Recovery::Looked(_, Found::Unknown) => steps.push(Step::SettleOrphan(at)),
-                Recovery::Looked(of, Found::Certificate(call)) => {
+                Recovery::Looked(_, _, Found::Nothing) => steps.push(Step::SettleNothing(at)),
+                Recovery::Looked(_, _, Found::Unknown) => steps.push(Step::SettleOrphan(at)),
+                Recovery::Looked(of, _, Found::Certificate(call)) => {
                     let open = world.uses[of].is_some_and(|of| !of.state.is_settled());
                     match world.rows[call] {
                         None => steps.push(Step::SettleFound(at)),
-                        Some(row) if row.is_live() || !self.asks_for_live_only => {
+                        Some(row) if row.is_live() || self.knows_all_on_record => {
                             steps.push(Step::SettleOrphan(at));
                         }
                         // The certificate is on record already, so that settling with it fails, each time anew.
@@ -648,7 +655,10 @@ impl Next<'_> {
                 let (at, of) = self.held(request);
                 self.renew(at);
                 let frees = self.is(Broken::FreesOnUnknown);
-                self.settle(of, if frees { S::Freed } else { S::Unknown });
+                let settled = self.settle(of, if frees { S::Freed } else { S::Unknown });
+                if let Some(of) = &mut self.world.uses[of] {
+                    of.suspected |= settled == Settled::No && self.protocol.minds_late_unknowns;
+                }
                 self.world.phases[request] = Phase::Refused(Refusal::CaOutcomeUnknown);
             }
             Step::Report(request) => {
@@ -659,14 +669,14 @@ impl Next<'_> {
             Step::Release(request) => self.release(request),
             Step::Unsettled(at, of) => self.unsettled(at, of),
             Step::Find(at, found) => {
-                if let Recovery::Left(of) = self.world.recoveries[at] {
-                    self.world.recoveries[at] = Recovery::Looked(of, found);
+                if let Recovery::Left(of, seen) = self.world.recoveries[at] {
+                    self.world.recoveries[at] = Recovery::Looked(of, seen, found);
                 }
             }
             Step::SettleFound(at) => self.settle_found(at),
             Step::SettleNothing(at) => self.settle_nothing(at),
             Step::SettleOrphan(at) => {
-                if let Some(of) = self.done(at) {
+                if let Some((of, _)) = self.done(at) {
                     self.settle(of, S::Orphan);
                 }
             }
@@ -733,6 +743,7 @@ impl Next<'_> {
                     owner: self.process(at),
                     certificate: None,
                     outcomes: 0,
+                    suspected: false,
                 });
                 Phase::Admitted(at, of)
             }
@@ -866,19 +877,20 @@ impl Next<'_> {
                 }
             }
         }
-        self.world.recoveries[at] = Recovery::Left(of);
+        let seen = self.world.uses[of].map_or(S::Open, |of| of.state);
+        self.world.recoveries[at] = Recovery::Left(of, seen);
     }
 
     /// Ends what recovery is at, with a transaction of its replica.
-    fn done(&mut self, at: ReplicaId) -> Option<UseId> {
+    fn done(&mut self, at: ReplicaId) -> Option<(UseId, State)> {
         self.renew(at);
-        let Recovery::Looked(of, _) = self.world.recoveries[at] else { return None };
+        let Recovery::Looked(of, seen, _) = self.world.recoveries[at] else { return None };
         self.world.recoveries[at] = Recovery::Idle;
-        Some(of)
+        Some((of, seen))
     }
 
     fn settle_found(&mut self, at: ReplicaId) {
-        let Recovery::Looked(of, Found::Certificate(call)) = self.world.recoveries[at] else {
+        let Recovery::Looked(of, _, Found::Certificate(call)) = self.world.recoveries[at] else {
             return;
         };
         self.done(at);
@@ -893,7 +905,11 @@ impl Next<'_> {
     }
 
     fn settle_nothing(&mut self, at: ReplicaId) {
-        let Some(of) = self.done(at) else { return };
+        let Some((of, seen)) = self.done(at) else { return };
+        let read_before = self.world.uses[of].is_some_and(|of| of.state != seen);
+        if read_before && self.protocol.minds_late_unknowns {
+            return;
+        }
         if self.is(Broken::RecoveryIssues) {
             self.call(self.process(at), of, true);
             self.ca(of, At::Issued { conforms: true });
