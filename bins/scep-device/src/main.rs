@@ -12,6 +12,10 @@ use error::DeviceError;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = scep_keys::forbid_core_dumps() {
+        // Not worth a refusal: a system that allows no such limit may write none either.
+        eprintln!("scep-device: core dumps cannot be forbidden: {error}");
+    }
     let cli = Cli::parse();
     if let Command::Completions { shell } = cli.command {
         cli::completions(shell);

@@ -14,6 +14,7 @@ mod export;
 mod init;
 mod keeper;
 mod keystore;
+mod label;
 mod logging;
 #[cfg(feature = "openbao")]
 mod openbao;
@@ -30,6 +31,10 @@ use cli::{Cli, Command, ConnectorCommand};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = scep_keys::forbid_core_dumps() {
+        // Not worth a refusal: a system that allows no such limit may write none either.
+        eprintln!("scep-gateway: core dumps cannot be forbidden: {error}");
+    }
     let cli = Cli::parse();
     let result = match cli.command {
         Command::Init(options) => init::run(&options),
@@ -40,7 +45,7 @@ fn main() -> ExitCode {
         Command::Connector { command: ConnectorCommand::Import(options) } => {
             export::import(&options)
         }
-        Command::RenewRa { config } => keeper::renew_now(&config),
+        Command::RenewRa(options) => keeper::renew_now(&options),
         Command::TokenKey(options) => token::run(&options),
         Command::Status(options) => status::run(&options),
         Command::Serve { config } => serve::run(&config),

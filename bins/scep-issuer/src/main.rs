@@ -18,6 +18,10 @@ use clap::Parser;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = scep_keys::forbid_core_dumps() {
+        // Not worth a refusal: a system that allows no such limit may write none either.
+        eprintln!("scep-issuer: core dumps cannot be forbidden: {error}");
+    }
     match run::run(cli::Cli::parse().command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

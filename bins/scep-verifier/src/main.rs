@@ -13,6 +13,10 @@ use cli::{Cli, Command};
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
+    if let Err(error) = scep_keys::forbid_core_dumps() {
+        // Not worth a refusal: a system that allows no such limit may write none either.
+        eprintln!("scep-verifier: core dumps cannot be forbidden: {error}");
+    }
     let done = match Cli::parse().command {
         Command::Explain(options) => explain::run(&options),
         Command::Hook(options) => hook::run(&options),

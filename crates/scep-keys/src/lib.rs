@@ -7,6 +7,7 @@ pub mod danger;
 mod distinct;
 mod error;
 mod file;
+mod memory;
 #[cfg(feature = "pkcs11")]
 mod pkcs11;
 mod place;
@@ -22,6 +23,7 @@ mod x509;
 pub use aws::AwsLc;
 pub use distinct::{DistinctKeys, SharedKey, distinct_keys};
 pub use error::{KeyFileError, KeyProblem};
+pub use memory::forbid_core_dumps;
 #[cfg(feature = "pkcs11")]
 pub use pkcs11::{Pkcs11Error, Pkcs11Key, TokenKeyPurpose};
 pub use place::{KeyPlace, OpenKeyError, PrivateKey, open_key};

@@ -22,11 +22,19 @@ pub fn available(program: &str, test: &str) -> bool {
     if runs("--version") || runs("version") || runs("-v") {
         return true;
     }
-    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{test} needs {program}");
-    // Not eprintln: the harness keeps that back when a test passes. When standard error is gone, nobody can be told.
-    let said = format!("SKIPPED {test}: {program} is missing\n");
-    let _ = std::io::stderr().write_all(said.as_bytes());
+    skip(test, program);
     false
+}
+
+/// Says on stderr that a test is skipped for want of something, for the test to return; in CI nothing may be wanting.
+///
+/// # Panics
+/// In CI.
+pub fn skip(test: &str, wanting: &str) {
+    assert_ne!(std::env::var("CI").as_deref(), Ok("true"), "{test} needs {wanting}");
+    // Not eprintln: the harness keeps that back when a test passes. When standard error is gone, nobody can be told.
+    let said = format!("SKIPPED {test}: {wanting} is missing\n");
+    let _ = std::io::stderr().write_all(said.as_bytes());
 }
 
 #[cfg(test)]
