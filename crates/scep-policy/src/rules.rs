@@ -62,6 +62,10 @@ pub enum Rule {
     DeniedNames,
     /// No further extension but that of a SID. No key in the file: it cannot be changed.
     Extensions,
+    /// Whether a certificate may be followed by another without a challenge, where its profile says so.
+    RenewByCertificate,
+    /// Whether it may then keep its key.
+    RenewWithSameKey,
 }
 
 impl Rule {
@@ -90,6 +94,8 @@ impl Rule {
             Self::CommonNameForms => "common_name_forms",
             Self::DeniedNames => "denied_names",
             Self::Extensions => "extensions",
+            Self::RenewByCertificate => "renew_by_certificate",
+            Self::RenewWithSameKey => "renew_with_same_key",
         }
     }
 }
@@ -164,6 +170,8 @@ pub struct SiteRules {
     common_name_forms: BTreeSet<NameForm>,
     denied_names: BTreeSet<String>,
     ca_may_add: Vec<ObjectIdentifier>,
+    renew_by_certificate: bool,
+    renew_with_same_key: bool,
     /// The rules as written, for messages.
     written: SiteRulesConfig,
     digest: String,
@@ -197,6 +205,14 @@ impl SiteRules {
     #[must_use]
     pub fn digest(&self) -> &str {
         &self.digest
+    }
+
+    pub(crate) const fn renew_by_certificate(&self) -> bool {
+        self.renew_by_certificate
+    }
+
+    pub(crate) const fn renew_with_same_key(&self) -> bool {
+        self.renew_with_same_key
     }
 
     pub(crate) fn ca_may_add(&self) -> &[ObjectIdentifier] {

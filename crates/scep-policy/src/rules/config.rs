@@ -79,6 +79,17 @@ pub struct SiteRulesConfig {
     /// Extensions that the CA may add besides key identifiers, cRLDistributionPoints and authorityInfoAccess, OIDs.
     #[serde(default)]
     pub ca_may_add: Vec<String>,
+    /// Whether a certificate whose profile says `renewal = "certificate"` may be followed by another without a fresh
+    /// challenge; left out: yes.
+    #[serde(default = "yes")]
+    pub renew_by_certificate: bool,
+    /// Whether such a renewal may keep the key; left out: no.
+    #[serde(default)]
+    pub renew_with_same_key: bool,
+}
+
+const fn yes() -> bool {
+    true
 }
 
 impl SiteRulesConfig {
@@ -106,6 +117,8 @@ impl SiteRulesConfig {
             common_name_forms: None,
             denied_names: Vec::new(),
             ca_may_add: Vec::new(),
+            renew_by_certificate: false,
+            renew_with_same_key: false,
         }
     }
 }
@@ -363,6 +376,8 @@ pub(super) fn check(config: SiteRulesConfig) -> Result<SiteRules, SiteRulesError
             "no OID of an extension that a CA may add",
             allowed_extension,
         )?,
+        renew_by_certificate: c.renew_by_certificate,
+        renew_with_same_key: c.renew_with_same_key,
         digest: hex::encode(Sha256::digest(toml::to_string(c).unwrap_or_default())),
         written: config,
     };
