@@ -15,8 +15,8 @@ use scep_testkit::ca::{Alteration, AlteringCa, Outcome, RecordingCa};
 use scep_testkit::house::{OPENS, SITE_RULES, sign_csr};
 use scep_testkit::{House, keys};
 use scep_types::{
-    AuthorityName, Fault, KeyError, Reason, ReleasedCertificate, SerialNumber, SignatureScheme,
-    Signer, SpkiDer, TransactionId,
+    AuthorityName, CsrInfoHash, Fault, KeyError, Reason, ReleasedCertificate, SerialNumber,
+    SignatureScheme, Signer, SpkiDer, TransactionId,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -157,6 +157,7 @@ async fn attack_53_a_certificate_that_was_not_recorded_was_never_handed_out() {
     let wanted = Wanted {
         serial: left.serial(),
         spki: left.spki(),
+        request: left.request(),
         subject_der: &subject_der,
         since: left.admitted_at(),
     };
@@ -247,6 +248,7 @@ async fn a_recording_ca_does_what_the_test_says() {
         (Outcome::LoseAnswer, true),
         (Outcome::LoseRequest, false),
         (Outcome::Refuse, false),
+        (Outcome::Pend, false),
     ] {
         let scene = Scene::new();
         let ca = RecordingCa::new(scene.house.ca.clone());
@@ -261,17 +263,20 @@ async fn a_recording_ca_does_what_the_test_says() {
             Outcome::LoseAnswer | Outcome::LoseRequest => {
                 assert!(matches!(result, Err(IssueError::Unknown(_))));
             }
+            Outcome::Pend => assert!(matches!(result, Err(IssueError::Pending))),
         }
         let found = ca
             .find(&Wanted {
                 serial: Some(&serial),
                 spki: &spki,
+                request: CsrInfoHash::from_bytes([0; 32]),
                 subject_der: &[0x30, 0],
                 since: OPENS,
             })
             .await
             .unwrap();
         assert_eq!(matches!(found, Found::Certificate(_)), exists, "{outcome:?}");
+        assert_eq!(found == Found::Pending, outcome == Outcome::Pend, "{outcome:?}");
         assert_eq!((ca.calls().len(), ca.issued().len()), (1, usize::from(exists)));
         drop(unsettled);
     }

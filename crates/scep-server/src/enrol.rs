@@ -5,21 +5,21 @@
 
 use crate::gateway::{Gateway, SignerRule, Site};
 use crate::pool::Place;
-use crate::query::Query;
+use crate::query::{Query, is_query};
 use crate::refusal::{Refusal, Whose};
 use crate::reply::{Context, Grant, PkiAnswer};
 use crate::trace::{Outcome, Stage, Trace, differences};
 use core::time::Duration;
-use scep_challenge::VerifiedClaims;
-use scep_ledger::{Admission, AdmitError, Asked, Denied, Recall, Releasable};
+use scep_challenge::{ChallengeClaims, VerifiedClaims};
+use scep_ledger::{Admission, AdmitError, Asked, Denied, InventoryEntry, Recall, Releasable};
 use scep_message::{
     MessageType, PkiMessage, RaIdentity, ReplyContext, Request, SignedRequest, salvage,
 };
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Decision, Denial, InertContent, RetryKey, decide_or_hold};
 use scep_types::{
-    CertificateDer, CryptoProvider, DeviceId, Fault, Reason, ReleasedCertificate, Secret, SpkiHash,
-    TenantId, Timestamp, TransactionId,
+    CertificateDer, CryptoProvider, CsrInfoHash, DeviceId, Fault, Reason, ReleasedCertificate,
+    Secret, SpkiHash, TenantId, Timestamp, TransactionId,
 };
 use std::sync::Arc;
 
@@ -65,12 +65,19 @@ impl Gateway {
             return PkiAnswer::Overloaded;
         };
         // One RA from beginning to end, should it be replaced meanwhile.
-        let ra = site.office.ra.get();
+        let ra = site.office.opening_ra();
         let Intake { mut context, wish } =
             match self.intake(&place, site, &ra, message, trace).await {
                 Ok(intake) => intake,
                 Err(refusal) => Intake { context: Context::Nobody, wish: Err(refusal) },
             };
+        if let (Context::Nobody, Err(Refusal { reason: Reason::RateExceeded, detail, .. })) =
+            (&context, &wish)
+        {
+            trace.reason = Some(Reason::RateExceeded);
+            trace.detail.clone_from(detail);
+            return PkiAnswer::Overloaded;
+        }
         let granted = match wish {
             Ok(wish) => self.grant(&place, site, wish, &mut context, trace).await,
             Err(refusal) => Err(refusal),
@@ -103,12 +110,9 @@ impl Gateway {
             Wish::Poll(asking) => self.poll(place, site, &asking, context, trace).await,
             Wish::Certificate(query) => {
                 let now = self.effective_now().await?;
-                self.get_cert(site, query, now).await
+                self.get_cert(query, now).await
             }
-            Wish::Crl(query) => {
-                let now = self.effective_now().await?;
-                self.get_crl(site, query, now).await
-            }
+            Wish::Crl(query) => self.get_crl(&query),
         }
     }
 
@@ -147,6 +151,12 @@ impl Gateway {
                 if let Err(refusal) = served(signed.message_type()) {
                     let context = Context::FailureOnly(signed.into_failure());
                     return (Intake { context, wish: Err(refusal) }, seen);
+                }
+                // Before the private key is used, and without an answer that it would sign.
+                if is_query(signed.message_type()) && !inner.queries.take(parts.clock.now()) {
+                    let detail = "more GetCert and GetCRL than are answered each second";
+                    let wish = Err(Refusal::new(Reason::RateExceeded, detail));
+                    return (Intake { context: Context::Nobody, wish }, seen);
                 }
                 let asking = Asking {
                     signer: signed.signer().clone(),
@@ -287,6 +297,18 @@ impl Gateway {
         now: Timestamp,
         trace: &mut Trace,
     ) -> Result<Grant, Refusal> {
+        let owner = self.owner(&releasable, now, trace).await?;
+        self.check_signer(site, csr, &asking.signer, &owner.tenant, &owner.device, now).await?;
+        self.again(csr.info_hash(), releasable, now)
+    }
+
+    /// Whose certificate it is, for the trace; refused when it is not live any more.
+    pub(crate) async fn owner(
+        &self,
+        releasable: &Releasable,
+        now: Timestamp,
+        trace: &mut Trace,
+    ) -> Result<InventoryEntry, Refusal> {
         let fingerprint = releasable.certificate().fingerprint();
         let ledger = &self.inner.parts.ledger;
         let Some(owner) = ledger.live_certificate(fingerprint, now).await? else {
@@ -294,10 +316,19 @@ impl Gateway {
         };
         trace.tenant = Some(owner.tenant.clone());
         trace.device = Some(owner.device.clone());
-        trace.profile = Some(owner.profile);
+        trace.profile = Some(owner.profile.clone());
         trace.challenge = Some(owner.challenge);
-        self.check_signer(site, csr, &asking.signer, &owner.tenant, &owner.device, now).await?;
-        if !self.inner.retries.take(csr.info_hash(), now) {
+        Ok(owner)
+    }
+
+    /// Gives a certificate once more, as often as the repeats' bucket allows.
+    pub(crate) fn again(
+        &self,
+        bucket: CsrInfoHash,
+        releasable: Releasable,
+        now: Timestamp,
+    ) -> Result<Grant, Refusal> {
+        if !self.inner.retries.take(bucket, now) {
             return Err(Refusal::new(Reason::RateExceeded, "too many repeats of one request"));
         }
         Ok(Grant::Certificate { releasable, outcome: Outcome::Repeated })
@@ -342,10 +373,7 @@ impl Gateway {
         let claims = challenge.claims();
         let whose = Box::new(Whose::of(claims));
         let of_them = |refusal| Refusal { whose: Some(whose.clone()), ..refusal };
-        if site.endpoint.profiles.as_ref().is_some_and(|some| !some.contains(&claims.profile)) {
-            let detail = "its profile is not served at this endpoint";
-            return Err(of_them(Refusal::new(Reason::ChallengeNotServed, detail)));
-        }
+        site.serves(claims)?;
         self.check_signer(site, csr, signer, &claims.tenant, &claims.device, now)
             .await
             .map_err(of_them)?;
@@ -432,6 +460,18 @@ impl Gateway {
     }
 }
 
+impl Site {
+    /// Refuses the challenges of profiles that are not served here.
+    pub(crate) fn serves(&self, claims: &ChallengeClaims) -> Result<(), Refusal> {
+        if self.endpoint.profiles.as_ref().is_none_or(|some| some.contains(&claims.profile)) {
+            return Ok(());
+        }
+        let detail = "its profile is not served at this endpoint";
+        let whose = Some(Box::new(Whose::of(claims)));
+        Err(Refusal { whose, ..Refusal::new(Reason::ChallengeNotServed, detail) })
+    }
+}
+
 impl Asking {
     /// As the ledger remembers it; with a serial number where we choose it.
     pub(crate) fn of<'a>(&'a self, site: &'a Site) -> Result<Asked<'a>, Refusal> {
@@ -462,7 +502,7 @@ pub(crate) fn proven_csr(
 /// Sees to it that the answer can be delivered, before anything is asked or spent: one to an EC key is encrypted with
 /// the request's own challenge. The request has proved possession of its key by now, so that this refusal tells nothing
 /// about an envelope.
-fn deliverable(context: &mut ReplyContext, csr: &Csr) -> Result<(), Refusal> {
+pub(crate) fn deliverable(context: &mut ReplyContext, csr: &Csr) -> Result<(), Refusal> {
     if let Some(challenge) = csr.challenge_password() {
         context.answer_with(Secret::new(challenge.expose().clone()));
     }

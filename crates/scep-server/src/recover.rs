@@ -21,7 +21,8 @@ impl Gateway {
         let mut settled: usize = 0;
         for open in parts.ledger.unsettled().await? {
             match self.settle(open, now).await {
-                Ok(()) => settled = settled.saturating_add(1),
+                Ok(Settled::Yes) => settled = settled.saturating_add(1),
+                Ok(Settled::NotYet) => {}
                 // Another gateway of the group was faster.
                 Err(LedgerError::AlreadySettled) => {}
                 Err(error) => return Err(error),
@@ -46,7 +47,7 @@ impl Gateway {
         })
     }
 
-    async fn settle(&self, open: Recoverable, now: Timestamp) -> Result<(), LedgerError> {
+    async fn settle(&self, open: Recoverable, now: Timestamp) -> Result<Settled, LedgerError> {
         let parts = &self.inner.parts;
         let Some(office) = self.office(open.authority()) else {
             // It stays open: the configuration may name the CA again.
@@ -54,12 +55,13 @@ impl Gateway {
                 target: "scep", authority = %open.authority(),
                 "recovery: a request is left of a CA that is not here any more"
             );
-            return Ok(());
+            return Ok(Settled::NotYet);
         };
         let subject_der = open.subject_der();
         let wanted = Wanted {
             serial: open.serial(),
             spki: open.spki(),
+            request: open.request(),
             subject_der: &subject_der,
             since: open.admitted_at(),
         };
@@ -69,26 +71,33 @@ impl Gateway {
                 if known.is_some() {
                     // Of an earlier request with the same key: it is that one's, and this one's may exist besides.
                     let detail = "the CA has found no other certificate than one already on record";
-                    return parts.ledger.settle_orphan(open, detail, now).await;
+                    parts.ledger.settle_orphan(open, detail, now).await?;
+                    return Ok(Settled::Yes);
                 }
                 let standing = parts.ledger.settle_found(open, certificate.clone(), now).await?;
                 if standing == Standing::Withheld {
                     self.revoke_withheld(office, &certificate, now).await;
                 }
-                Ok(())
             }
-            Ok(Found::Nothing) => parts.ledger.settle_nothing(open, now).await,
+            Ok(Found::Nothing) => parts.ledger.settle_nothing(open, now).await?,
             // Its device polls; this asks again.
-            Ok(Found::Pending) => Ok(()),
+            Ok(Found::Pending) => return Ok(Settled::NotYet),
             Ok(Found::Unknown) => {
                 let detail = "the CA cannot tell whether it has issued";
-                parts.ledger.settle_orphan(open, detail, now).await
+                parts.ledger.settle_orphan(open, detail, now).await?;
             }
             Err(error) => {
                 // It stays open and is looked up again at the next recovery.
                 tracing::error!(target: "scep", %error, "recovery could not ask the CA");
-                Ok(())
+                return Ok(Settled::NotYet);
             }
         }
+        Ok(Settled::Yes)
     }
+}
+
+/// Whether an intent has an outcome now.
+enum Settled {
+    Yes,
+    NotYet,
 }

@@ -27,6 +27,18 @@ pub enum Outcome {
     LoseAnswer,
     /// Issues nothing, but the caller gets [`IssueError::Unknown`].
     LoseRequest,
+    /// Decides later: the caller gets [`IssueError::Pending`], and `find` says the same until
+    /// [`RecordingCa::decide`].
+    Pend,
+}
+
+/// What becomes of the requests that wait at a [`RecordingCa`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Decided {
+    /// They are issued.
+    Issue,
+    /// They are not.
+    Refuse,
 }
 
 /// One call of [`CertificateAuthority::issue`].
@@ -44,6 +56,8 @@ pub struct Call {
 struct Tape {
     calls: Vec<Call>,
     issued: Vec<CertificateDer>,
+    /// What [`Decided::Issue`] will have issued: nobody has it before.
+    waiting: Vec<CertificateDer>,
     script: VecDeque<Outcome>,
 }
 
@@ -68,6 +82,16 @@ impl RecordingCa {
     /// Appends what a call to come will do; calls beyond the script issue.
     pub fn then(&self, outcome: Outcome) {
         self.tape().script.push_back(outcome);
+    }
+
+    /// Decides on what waits; requests that come later wait for the next decision.
+    pub fn decide(&self, decided: Decided) {
+        let mut tape = self.tape();
+        let waiting = core::mem::take(&mut tape.waiting);
+        match decided {
+            Decided::Issue => tape.issued.extend(waiting),
+            Decided::Refuse => {}
+        }
     }
 
     /// The calls so far.
@@ -112,20 +136,28 @@ impl CertificateAuthority for RecordingCa {
                 return Err(IssueError::NothingIssued(CaError::Refused { why }));
             }
             Outcome::LoseRequest => return Err(lost()),
-            Outcome::Issue | Outcome::LoseAnswer => {}
+            Outcome::Issue | Outcome::LoseAnswer | Outcome::Pend => {}
         }
         let certificate = self.inner.issue_blocking(permit)?;
+        if outcome == Outcome::Pend {
+            self.tape().waiting.push(certificate);
+            return Err(IssueError::Pending);
+        }
         self.tape().issued.push(certificate.clone());
         if outcome == Outcome::LoseAnswer { Err(lost()) } else { Ok(certificate) }
     }
 
     async fn find(&self, wanted: &Wanted<'_>) -> Result<Found, CaError> {
         let tape = self.tape();
-        let found = tape.issued.iter().find(|c| {
+        let it = |c: &&CertificateDer| {
             wanted.serial.is_some_and(|serial| c.serial().as_ref() == Some(serial))
                 && c.spki() == wanted.spki
-        });
-        Ok(found.map_or(Found::Nothing, |c| Found::Certificate(c.clone())))
+        };
+        Ok(match tape.issued.iter().find(it) {
+            Some(certificate) => Found::Certificate(certificate.clone()),
+            None if tape.waiting.iter().any(|waiting| it(&waiting)) => Found::Pending,
+            None => Found::Nothing,
+        })
     }
 }
 
