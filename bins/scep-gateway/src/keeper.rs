@@ -151,7 +151,7 @@ impl Keeper {
         self.own.set(keys, certificates);
         self.gateway
             .main_authority()
-            .set_previous_ra(ra.previous.map(|previous| previous.identity));
+            .set_previous_ras(ra.previous.into_iter().map(|previous| previous.identity).collect());
         self.gateway.main_authority().set_ra(ra.identity);
         self.list();
     }

@@ -235,6 +235,7 @@ pub(crate) async fn assemble_with(
             ca: config.ca.authority(),
             ra: config.ra,
             crl: config.crl,
+            follows: None,
         },
         more: Vec::new(),
         our_keys: keys.iter().map(|(_, key): &(_, SpkiDer)| key.hash()).collect(),
@@ -242,7 +243,7 @@ pub(crate) async fn assemble_with(
         limits: config.limits,
         observer,
     })?;
-    gateway.main_authority().set_previous_ra(previous_ra);
+    gateway.main_authority().set_previous_ras(previous_ra.into_iter().collect());
     if let Some(store) = config.store {
         gateway.set_certificate_store(store);
     }

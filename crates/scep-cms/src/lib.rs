@@ -20,6 +20,7 @@ pub use enveloped::{EnvelopedData, Opened, Recipient, seal};
 pub use error::CmsError;
 pub use limits::{LegacyAlgorithms, Limits};
 pub use password::seal_with_password;
+pub use read::same_name;
 pub use sign::{SignerId, ToSign, certs_only, crl_only, sign};
 pub use signed::{SignedData, VerifiedSignedData};
 pub use symmetric::ContentEncryption;

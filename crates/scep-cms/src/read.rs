@@ -56,8 +56,9 @@ impl IssuerSerial {
     }
 }
 
-/// Whether two names are equal as structures. Peers re-encode strings, so the octets may differ.
-pub(crate) fn same_name(a: &[u8], b: &[u8]) -> bool {
+/// Whether two Names, DER, are equal as structures. Peers re-encode strings, so the octets may differ.
+#[must_use]
+pub fn same_name(a: &[u8], b: &[u8]) -> bool {
     let parse = |der| DistinguishedName::from_der(der, StringRules::AllowBmp).ok();
     a == b || parse(a).is_some_and(|a| parse(b) == Some(a))
 }

@@ -30,4 +30,4 @@ pub use request::{PkiMessage, RaIdentity, Request, SignedRequest};
 pub use salvage::salvage;
 // What this crate's callers name in its signatures; they need no dependency of their own on the CMS
 // layer.
-pub use scep_cms::{ContentEncryption, LegacyAlgorithms, Limits, Recipient};
+pub use scep_cms::{ContentEncryption, LegacyAlgorithms, Limits, Recipient, same_name};

@@ -39,6 +39,7 @@ pub const fn answer(reason: Reason) -> Answer {
         Reason::MessageTypeNotServed => (BadRequest, "messageType not served"),
         Reason::SigningTimeOff => (BadTime, "the device's clock is wrong"),
         Reason::NoSuchTransaction => (BadCertId, "no such transaction"),
+        Reason::NoSuchCertificate => (BadCertId, "no such certificate"),
         Reason::ChallengePasswordMissing => (BadRequest, "challengePassword missing"),
         Reason::ChallengeExpired => (BadRequest, "challenge expired; get a new one"),
         Reason::ChallengeDecodingError

@@ -1,9 +1,9 @@
 //! A CA of a gateway, and what belongs to it: its RA, its CRL, its OCSP responder, its successor.
 
-use crate::gateway::{CaCertForm, Endpoint, Gateway};
+use crate::gateway::{CaCertForm, Endpoint, Gateway, PartsError};
 use crate::slot::Slot;
 use scep_ca::{CaError, CanRevoke, CertificateAuthority, OcspIssuer, OcspSigner};
-use scep_message::RaIdentity;
+use scep_message::{RaIdentity, same_name};
 use scep_types::{AuthorityName, CertificateDer, NameHash, SpkiHash};
 use std::sync::Arc;
 
@@ -18,6 +18,9 @@ pub struct Authority {
     pub ra: RaIdentity,
     /// The CRL, where the CA revokes.
     pub crl: crate::revoke::CrlSettings,
+    /// The one it follows in a roll-over. What devices have enveloped to that one's RA is opened here too, and answered
+    /// by it: they hold an earlier GetCACert, and take no other signer. The certificate is from this one's CA.
+    pub follows: Option<AuthorityName>,
 }
 
 /// An authority at work.
@@ -26,7 +29,8 @@ pub(crate) struct Office {
     pub(crate) name: AuthorityName,
     pub(crate) ca: Arc<dyn CertificateAuthority>,
     pub(crate) ra: Slot<RaIdentity>,
-    previous_ra: Slot<Option<RaIdentity>>,
+    previous_ras: Slot<Vec<RaIdentity>>,
+    follows: Option<Arc<Office>>,
     pub(crate) next: Slot<Option<NextCa>>,
     pub(crate) crl: crate::revoke::CrlSettings,
     pub(crate) shelf: crate::revoke::Shelf,
@@ -42,13 +46,14 @@ pub struct NextCa {
 }
 
 impl Office {
-    pub(crate) fn new(authority: Authority) -> Self {
-        let Authority { name, ca, ra, crl } = authority;
+    fn new(authority: Authority, follows: Option<Arc<Self>>) -> Self {
+        let Authority { name, ca, ra, crl, .. } = authority;
         Self {
             name,
             ca,
             ra: Slot::new(ra),
-            previous_ra: Slot::new(None),
+            previous_ras: Slot::new(Vec::new()),
+            follows,
             next: Slot::new(None),
             crl,
             shelf: crate::revoke::Shelf::default(),
@@ -67,22 +72,51 @@ impl Office {
         self.ca.chain().first().map(|ca| NameHash::of(ca.subject_der()))
     }
 
-    /// Who answers a request that names this recipient of the RA.
+    /// What opens requests here: its RA, and those of the ones it follows, while the RA itself answers.
+    pub(crate) fn opening_ra(&self) -> Arc<RaIdentity> {
+        let mut ra = self.ra.get();
+        if let Some(followed) = &self.follows {
+            let earlier = followed.opening_ra();
+            Arc::make_mut(&mut ra).recipients.extend(earlier.recipients.iter().cloned());
+        }
+        ra
+    }
+
+    /// Who answers a request that names this recipient of what opens here.
     pub(crate) fn answering_ra(
         &self,
         ra: &Arc<RaIdentity>,
         recipient: Option<usize>,
     ) -> Arc<RaIdentity> {
         let named = recipient.and_then(|index| ra.recipients.get(index));
-        let previous = self.previous_ra.get();
-        match (named, &*previous) {
-            (Some(named), Some(previous))
-                if previous.recipients.iter().any(|one| one.certificate == named.certificate) =>
-            {
-                Arc::new(previous.clone())
-            }
-            _ => Arc::clone(ra),
-        }
+        let earlier = named.and_then(|named| {
+            let named = &named.certificate;
+            self.replaced_ra(named).or_else(|| self.follows.as_ref()?.ra_of(named))
+        });
+        earlier.unwrap_or_else(|| Arc::clone(ra))
+    }
+
+    /// The RA that was replaced and has this recipient.
+    fn replaced_ra(&self, named: &CertificateDer) -> Option<Arc<RaIdentity>> {
+        let previous = self.previous_ras.get();
+        let found = previous.iter().find(|ra| has_recipient(ra, named));
+        found.map(|ra| Arc::new(ra.clone()))
+    }
+
+    /// The RA with this recipient: a replaced one, the present one, or one that this follows.
+    fn ra_of(&self, named: &CertificateDer) -> Option<Arc<RaIdentity>> {
+        let present = || Some(self.ra.get()).filter(|ra| has_recipient(ra, named));
+        let followed = || self.follows.as_ref()?.ra_of(named);
+        self.replaced_ra(named).or_else(present).or_else(followed)
+    }
+
+    /// Certificates that are nobody's secret: those of the CA and of its RA.
+    pub(crate) fn public(&self) -> impl Iterator<Item = CertificateDer> {
+        let ra = self.ra.get();
+        let of_ra = ra.recipients.iter().map(|recipient| &recipient.certificate);
+        let of_ra = of_ra.chain([&ra.signing_certificate]);
+        let all: Vec<CertificateDer> = self.ca.chain().iter().chain(of_ra).cloned().collect();
+        all.into_iter()
     }
 
     /// Keys of its RA and its responder.
@@ -135,11 +169,11 @@ impl AuthorityHandle {
         self.office.ra.set(ra);
     }
 
-    /// Who answers what is enveloped to one of its recipients, which are among the RA's but not the first: the RA that
-    /// was replaced. A device that holds an earlier GetCACert takes no other signer. `None`: the RA answers everything.
-    /// To be called before [`AuthorityHandle::set_ra`].
-    pub fn set_previous_ra(&self, ra: Option<RaIdentity>) {
-        self.office.previous_ra.set(ra);
+    /// Who answers what is enveloped to one of their recipients, which are among the RA's but not the first: the RAs
+    /// that were replaced, the last one first. A device that holds an earlier GetCACert takes no other signer. None: the
+    /// RA answers everything. To be called before [`AuthorityHandle::set_ra`].
+    pub fn set_previous_ras(&self, ras: Vec<RaIdentity>) {
+        self.office.previous_ras.set(ras);
     }
 
     /// What GetNextCACert answers, from the next request on, which GetCACaps then names. `None`: there is no next CA.
@@ -166,6 +200,39 @@ impl AuthorityHandle {
     }
 }
 
+fn has_recipient(ra: &RaIdentity, named: &CertificateDer) -> bool {
+    ra.recipients.iter().any(|one| one.certificate == *named)
+}
+
+/// Opens the offices of some authorities, in the same order. Each after the one it follows.
+pub(crate) fn offices(authorities: Vec<Authority>) -> Result<Vec<Arc<Office>>, PartsError> {
+    let order: Vec<AuthorityName> = authorities.iter().map(|one| one.name.clone()).collect();
+    let mut waiting = authorities;
+    let mut open: Vec<Arc<Office>> = Vec::new();
+    while !waiting.is_empty() {
+        let before = waiting.len();
+        for authority in core::mem::take(&mut waiting) {
+            let followed = authority.follows.as_ref();
+            let found = followed.map(|name| open.iter().find(|office| office.name == *name));
+            match found {
+                None => open.push(Arc::new(Office::new(authority, None))),
+                Some(Some(office)) => {
+                    let office = Arc::clone(office);
+                    open.push(Arc::new(Office::new(authority, Some(office))));
+                }
+                Some(None) => waiting.push(authority),
+            }
+        }
+        // What is left follows nobody that is there, or itself.
+        if let Some(left) = waiting.first().filter(|_| waiting.len() == before) {
+            let followed = left.follows.clone().unwrap_or_else(|| left.name.clone());
+            return Err(PartsError::FollowsNobody { name: left.name.clone(), followed });
+        }
+    }
+    open.sort_by_key(|office| order.iter().position(|name| *name == office.name));
+    Ok(open)
+}
+
 impl Gateway {
     /// One of its authorities.
     #[must_use]
@@ -187,6 +254,14 @@ impl Gateway {
     /// The authority whose CA has this name in its certificates.
     pub(crate) fn office_of(&self, issuer: NameHash) -> Option<&Arc<Office>> {
         self.inner.offices.iter().find(|office| office.issuer() == Some(issuer))
+    }
+
+    /// The authority whose CA is named so, in whatever encoding.
+    pub(crate) fn office_named(&self, issuer: &[u8]) -> Option<&Arc<Office>> {
+        let is = |office: &&Arc<Office>| {
+            office.ca.chain().first().is_some_and(|ca| same_name(ca.subject_der(), issuer))
+        };
+        self.inner.offices.iter().find(is)
     }
 
     /// The authority with this name.

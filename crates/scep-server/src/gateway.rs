@@ -120,6 +120,10 @@ pub struct ServerLimits {
     pub retry_burst: u32,
     /// See `retry_burst`.
     pub retry_refill: Duration,
+    /// GetCert and GetCRL answered each second; more are answered 503 with Retry-After, before they are opened.
+    pub queries: u32,
+    /// How long a request waits for a person to decide, and its device to come for it.
+    pub hold_for: Duration,
 }
 
 impl Default for ServerLimits {
@@ -136,6 +140,8 @@ impl Default for ServerLimits {
             max_body: 256 << 10,
             retry_burst: 128,
             retry_refill: Duration::from_secs(5),
+            queries: 64,
+            hold_for: Duration::from_secs(7 * 86_400),
         }
     }
 }
@@ -190,6 +196,7 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) retries: crate::retries::Retries,
+    pub(crate) queries: crate::budget::Budget,
     pub(crate) store: Slot<Option<crate::store::StoreSettings>>,
     pub(crate) tracker: tokio_util::task::TaskTracker,
 }
@@ -229,6 +236,14 @@ pub enum PartsError {
         /// The name.
         authority: AuthorityName,
     },
+    /// A CA follows one that is not there, or in the end itself.
+    #[error("the CA {name} follows {followed}, which is not there or follows it")]
+    FollowsNobody {
+        /// Its name.
+        name: AuthorityName,
+        /// The one it follows.
+        followed: AuthorityName,
+    },
 }
 
 impl Gateway {
@@ -239,9 +254,11 @@ impl Gateway {
     pub fn new(parts: Parts) -> Result<Self, PartsError> {
         let Parts { provider, clock, opener, site_rules, denials, ledger, main, more, .. } = parts;
         let Parts { our_keys, endpoints, limits, observer, .. } = parts;
-        let main = Arc::new(Office::new(main));
-        let others = more.into_iter().map(|authority| Arc::new(Office::new(authority)));
-        let offices: Vec<Arc<Office>> = core::iter::once(Arc::clone(&main)).chain(others).collect();
+        let main_name = main.name.clone();
+        let authorities = core::iter::once(main).chain(more).collect();
+        let offices = crate::authority::offices(authorities)?;
+        let main = offices.iter().find(|office| office.name == main_name).cloned();
+        let main = main.ok_or(PartsError::AuthorityTwice(main_name))?;
         let sites = sites(endpoints, &offices)?;
         let parts = Fixed { provider, clock, site_rules, ledger, limits, observer };
         let threads = match parts.limits.threads {
@@ -256,6 +273,7 @@ impl Gateway {
                     parts.limits.retry_burst,
                     parts.limits.retry_refill,
                 ),
+                queries: crate::budget::Budget::new(parts.limits.queries),
                 store: Slot::new(None),
                 tracker: tokio_util::task::TaskTracker::new(),
                 opener: Slot::new(opener),

@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod authority;
+mod budget;
 mod clock;
 mod delivery;
 mod enrol;

@@ -5,6 +5,7 @@
 //! for certificates that exist, whose serial numbers nobody guesses, and a smaller one for everything that cannot be
 //! kept: nonces, several certificates at once, and serial numbers that were never issued.
 
+use crate::budget::Budget;
 use crate::gateway::Gateway;
 use crate::http::{Body, plain, with_type};
 use core::time::Duration;
@@ -118,33 +119,6 @@ impl Answers {
             }
         }
         kept.insert(id.as_der().to_vec(), answer);
-    }
-}
-
-/// A token bucket that refills itself within a second.
-#[derive(Debug)]
-struct Budget {
-    each_second: u32,
-    left: Mutex<(Timestamp, u32)>,
-}
-
-impl Budget {
-    fn new(each_second: u32) -> Self {
-        Self { each_second, left: Mutex::new((Timestamp::EPOCH, each_second)) }
-    }
-
-    fn take(&self, now: Timestamp) -> bool {
-        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
-        if now > left.0 {
-            *left = (now, self.each_second);
-        }
-        match left.1.checked_sub(1) {
-            Some(fewer) => {
-                left.1 = fewer;
-                true
-            }
-            None => false,
-        }
     }
 }
 
@@ -294,15 +268,6 @@ fn from_path(text: &str) -> Option<Vec<u8>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn attack_59_a_budget_is_spent_within_its_second_and_comes_back_in_the_next() {
-        let budget = Budget::new(3);
-        let at = Timestamp::from_seconds;
-        assert_eq!((0..9).filter(|_| budget.take(at(100))).count(), 3);
-        assert!(!budget.take(at(99)), "a clock set back gives nothing");
-        assert_eq!((0..9).filter(|_| budget.take(at(101))).count(), 3);
-    }
 
     #[test]
     fn the_request_of_a_get_is_base64_escaped_or_not() {

@@ -64,7 +64,11 @@ impl Gateway {
                 trace.serial = certificate.serial().map(|serial| serial.to_string());
             }
             Ok(Grant::Pending) => trace.outcome = Outcome::Pending,
-            Ok(Grant::Found(_) | Grant::Crl(_)) => trace.outcome = Outcome::Served,
+            Ok(Grant::Found(public)) => {
+                trace.outcome = Outcome::Served;
+                trace.serial = public.certificate().serial().map(|serial| serial.to_string());
+            }
+            Ok(Grant::Crl(_)) => trace.outcome = Outcome::Served,
             Err(_) => {}
         }
         let inner = self.inner.clone();

@@ -176,6 +176,7 @@ impl House {
                 ca: Arc::new(self.ca.clone()),
                 ra: self.ra.clone(),
                 crl: CrlSettings::default(),
+                follows: None,
             },
             more: Vec::new(),
             our_keys,

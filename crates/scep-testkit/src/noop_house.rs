@@ -237,6 +237,7 @@ impl NoOpHouse {
                 ca: Arc::new(self.ca.clone()),
                 ra: self.ra.clone(),
                 crl: CrlSettings::default(),
+                follows: None,
             },
             more: Vec::new(),
             our_keys: vec![ISSUER.public_key().hash(), CHALLENGE.public_key().hash()],

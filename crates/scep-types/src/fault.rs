@@ -146,8 +146,10 @@ reasons! {
     AnswerUndeliverable => PeerMessage,
     /// signingTime is too far off, on endpoints that check it.
     SigningTimeOff => PeerMessage,
-    /// No certificate or transaction with this id.
+    /// No transaction with this id.
     NoSuchTransaction => PeerRights,
+    /// No certificate or CRL by this issuer and serial number that whoever asks may have.
+    NoSuchCertificate => PeerRights,
     /// Too many requests.
     RateExceeded => PeerRights,
     /// The CA refused, or could not be reached, and has issued nothing.

@@ -121,6 +121,7 @@ impl House {
                 ca,
                 ra: self.ra.clone(),
                 crl: CrlSettings::default(),
+                follows: None,
             },
             more: Vec::new(),
             our_keys: ours.iter().map(|key| key.hash()).collect(),

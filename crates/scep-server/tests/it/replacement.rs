@@ -117,7 +117,7 @@ async fn attack_21_an_earlier_getcacert_is_answered_by_its_signer_whether_the_en
     let before = running.house.enrolment(&device_key());
     let before_in_vain = running.house.send(b"\x04\x00", &other_key());
 
-    running.gateway.main_authority().set_previous_ra(Some(old.clone()));
+    running.gateway.main_authority().set_previous_ras(vec![old.clone()]);
     running.gateway.main_authority().set_ra(ra.clone());
     assert!(granted_by(&running, &old, &before).await, "the signer that the device knows");
     let refused_by = async |sent: &Sent, ra: &RaIdentity| {
