@@ -1,4 +1,4 @@
-//! `/healthz` and `/metrics`, on a listener of their own: loopback, never the SCEP port.
+//! `/healthz`, `/metrics` and what operators do, on a listener of their own: loopback, never the SCEP port.
 
 use crate::delivery::ReceiptBody;
 use crate::gateway::Gateway;
@@ -15,7 +15,7 @@ use serde::Serialize;
 use tokio::net::TcpListener;
 
 impl Gateway {
-    /// Serves `/healthz` and `/metrics` until `shutdown` completes.
+    /// Serves `/healthz` and `/metrics` until `shutdown` completes; with [`Gateway::set_operator_token`], `/held` too.
     pub async fn run_admin(&self, listener: TcpListener, shutdown: impl Future<Output = ()>) {
         let mut shutdown = core::pin::pin!(shutdown);
         loop {
@@ -28,7 +28,7 @@ impl Gateway {
             tokio::spawn(async move {
                 let service = service_fn(move |request| {
                     let gateway = gateway.clone();
-                    async move { Ok::<_, core::convert::Infallible>(gateway.admin(&request).await) }
+                    async move { Ok::<_, core::convert::Infallible>(gateway.admin(request).await) }
                 });
                 let connection = hyper::server::conn::http1::Builder::new()
                     .timer(TokioTimer::new())
@@ -41,7 +41,10 @@ impl Gateway {
         }
     }
 
-    async fn admin(&self, request: &Request<Incoming>) -> Response<ReceiptBody> {
+    async fn admin(&self, request: Request<Incoming>) -> Response<ReceiptBody> {
+        if crate::operator::serves(request.uri().path()) {
+            return self.operator(request).await;
+        }
         if request.method() != Method::GET {
             return plain(StatusCode::METHOD_NOT_ALLOWED, "GET only\n");
         }

@@ -198,6 +198,7 @@ pub(crate) struct Inner {
     pub(crate) retries: crate::retries::Retries,
     pub(crate) queries: crate::budget::Budget,
     pub(crate) store: Slot<Option<crate::store::StoreSettings>>,
+    pub(crate) operators: Slot<Option<crate::operator::OperatorToken>>,
     pub(crate) tracker: tokio_util::task::TaskTracker,
 }
 
@@ -275,6 +276,7 @@ impl Gateway {
                 ),
                 queries: crate::budget::Budget::new(parts.limits.queries),
                 store: Slot::new(None),
+                operators: Slot::new(None),
                 tracker: tokio_util::task::TaskTracker::new(),
                 opener: Slot::new(opener),
                 denials: Slot::new(denials),

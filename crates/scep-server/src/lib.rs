@@ -13,6 +13,7 @@ mod http;
 mod issue;
 mod metrics;
 mod ocsp;
+mod operator;
 mod pool;
 mod query;
 mod recover;
@@ -34,7 +35,8 @@ pub use gateway::{
     CaCertForm, Endpoint, Gateway, Parts, PartsError, ReplyCertificates, ServerLimits, SignerRule,
 };
 pub use ocsp::OcspSettings;
+pub use operator::{HeldDocument, OperatorToken, OperatorTokenError, Person, PersonError};
 pub use revoke::{CrlSettings, RevocationError, Revocations};
-pub use standing::{Availability, EXPIRY_ALARM_DAYS, Expiry, LinkStatus};
+pub use standing::{Availability, EXPIRY_ALARM_DAYS, Expiry, LinkStatus, RenewalContact};
 pub use store::StoreSettings;
 pub use trace::{Observer, Outcome, Stage, Trace};
