@@ -12,7 +12,7 @@ pub mod ca;
 pub mod clock;
 #[cfg(all(feature = "house", feature = "process"))]
 pub mod conformance;
-#[cfg(feature = "house")]
+#[cfg(any(feature = "house", feature = "vectors"))]
 pub mod device;
 #[cfg(feature = "house")]
 pub mod house;
@@ -25,6 +25,8 @@ pub mod postgres;
 #[cfg(feature = "process")]
 pub mod process;
 pub mod programs;
+#[cfg(feature = "vectors")]
+pub mod vectors;
 #[cfg(feature = "house")]
 pub mod windows;
 

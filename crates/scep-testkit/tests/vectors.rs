@@ -1,0 +1,180 @@
+//! The folder of vectors: each file ends as it says, none is missing, and all are what the program makes.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "tests: what does not fit is a failed test"
+)]
+
+use scep_testkit::vectors::{Expected, Kind, Row, Stage, Vector, all, materials};
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+/// How many there are of each kind, good and bad. One that is lost is a failure, and one that is new is counted here.
+const COUNTS: [(Kind, usize, usize); 3] =
+    [(Kind::Challenge, 12, 115), (Kind::Csr, 46, 248), (Kind::Message, 48, 179)];
+
+/// The attacks of which a vector tries at least one form. The others are about time and number (7, 8, 10), replies, the
+/// CA, the issuer's link, or the wire.
+const ATTACKS: [u8; 41] = [
+    1, 2, 3, 4, 5, 6, 9, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28,
+    29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44,
+];
+/// The quirks that are seen in a request's bytes.
+const QUIRKS: [u8; 20] =
+    [20, 21, 22, 23, 24, 25, 26, 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors")
+}
+
+/// Every file below the folder, by its path from there.
+fn files() -> BTreeMap<String, String> {
+    fn walk(folder: &Path, prefix: &str, into: &mut BTreeMap<String, String>) {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            let entry = entry.unwrap();
+            let path = format!("{prefix}{}", entry.file_name().into_string().unwrap());
+            if entry.file_type().unwrap().is_dir() {
+                walk(&entry.path(), &format!("{path}/"), into);
+            } else {
+                into.insert(path, std::fs::read_to_string(entry.path()).unwrap());
+            }
+        }
+    }
+    let mut files = BTreeMap::new();
+    walk(&folder(), "", &mut files);
+    files
+}
+
+/// The vectors as other implementations find them: out of the files alone.
+fn read() -> Vec<Vector> {
+    let mut vectors = Vec::new();
+    for (path, text) in files() {
+        if !Kind::ALL.iter().any(|kind| path.starts_with(&format!("{}/", kind.name()))) {
+            continue;
+        }
+        let vector = Vector::from_text(&text).unwrap_or_else(|error| panic!("{path}: {error}"));
+        assert_eq!(vector.path(), path);
+        vectors.push(vector);
+    }
+    vectors
+}
+
+#[test]
+fn every_vector_ends_as_it_says_and_none_is_missing() {
+    let vectors = read();
+    let mut wrong = Vec::new();
+    for vector in &vectors {
+        let (ended, why) = vector.run();
+        if ended != vector.expected {
+            wrong.push(format!("{}: {} expected, {ended}: {why}", vector.path(), vector.expected));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    let counts = Kind::ALL.map(|kind| {
+        let of_kind = || vectors.iter().filter(|vector| vector.kind == kind);
+        let good = of_kind().filter(|vector| vector.expected == Expected::Accept).count();
+        (kind, good, of_kind().count() - good)
+    });
+    assert_eq!(counts, COUNTS);
+    let bad: usize = counts.iter().map(|(_, _, bad)| bad).sum();
+    assert!(bad >= 150, "{bad}");
+}
+
+#[test]
+fn the_folder_is_exactly_what_the_program_makes() {
+    let mut made: BTreeMap<String, String> = materials().into_iter().collect();
+    let vectors = all();
+    let count = vectors.len();
+    made.extend(vectors.iter().map(|vector| (vector.path(), vector.to_text())));
+    let mut files = files();
+    assert!(files.remove("README.md").is_some(), "the folder says what it is");
+
+    let names = |all: &BTreeMap<String, String>| all.keys().cloned().collect::<BTreeSet<_>>();
+    let (found, expected) = (names(&files), names(&made));
+    assert_eq!(made.len(), count + materials().len(), "two vectors of one name");
+    let missing: Vec<_> = expected.difference(&found).collect();
+    let strange: Vec<_> = found.difference(&expected).collect();
+    assert!(missing.is_empty() && strange.is_empty(), "missing: {missing:?}, strange: {strange:?}");
+    let other: Vec<_> = made.iter().filter(|(path, text)| files[*path] != **text).collect();
+    let other: Vec<_> = other.iter().map(|(path, _)| path).collect();
+    assert!(other.is_empty(), "run `cargo run -p scep-testkit --example vectors`: {other:?}");
+}
+
+#[test]
+fn every_bad_one_is_a_good_one_with_one_change() {
+    let vectors = read();
+    let good = |kind, name: &str| {
+        vectors.iter().find(|vector| {
+            vector.kind == kind && vector.name == name && vector.expected == Expected::Accept
+        })
+    };
+    let mut changes = BTreeSet::new();
+    for vector in &vectors {
+        let path = vector.path();
+        match (&vector.expected, &vector.base) {
+            (Expected::Accept, None) => assert!(vector.name.starts_with("good-"), "{path}"),
+            (Expected::Refuse { .. }, Some(base)) => {
+                let base = good(vector.kind, base).unwrap_or_else(|| panic!("{path}: no {base}"));
+                let same = (&vector.body, vector.time, &vector.settings)
+                    == (&base.body, base.time, &base.settings);
+                assert!(!same, "{path} is its good one");
+                assert!(!vector.rows.is_empty(), "{path} belongs nowhere");
+                let change = (vector.kind, &vector.body, vector.time, &vector.settings);
+                assert!(changes.insert(change), "{path}: there is another with the same octets");
+            }
+            (expected, base) => panic!("{path}: {expected} of {base:?}"),
+        }
+    }
+}
+
+#[test]
+fn the_rows_and_stages_that_bytes_can_reach_have_vectors() {
+    let vectors = read();
+    let rows: BTreeSet<Row> = vectors.iter().flat_map(|vector| vector.rows.clone()).collect();
+    for row in &rows {
+        match row {
+            Row::Attack(number) => assert!((1..=64).contains(number), "{row}"),
+            Row::Quirk(number) => assert!((1..=58).contains(number), "{row}"),
+        }
+    }
+    let bad: BTreeSet<Row> = vectors
+        .iter()
+        .filter(|vector| vector.expected != Expected::Accept)
+        .flat_map(|vector| vector.rows.clone())
+        .collect();
+    for number in ATTACKS.into_iter().chain([45, 47, 59, 63]) {
+        assert!(bad.contains(&Row::Attack(number)), "no bad vector of attack {number}");
+    }
+    let good: BTreeSet<Row> = vectors
+        .iter()
+        .filter(|vector| vector.expected == Expected::Accept)
+        .flat_map(|vector| vector.rows.clone())
+        .collect();
+    for number in QUIRKS.into_iter().chain([40, 46]) {
+        assert!(good.contains(&Row::Quirk(number)), "no good vector of quirk {number}");
+    }
+    for stage in Stage::ALL {
+        let refused = vectors.iter().any(
+            |vector| matches!(&vector.expected, Expected::Refuse { stage: at, .. } if *at == stage),
+        );
+        assert!(refused, "nothing is refused at {stage}");
+    }
+}
+
+#[test]
+fn every_key_says_that_it_is_a_test_key() {
+    let files = files();
+    let keys: Vec<_> = files.iter().filter(|(path, _)| path.starts_with("keys/")).collect();
+    assert!(!keys.is_empty());
+    for (path, text) in keys {
+        assert!(text.contains("must be used for nothing else"), "{path}");
+    }
+    for vector in read() {
+        for key in &vector.keys {
+            assert!(files.contains_key(&format!("keys/{key}")), "{}: no {key}", vector.path());
+        }
+    }
+}
