@@ -97,7 +97,7 @@ impl Load {
     async fn ask(&self, request: &[u8]) -> Heard {
         match enrol(&self.client, &self.server, request, &self.identity).await {
             Ok(certificate) => Heard::Certificate(certificate),
-            Err(ClientError::Connection { .. }) => self.cut_off(),
+            Err(ClientError::Connection { .. } | ClientError::Unreachable { .. }) => self.cut_off(),
             // A good request is never refused, whatever has happened to the gateway.
             Err(error) => panic!("{error:?}"),
         }
@@ -454,7 +454,7 @@ async fn attack_10_counted_mismatches_survive_a_killed_gateway() {
                         of.heard += 1;
                         heard_one.send(()).unwrap();
                     }
-                    Err(ClientError::Connection { .. }) => {
+                    Err(ClientError::Connection { .. } | ClientError::Unreachable { .. }) => {
                         // Tried again as often as it takes, until it is heard: the limit is of answers here.
                         if wanted == LIMIT {
                             of.begun -= 1;

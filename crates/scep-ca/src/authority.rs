@@ -4,7 +4,7 @@ use crate::crl::CrlOrder;
 use crate::error::CaError;
 use async_trait::async_trait;
 use scep_ledger::{IssuePermit, RevocationReason};
-use scep_types::{CertificateDer, CrlDer, Fault, SerialNumber, SpkiDer, Timestamp};
+use scep_types::{CertificateDer, CrlDer, CsrInfoHash, Fault, SerialNumber, SpkiDer, Timestamp};
 use std::time::Instant;
 use thiserror::Error;
 
@@ -202,7 +202,7 @@ pub enum Recover {
     BySerial,
     /// By public key.
     ByKey,
-    /// By the transaction in which it was asked for, which follows from the key.
+    /// By the transaction in which it was asked for, which follows from the request, for as long as the server keeps it.
     ByTransaction,
     /// It cannot.
     None,
@@ -215,6 +215,11 @@ pub struct Wanted<'a> {
     pub serial: Option<&'a SerialNumber>,
     /// The key that was to be certified.
     pub spki: &'a SpkiDer,
+    /// What tells the request from every other: [`IssuePermit::request`] of the permit.
+    pub request: CsrInfoHash,
+    /// Whether the CA is known to have the request and to decide later ([`IssueError::Pending`]): then a refusal is its
+    /// decision.
+    pub pending: bool,
     /// The subject that was to be certified, DER.
     pub subject_der: &'a [u8],
     /// When the CA was about to be asked: a certificate that began long before is another one with the same key.

@@ -10,6 +10,8 @@ mod local;
 mod ocsp;
 #[cfg(feature = "openbao")]
 mod openbao;
+#[cfg(feature = "scep")]
+mod scep;
 mod tbs;
 #[cfg(test)]
 mod tests;
@@ -27,3 +29,7 @@ pub use ocsp::{
 };
 #[cfg(feature = "openbao")]
 pub use openbao::{Authentication, OpenBao, OpenBaoSettings, Right, SecretId, SignBy};
+#[cfg(feature = "scep")]
+pub use scep::{ScepUpstream, UpstreamKey, UpstreamSettings};
+#[cfg(feature = "scep")]
+pub use scep_client::{ClientSettings, LegacyAlgorithms as UpstreamAlgorithms};

@@ -14,9 +14,9 @@ use scep_keys::{AwsLc, SoftwareKey};
 use scep_policy::CertificateContents;
 use scep_types::tlv::{self, tag};
 use scep_types::{
-    CertificateDer, DistinguishedName, ExtendedKeyUsages, Fault, GeneralName, KeyAlgorithm,
-    KeyError, KeyUsages, ObjectIdentifier, SerialNumber, SignatureScheme, Signer, SpkiDer,
-    Timestamp,
+    CertificateDer, CsrInfoHash, DistinguishedName, ExtendedKeyUsages, Fault, GeneralName,
+    KeyAlgorithm, KeyError, KeyUsages, ObjectIdentifier, SerialNumber, SignatureScheme, Signer,
+    SpkiDer, Timestamp,
 };
 use std::path::Path;
 use std::process::Command;
@@ -654,6 +654,8 @@ async fn a_local_ca_keeps_nothing() {
     let wanted = Wanted {
         serial: Some(&serial),
         spki: device.public_key(),
+        request: CsrInfoHash::from_bytes([0; 32]),
+        pending: false,
         subject_der: &[0x30, 0],
         since: NOW,
     };

@@ -158,6 +158,7 @@ async fn attack_53_a_certificate_that_was_not_recorded_was_never_handed_out() {
         serial: left.serial(),
         spki: left.spki(),
         request: left.request(),
+        pending: false,
         subject_der: &subject_der,
         since: left.admitted_at(),
     };
@@ -270,6 +271,7 @@ async fn a_recording_ca_does_what_the_test_says() {
                 serial: Some(&serial),
                 spki: &spki,
                 request: CsrInfoHash::from_bytes([0; 32]),
+                pending: false,
                 subject_der: &[0x30, 0],
                 since: OPENS,
             })

@@ -62,6 +62,13 @@ impl Pending {
         Ok(Self { transaction_id, wanted: Wanted::of(request)? })
     }
 
+    /// Without the request: by what it asked for, its subject (a Name, DER) and its key. To be polled with an RSA identity
+    /// only, as the answer to an EC key is encrypted with the request's challenge.
+    #[must_use]
+    pub const fn for_key(transaction_id: TransactionId, subject: Vec<u8>, spki: SpkiDer) -> Self {
+        Self { transaction_id, wanted: Wanted { subject, spki, challenge: None } }
+    }
+
     /// The transactionID, to be kept over a restart.
     #[must_use]
     pub const fn transaction_id(&self) -> &TransactionId {
@@ -271,6 +278,24 @@ impl ScepClient {
         self.certificate(server, MessageType::PkcsReq, request, identity, now, provider).await
     }
 
+    /// PKCSReq in a transaction that the caller names, to ask after it later even if this answer is lost. The same name must
+    /// never be given to two requests. Otherwise as [`ScepClient::enrol`].
+    ///
+    /// # Errors
+    /// As for [`ScepClient::enrol`].
+    pub async fn enrol_in(
+        &self,
+        transaction_id: TransactionId,
+        server: &Server,
+        request: &[u8],
+        identity: &Identity,
+        now: Timestamp,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Answer, ClientError> {
+        let pending = Pending::resume(transaction_id, request)?;
+        self.ask_for(server, MessageType::PkcsReq, pending, request, identity, now, provider).await
+    }
+
     /// RenewalReq, signed with the certificate to be renewed. A server that does not advertise `Renewal` gets a
     /// PKCSReq signed so, as the field does.
     ///
@@ -301,8 +326,21 @@ impl ScepClient {
         now: Timestamp,
         provider: &dyn CryptoProvider,
     ) -> Result<Answer, ClientError> {
-        let pending =
-            Pending { transaction_id: transaction_id(provider)?, wanted: Wanted::of(request)? };
+        let pending = Pending::resume(transaction_id(provider)?, request)?;
+        self.ask_for(server, kind, pending, request, identity, now, provider).await
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "of an operation, each once")]
+    async fn ask_for(
+        &self,
+        server: &Server,
+        kind: MessageType,
+        pending: Pending,
+        request: &[u8],
+        identity: &Identity,
+        now: Timestamp,
+        provider: &dyn CryptoProvider,
+    ) -> Result<Answer, ClientError> {
         let transaction_id = &pending.transaction_id;
         let challenge = pending.wanted.challenge();
         let message = Message { kind, transaction_id, data: request, identity, challenge };

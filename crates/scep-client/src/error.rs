@@ -89,7 +89,15 @@ pub enum ClientError {
     #[error(transparent)]
     TransactionId(IdError),
 
-    /// The server could not be reached, or the connection broke.
+    /// The server could not be reached: nothing was sent.
+    #[error("{step}: {why}")]
+    Unreachable {
+        /// In which exchange.
+        step: Step,
+        /// As the HTTP library says.
+        why: String,
+    },
+    /// The connection broke: the server may have the request or not.
     #[error("{step}: {why}")]
     Connection {
         /// In which exchange.
@@ -209,7 +217,8 @@ impl ClientError {
             | Self::Untrusted => Fault::OurConfiguration,
             Self::Key(error) => error.fault(),
             Self::OwnCertificate(_) | Self::TransactionId(_) => Fault::OurBug,
-            Self::Connection { .. }
+            Self::Unreachable { .. }
+            | Self::Connection { .. }
             | Self::Timeout { .. }
             | Self::Status { .. }
             | Self::StillPending { .. } => Fault::OurDependency,

@@ -133,7 +133,9 @@ impl Http {
                 .body(message),
         };
         let failed = |error: reqwest::Error| {
-            if error.is_timeout() {
+            if error.is_connect() {
+                ClientError::Unreachable { step, why: reasons(error) }
+            } else if error.is_timeout() {
                 ClientError::Timeout { step }
             } else {
                 ClientError::Connection { step, why: reasons(error) }

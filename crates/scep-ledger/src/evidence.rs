@@ -5,8 +5,8 @@ use crate::live::LiveGuard;
 use crate::store::{Intent, State};
 use scep_policy::{Approval, CertificateContents};
 use scep_types::{
-    AuthorityName, CertificateDer, ChallengeId, DeviceId, ProfileId, Reason, ReleasedCertificate,
-    SerialNumber, SpkiDer, TenantId, Timestamp,
+    AuthorityName, CertificateDer, ChallengeId, CsrInfoHash, DeviceId, ProfileId, Reason,
+    ReleasedCertificate, SerialNumber, SpkiDer, TenantId, Timestamp,
 };
 use std::sync::Arc;
 
@@ -127,6 +127,12 @@ impl IssuePermit {
         self.serial.as_ref()
     }
 
+    /// What tells this request from every other.
+    #[must_use]
+    pub fn request(&self) -> CsrInfoHash {
+        self.approval.retry_key().hash()
+    }
+
     /// The request's DER, for a CA that insists on it.
     #[must_use]
     pub fn csr_der(&self) -> &[u8] {
@@ -234,6 +240,12 @@ impl Recoverable {
     #[must_use]
     pub const fn authority(&self) -> &AuthorityName {
         &self.intent.authority
+    }
+
+    /// What tells the request from every other.
+    #[must_use]
+    pub const fn request(&self) -> CsrInfoHash {
+        self.intent.info
     }
 
     /// The subject that was to be certified, DER.

@@ -62,6 +62,7 @@ impl Gateway {
             serial: open.serial(),
             spki: open.spki(),
             request: open.request(),
+            pending: false,
             subject_der: &subject_der,
             since: open.admitted_at(),
         };

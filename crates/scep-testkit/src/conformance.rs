@@ -24,8 +24,8 @@ use scep_ledger::{CrlEntry, IssuePermit, Ledger, LedgerSettings, RevocationReaso
 use scep_pkcs10::{CsrBuilder, RequestedExtension, Rules, UnprovenCsr};
 use scep_policy::{Denials, InertContent, SiteRules, decide};
 use scep_types::{
-    AuthorityName, CertificateDer, KeyAlgorithm, ReleasedCertificate, SpkiDer, Timestamp,
-    TransactionId,
+    AuthorityName, CertificateDer, CsrInfoHash, KeyAlgorithm, ReleasedCertificate, SpkiDer,
+    Timestamp, TransactionId,
 };
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
@@ -122,6 +122,7 @@ struct Asked {
     permit: IssuePermit,
     unsettled: Unsettled,
     key: SpkiDer,
+    request: CsrInfoHash,
 }
 
 impl Bench {
@@ -183,7 +184,7 @@ impl Bench {
             scep_ledger::Asked { authority: &authority, serial, signer, transaction: &transaction };
         let admission = self.ledger.admit(approval, &asked, self.now).await;
         let (permit, unsettled) = admission.expect("an admission").redeem();
-        Asked { permit, unsettled, key: key.public_key().clone() }
+        Asked { request: permit.request(), permit, unsettled, key: key.public_key().clone() }
     }
 
     async fn fresh(&self, ca: &dyn CertificateAuthority) -> Asked {
@@ -193,7 +194,7 @@ impl Bench {
 
     /// Issues, and has the certificate released.
     async fn issued(&self, ca: &dyn CertificateAuthority, asked: Asked) -> CertificateDer {
-        let Asked { permit, unsettled, key } = asked;
+        let Asked { permit, unsettled, key, .. } = asked;
         let certificate = ca.issue(permit).await.expect("the CA issues");
         assert_eq!(certificate.spki(), &key);
         assert!(unsettled.has_serial_of(&certificate), "another serial number than was chosen");
@@ -207,19 +208,27 @@ impl Bench {
         &self,
         ca: &dyn CertificateAuthority,
         certificate: Option<&CertificateDer>,
-        key: &SpkiDer,
+        (key, request): (&SpkiDer, CsrInfoHash),
     ) -> Result<Found, CaError> {
-        let serial = certificate.and_then(CertificateDer::serial);
-        let subject_der = &[0x30, 0];
-        ca.find(&Wanted { serial: serial.as_ref(), spki: key, subject_der, since: self.now }).await
+        let wanted = Wanted {
+            serial: certificate.and_then(CertificateDer::serial).as_ref(),
+            spki: key,
+            request,
+            pending: false,
+            subject_der: &[0x30, 0],
+            since: self.now,
+        };
+        ca.find(&wanted).await
     }
 
     /// Issues exactly what was approved, by a chain that begins with its issuer, and finds it again.
     async fn issues(&self, ca: &dyn CertificateAuthority) {
-        let certificate = self.issued(ca, self.fresh(ca).await).await;
+        let asked = self.fresh(ca).await;
+        let request = asked.request;
+        let certificate = self.issued(ca, asked).await;
         let issuer = ca.chain().first().expect("a chain");
         assert_eq!(certificate.issuer_der(), issuer.subject_der());
-        let found = self.find(ca, Some(&certificate), certificate.spki()).await;
+        let found = self.find(ca, Some(&certificate), (certificate.spki(), request)).await;
         match ca.capabilities().recover {
             Recover::BySerial | Recover::ByKey => {
                 assert_eq!(found, Ok(Found::Certificate(certificate)));
@@ -288,12 +297,12 @@ impl Bench {
 
     /// The CA issues, and the adapter hears nothing of it.
     async fn issued_unheard(&self, ca: &dyn CertificateAuthority, line: &Line, fault: Fault) {
-        let Asked { permit, unsettled, key } = self.fresh(ca).await;
+        let Asked { permit, unsettled, key, request } = self.fresh(ca).await;
         line.set(fault);
         let error = ca.issue(permit).await.expect_err("no answer");
         line.set(Fault::None);
         assert!(matches!(error, IssueError::Unknown(_)), "{fault:?}: {error}");
-        match (ca.capabilities().recover, self.find(ca, None, &key).await) {
+        match (ca.capabilities().recover, self.find(ca, None, (&key, request)).await) {
             (Recover::ByKey, Ok(Found::Certificate(found))) => {
                 let conforming = unsettled.approval().check_certificate(&found);
                 conforming.expect("what was approved");
@@ -305,21 +314,21 @@ impl Bench {
 
     /// The request never reaches the CA: that there is nothing is said late, but it is said.
     async fn request_lost(&self, ca: &dyn CertificateAuthority, line: &Line, patience: Duration) {
-        let Asked { permit, unsettled, key } = self.fresh(ca).await;
+        let Asked { permit, unsettled, key, request } = self.fresh(ca).await;
         line.set(Fault::LoseRequest);
         let error = ca.issue(permit).await.expect_err("no answer");
         line.set(Fault::None);
         assert!(matches!(error, IssueError::Unknown(_)), "{error}");
         drop(unsettled);
         // For all that anybody knows the call is still at work.
-        let soon = self.find(ca, None, &key).await;
+        let soon = self.find(ca, None, (&key, request)).await;
         assert_ne!(soon, Ok(Found::Nothing), "too soon to be known");
         if ca.capabilities().recover != Recover::ByKey {
             return;
         }
         let deadline = Instant::now() + patience;
         loop {
-            match self.find(ca, None, &key).await {
+            match self.find(ca, None, (&key, request)).await {
                 Ok(Found::Nothing) => return,
                 Err(CaError::Unavailable { .. }) if Instant::now() < deadline => {
                     std::thread::sleep(Duration::from_millis(50));

@@ -205,7 +205,7 @@ async fn persist(
     loop {
         match enrol(client, &request, identity).await {
             Ok(certificate) => return certificate,
-            Err(ClientError::Connection { .. }) => {
+            Err(ClientError::Connection { .. } | ClientError::Unreachable { .. }) => {
                 assert!(Instant::now() < deadline, "the gateway has not answered for too long");
                 tokio::time::sleep(Duration::from_millis(10)).await;
             }
