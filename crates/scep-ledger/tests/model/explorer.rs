@@ -56,9 +56,11 @@ pub(crate) enum Outcome<M: Model> {
     Endless,
 }
 
+/// A state, the one before and the step between.
+type Seen<M> = (<M as Model>::State, Option<(usize, <M as Model>::Step)>);
+
 pub(crate) struct Explored<M: Model> {
-    /// Each with the one before and the step between.
-    found: Vec<(M::State, Option<(usize, M::Step)>)>,
+    found: Vec<Seen<M>>,
     pub(crate) outcome: Outcome<M>,
 }
 
@@ -74,7 +76,7 @@ impl<M: Model> Explored<M> {
     }
 }
 
-fn way<M: Model>(found: &[(M::State, Option<(usize, M::Step)>)], end: usize) -> Way<M> {
+fn way<M: Model>(found: &[Seen<M>], end: usize) -> Way<M> {
     let (mut steps, mut at) = (Vec::new(), end);
     while let Some((before, step)) = found[at].1 {
         steps.push(step);

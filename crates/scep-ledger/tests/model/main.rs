@@ -7,9 +7,15 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+#[cfg(feature = "sqlite")]
+mod conformance;
 mod explorer;
 mod properties;
 mod protocol;
+#[cfg(feature = "sqlite")]
+#[path = "../it/support.rs"]
+#[allow(dead_code, reason = "the other tests need more of it")]
+mod support;
 
 use explorer::{Outcome, Property, explore};
 use properties::*;
@@ -51,6 +57,7 @@ fn two_gateways(recover: Recover) -> Protocol {
     Protocol {
         store: Store::Postgres,
         replicas: 2,
+        requests: same_challenge([1, 1, 1]),
         faults: Faults { crashes: 1, ..Faults::default() },
         ..one_gateway(recover)
     }
@@ -125,8 +132,7 @@ fn attack_52_two_gateways_and_a_ca_that_is_looked_through_by_serial_number() {
         a_freed_challenge_is_used_again(),
         a_loser_gets_the_winners_certificate(),
     ];
-    let requests = same_challenge([1, 1, 1]);
-    holds(&Protocol { requests, ..two_gateways(Recover::BySerial) }, reached);
+    holds(&two_gateways(Recover::BySerial), reached);
 }
 
 #[test]
@@ -162,7 +168,9 @@ fn attack_53_a_gateway_that_outlives_its_lease() {
 #[test]
 fn attack_53_a_gateway_with_a_ca_in_its_process_that_outlives_its_lease() {
     // A crash besides loses nothing: nobody else has what its memory had.
-    holds(&outlived(Recover::NothingKept, 1), [a_late_certificate_is_withheld()]);
+    let requests = same_challenge([1, 0, 1]);
+    let protocol = Protocol { requests, ..outlived(Recover::NothingKept, 1) };
+    holds(&protocol, [a_late_certificate_is_withheld()]);
 }
 
 /// What the protocol does not promise, so that nobody takes it for promised.

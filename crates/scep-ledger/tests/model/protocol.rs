@@ -30,10 +30,10 @@ pub(crate) enum State {
 
 impl State {
     pub(crate) const ALL: [Self; 6] =
-        [S::Open, S::Unknown, S::Orphan, S::Issued, S::Withheld, S::Freed];
+        [Self::Open, Self::Unknown, Self::Orphan, Self::Issued, Self::Withheld, Self::Freed];
 
     pub(crate) fn is_settled(self) -> bool {
-        self > S::Unknown
+        self > Self::Unknown
     }
 }
 
@@ -340,7 +340,7 @@ impl Protocol {
     }
 
     /// Whether `unsettled` at this replica gives this intent, and takes it over where need be.
-    fn may_settle(&self, world: &World, at: ReplicaId, of: &Use) -> bool {
+    pub(crate) fn may_settle(&self, world: &World, at: ReplicaId, of: &Use) -> bool {
         if of.state.is_settled() {
             return false;
         }
