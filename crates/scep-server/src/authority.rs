@@ -251,11 +251,6 @@ impl Gateway {
         &self.inner.main
     }
 
-    /// The authority whose CA has this name in its certificates.
-    pub(crate) fn office_of(&self, issuer: NameHash) -> Option<&Arc<Office>> {
-        self.inner.offices.iter().find(|office| office.issuer() == Some(issuer))
-    }
-
     /// The authority whose CA is named so, in whatever encoding.
     pub(crate) fn office_named(&self, issuer: &[u8]) -> Option<&Arc<Office>> {
         let is = |office: &&Arc<Office>| {
