@@ -6,6 +6,7 @@ use scep_ca::{CaError, CertificateAuthority, InfrastructurePurpose, LocalCa};
 use scep_keys::SoftwareKey;
 use scep_types::{CertificateDer, DistinguishedName, Timestamp};
 use std::sync::Arc;
+use tokio_util::sync::CancellationToken;
 
 /// Who issues the RA's certificates, and can tell its own.
 pub(crate) trait RaIssuer {
@@ -83,6 +84,32 @@ impl Ca {
                 what,
                 "needs a CA of kind \"local\": it uses the CA's key",
             )),
+        }
+    }
+
+    /// Finds out whether a CA that is not here can be asked.
+    #[cfg_attr(
+        not(feature = "openbao"),
+        allow(clippy::unused_async, reason = "every CA is local then")
+    )]
+    pub(crate) async fn connect(&self) -> Result<(), GatewayError> {
+        match self {
+            Self::Local(_) => Ok(()),
+            #[cfg(feature = "openbao")]
+            Self::OpenBao(remote) => remote.connect().await,
+        }
+    }
+
+    /// Keeps the way to a CA that is not here open, until `stop`.
+    #[cfg_attr(
+        not(feature = "openbao"),
+        allow(unused_variables, reason = "every CA is local then")
+    )]
+    pub(crate) fn keep(self, stop: &CancellationToken) {
+        match self {
+            Self::Local(_) => {}
+            #[cfg(feature = "openbao")]
+            Self::OpenBao(remote) => drop(tokio::spawn(remote.keep(stop.clone()))),
         }
     }
 

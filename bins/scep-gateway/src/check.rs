@@ -1,13 +1,43 @@
 //! `check-config`: read everything, say what is there, and stop.
 
-use crate::config::{Challenges, Config};
+use crate::config::{AuthorityConfig, Challenges, Config};
 use crate::error::GatewayError;
 use scep_keys::AwsLc;
-use scep_server::SystemClock;
-use scep_types::{Clock, CryptoProvider};
+use scep_server::{Endpoint, SystemClock};
+use scep_types::{Clock, CryptoProvider, ProfileId};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
+
+/// Where what a CA says is served, and what it has to do with other CAs.
+fn services(authority: &AuthorityConfig) -> String {
+    let mut text = format!("CRL at {}", authority.crl.path);
+    if let Some(ocsp) = &authority.ocsp {
+        text.push_str(&format!(", OCSP at {}", ocsp.settings.path));
+    }
+    if let Some(followed) = &authority.follows {
+        text.push_str(&format!(", follows {followed}"));
+    }
+    if authority.next.is_some() {
+        text.push_str(", GetNextCACert");
+    }
+    text
+}
+
+/// How an endpoint behaves.
+fn behaviour(endpoint: &Endpoint) -> String {
+    let profiles = match &endpoint.profiles {
+        None => "all profiles".to_owned(),
+        Some(some) => {
+            let names: Vec<&str> = some.iter().map(ProfileId::as_str).collect();
+            format!("profiles {}", names.join(", "))
+        }
+    };
+    format!(
+        "CA {}, {profiles}, {} (signer: {:?})",
+        endpoint.authority, endpoint.name, endpoint.signer
+    )
+}
 
 pub(crate) fn run(path: &Path) -> Result<ExitCode, GatewayError> {
     let now = SystemClock.now();
@@ -16,14 +46,20 @@ pub(crate) fn run(path: &Path) -> Result<ExitCode, GatewayError> {
     for owned in &config.certificates {
         if owned.certificate.not_after() <= now {
             let ended = owned.certificate.not_after();
-            return Err(GatewayError::config(owned.what, format!("expired at {ended}")));
+            return Err(GatewayError::config(
+                owned.what.to_string(),
+                format!("expired at {ended}"),
+            ));
         }
     }
     println!("{} is complete and consistent.", path.display());
     println!("serves SCEP on {}, health and metrics on {}", config.listen, config.admin_listen);
     println!("ledger   {}", config.ledger);
+    for authority in config.authorities() {
+        println!("CA       {:30} {}", authority.name.as_str(), services(authority));
+    }
     for endpoint in &config.endpoints {
-        println!("endpoint {:30} {} (signer: {:?})", endpoint.path, endpoint.name, endpoint.signer);
+        println!("endpoint {:30} {}", endpoint.path, behaviour(endpoint));
     }
     for (role, key) in &config.keys {
         println!("key      {role:30} {} {}", key.algorithm(), key.key_id());

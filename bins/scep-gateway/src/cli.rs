@@ -29,6 +29,8 @@ Examples:
   scep-gateway status --config gw/gateway.toml
   scep-gateway check-config --config gw/gateway.toml
   scep-gateway serve --config gw/gateway.toml
+  scep-gateway held list --config gw/gateway.toml
+  scep-gateway held approve 7 --person alice --config gw/gateway.toml
   scep-gateway doctor https://scep.example.org/scep
   scep-gateway revoke --config gw/gateway.toml --serial 4F3A... --reason keyCompromise --operator alice";
 
@@ -71,11 +73,7 @@ pub(crate) enum Command {
     ///
     /// For a group of gateways, whose RA no gateway renews by itself: afterwards copy the RA's files to the others, the
     /// `.previous` ones too.
-    RenewRa {
-        /// The configuration file.
-        #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
-        config: PathBuf,
-    },
+    RenewRa(RenewRaOptions),
     /// Make a key on a token (PKCS #11), and write its public key or certificate.
     ///
     /// The key never leaves the token. Afterwards put its URI and the file into the configuration.
@@ -86,6 +84,15 @@ pub(crate) enum Command {
     ConfirmRevocations(OperatorOptions),
     /// Do what is ordered and write the CRL to a file. The gateway must be stopped.
     Crl(CrlOptions),
+    /// The requests that wait for a person's approval: profiles with `approval = "manual"`.
+    ///
+    /// Works while the gateway runs, over its loopback listener with `admin_token`, and while it does not; with a ledger in
+    /// PostgreSQL always in the database itself.
+    Held {
+        /// What to do with them.
+        #[command(subcommand)]
+        command: HeldCommand,
+    },
     /// Set the ledger's clock mark back after the system clock had jumped forward. Audited.
     ClockReset(OperatorOptions),
     /// Ask a SCEP server as the clients of the field do, and say which of them would break, and where a request died.
@@ -103,6 +110,17 @@ pub(crate) enum Command {
     },
 }
 
+/// Options of `renew-ra`.
+#[derive(Debug, Args)]
+pub(crate) struct RenewRaOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The CA whose RA is renewed, by its name in [[authorities]]; by default every CA's.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ca: Option<String>,
+}
+
 /// Options of `token-key`.
 #[derive(Debug, Args)]
 pub(crate) struct TokenKeyOptions {
@@ -118,13 +136,16 @@ pub(crate) struct TokenKeyOptions {
     /// The configuration whose CA certifies an RA's key.
     #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
+    /// Which of its CAs, by its name in [[authorities]].
+    #[arg(long, default_value = "main", value_name = "NAME")]
+    pub(crate) ca: String,
     /// The certificate's name, most significant part first.
     #[arg(long, value_name = "DN")]
     pub(crate) name: Option<String>,
     /// How long the certificate is good: by default 10 years for a CA and a year for an RA.
     #[arg(long)]
     pub(crate) days: Option<u32>,
-    /// The file to write: a certificate, or the public key of a challenge key. Never overwritten.
+    /// The file to write: a certificate, or the public key of a challenge or OCSP key. Never overwritten.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
 }
@@ -142,6 +163,8 @@ pub(crate) enum TokenKeyRole {
     Ra,
     /// Opens challenges.
     Challenge,
+    /// Signs OCSP answers.
+    Ocsp,
 }
 
 impl TokenKeyRole {
@@ -300,6 +323,48 @@ pub(crate) struct ImportOptions {
     pub(crate) passphrase_file: Option<PathBuf>,
 }
 
+/// What `held` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum HeldCommand {
+    /// List what waits, and what was decided on and not fetched since; the oldest first.
+    List {
+        /// The configuration file.
+        #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// For programs: one JSON array.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one with everything that will be certified.
+    Show {
+        /// Its number, as `list` prints it.
+        row: u64,
+        /// The configuration file.
+        #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+        config: PathBuf,
+        /// For programs: one JSON object.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Let it be issued, once its device asks again. It is compared with everything again then.
+    Approve(DecideOptions),
+    /// Refuse it. Its challenge is spent.
+    Deny(DecideOptions),
+}
+
+/// Options of `held approve` and `held deny`.
+#[derive(Debug, Args)]
+pub(crate) struct DecideOptions {
+    /// Its number, as `list` prints it.
+    pub(crate) row: u64,
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// Who decides: kept in the audit, and reported to the issuer.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) person: String,
+}
+
 /// Options of `status`.
 #[derive(Debug, Args)]
 pub(crate) struct StatusOptions {
@@ -323,6 +388,9 @@ pub(crate) struct RevokeOptions {
     /// Why: keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or unspecified.
     #[arg(long)]
     pub(crate) reason: String,
+    /// The CA that has issued it, by its name in [[authorities]]; by default whichever has.
+    #[arg(long, value_name = "NAME")]
+    pub(crate) ca: Option<String>,
     /// Who orders this: kept in the audit.
     #[arg(long)]
     pub(crate) operator: String,
@@ -337,6 +405,9 @@ pub(crate) struct CrlOptions {
     /// Where to write it, DER. What is there is replaced.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
+    /// Which CA's, by its name in [[authorities]].
+    #[arg(long, default_value = "main", value_name = "NAME")]
+    pub(crate) ca: String,
 }
 
 /// Options of `clock-reset` and `confirm-revocations`.

@@ -1,22 +1,28 @@
 //! The configuration: raw as read, checked as used. After [`Config::load`] nothing asks "is this set?".
 
+mod authorities;
 mod ca;
 mod challenge;
 mod connector;
 mod endpoints;
 mod ledger;
 mod limits;
+mod operator;
 mod ra;
 mod services;
 
+pub(crate) use authorities::AuthorityConfig;
 pub(crate) use challenge::{ChallengeTimes, Challenges};
 pub(crate) use connector::LinkConfig;
 pub(crate) use ledger::LedgerConfig;
 pub(crate) use limits::LogFormat;
+pub(crate) use operator::AdminToken;
+pub(crate) use services::OcspConfig;
 
-use crate::ca::Ca;
 use crate::error::GatewayError;
-use crate::renewal::{Owned, Previous, RaFiles, Renewed};
+use crate::label::{Expiries, Keys, Label};
+use crate::renewal::{Owned, Renewed};
+use authorities::{RawAuthority, RawOther, RawRollover};
 use ca::RawCa;
 use challenge::RawChallenge;
 use connector::RawConnector;
@@ -27,10 +33,14 @@ use limits::{RawLimits, RawLog};
 use ra::RawRa;
 use scep_ca::LocalCa;
 use scep_keys::KeyPlace;
-use scep_message::{LegacyAlgorithms, RaIdentity};
+use scep_link::CertificatePurpose;
+use scep_message::LegacyAlgorithms;
 use scep_policy::SiteRules;
-use scep_server::{CrlSettings, Endpoint, OcspSettings, ServerLimits, StoreSettings};
-use scep_types::{CryptoProvider, GatewayGroupId, SpkiDer, TenantId, Timestamp, parse_duration};
+use scep_server::{Endpoint, ServerLimits, StoreSettings};
+use scep_types::{
+    AuthorityName, CertificateDer, CryptoProvider, GatewayGroupId, SpkiDer, TenantId, Timestamp,
+    parse_duration,
+};
 use serde::Deserialize;
 use services::{RawCrl, RawOcsp, RawStore, one_service_each};
 use std::net::SocketAddr;
@@ -45,6 +55,7 @@ struct Raw {
     gateway_group: String,
     listen: SocketAddr,
     admin_listen: SocketAddr,
+    admin_token: Option<PathBuf>,
     ledger: RawLedger,
     site_rules: PathBuf,
     #[serde(default)]
@@ -55,6 +66,10 @@ struct Raw {
     ocsp: Option<RawOcsp>,
     certstore: Option<RawStore>,
     ra: RawRa,
+    #[serde(default)]
+    rollover: RawRollover,
+    #[serde(default)]
+    authorities: Vec<RawOther>,
     #[serde(default)]
     challenge: RawChallenge,
     connector: Option<RawConnector>,
@@ -70,20 +85,17 @@ struct Raw {
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
     pub(crate) admin_listen: SocketAddr,
+    /// Who shows it there may do what operators do; without one nobody may.
+    pub(crate) admin_token: Option<AdminToken>,
     pub(crate) ledger: LedgerConfig,
     pub(crate) log_level: String,
     pub(crate) log_format: LogFormat,
-    pub(crate) ca: Ca,
-    pub(crate) crl: CrlSettings,
-    /// The OCSP responder, where there is one.
-    pub(crate) ocsp: Option<OcspSettings>,
+    /// The CA of `[ca]`, and what belongs to it.
+    pub(crate) main: AuthorityConfig,
+    /// Those of `[[authorities]]`.
+    pub(crate) others: Vec<AuthorityConfig>,
     /// The certificate store, where there is one.
     pub(crate) store: Option<StoreSettings>,
-    pub(crate) ra: RaIdentity,
-    /// The RA that it has replaced, while that still opens and answers requests.
-    pub(crate) previous_ra: Option<Previous>,
-    /// Where the RA's keys and certificates are, for their renewal.
-    pub(crate) ra_files: RaFiles,
     pub(crate) tenant: TenantId,
     pub(crate) group: GatewayGroupId,
     pub(crate) times: ChallengeTimes,
@@ -92,11 +104,40 @@ pub(crate) struct Config {
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) limits: ServerLimits,
     /// Every key of the gateway by its role; that no two are equal was checked.
-    pub(crate) keys: Vec<(&'static str, SpkiDer)>,
+    pub(crate) keys: Keys,
     /// The gateway's own certificates.
     pub(crate) certificates: Vec<Owned>,
     /// What expires when: the certificates and the keys whose end the configuration says.
-    pub(crate) expiries: Vec<(&'static str, Timestamp)>,
+    pub(crate) expiries: Expiries,
+}
+
+/// What the parts of a configuration are checked with, and what is found on the way.
+struct Context<'a> {
+    base: &'a Path,
+    now: Timestamp,
+    provider: &'a Arc<dyn CryptoProvider>,
+    /// Whether any endpoint serves SHA-1.
+    legacy: LegacyAlgorithms,
+    shared_ledger: bool,
+    keys: Keys,
+    certificates: Vec<Owned>,
+}
+
+impl<'a> Context<'a> {
+    fn new(base: &'a Path, now: Timestamp, provider: &'a Arc<dyn CryptoProvider>) -> Self {
+        let (keys, certificates) = (Vec::new(), Vec::new());
+        let legacy = LegacyAlgorithms::Refuse;
+        Self { base, now, provider, legacy, shared_ledger: false, keys, certificates }
+    }
+
+    fn found_ca(&mut self, name: &AuthorityName, key: &SpkiDer, certificate: &CertificateDer) {
+        self.keys.push((Label::of(name, "CA"), key.clone()));
+        self.certificates.push(Owned {
+            what: Label::of(name, "CA certificate"),
+            purpose: CertificatePurpose::Ca,
+            certificate: certificate.clone(),
+        });
+    }
 }
 
 impl Config {
@@ -107,28 +148,62 @@ impl Config {
         provider: &Arc<dyn CryptoProvider>,
     ) -> Result<Self, GatewayError> {
         let (raw, base) = Raw::read(path)?;
-        raw.check(base, now, provider)
+        raw.check(Context::new(base, now, provider))
     }
 
-    /// Has the CA issue the RA's first certificates, where there are none; what was made.
+    /// Every CA, the main one first.
+    pub(crate) fn authorities(&self) -> impl Iterator<Item = &AuthorityConfig> {
+        core::iter::once(&self.main).chain(&self.others)
+    }
+
+    /// The CA with this name.
+    pub(crate) fn authority(&self, name: &str) -> Result<&AuthorityConfig, GatewayError> {
+        self.authorities().find(|one| one.name.as_str() == name).ok_or_else(|| {
+            let names: Vec<AuthorityName> =
+                self.authorities().map(|one| one.name.clone()).collect();
+            no_such("--ca", name, &names)
+        })
+    }
+
+    /// Has each CA issue its RA's first certificates, where there are none; what was made. `only`: one CA's.
     pub(crate) fn make_ra(
         path: &Path,
+        only: Option<&str>,
         now: Timestamp,
         provider: &Arc<dyn CryptoProvider>,
     ) -> Result<Vec<Renewed>, GatewayError> {
         let (raw, base) = Raw::read(path)?;
-        let ca = raw.ca.check(base, provider, &mut Vec::new(), &mut Vec::new())?;
+        let mut context = Context::new(base, now, provider);
         let ledger = raw.ledger.check(base, &raw.revocations)?;
-        raw.ra.check(base, LegacyAlgorithms::Refuse, &ledger)?.make(&ca, now)
+        context.shared_ledger = ledger.is_shared();
+        let all = authorities::all(
+            RawAuthority::main(raw.ca, raw.crl, raw.ocsp, raw.ra, raw.rollover)?,
+            raw.authorities,
+        )?;
+        let mut made = Vec::new();
+        for raw in all.into_iter().filter(|one| only.is_none_or(|name| one.name.as_str() == name)) {
+            let ca = raw.ca.check(&mut context, &raw.name)?;
+            made.extend(raw.ra.check(&context, &raw.name)?.make(&ca, now)?);
+        }
+        Ok(made)
     }
 
-    /// The CA alone, of a configuration whose other keys need not be there yet.
+    /// A CA alone, of a configuration whose other keys need not be there yet.
     pub(crate) fn ca_of(
         path: &Path,
+        name: &str,
+        now: Timestamp,
         provider: &Arc<dyn CryptoProvider>,
     ) -> Result<LocalCa, GatewayError> {
         let (raw, base) = Raw::read(path)?;
-        let ca = raw.ca.check(base, provider, &mut Vec::new(), &mut Vec::new())?;
+        let all = authorities::all(
+            RawAuthority::main(raw.ca, raw.crl, raw.ocsp, raw.ra, raw.rollover)?,
+            raw.authorities,
+        )?;
+        let names: Vec<AuthorityName> = all.iter().map(|one| one.name.clone()).collect();
+        let named = all.into_iter().find(|one| one.name.as_str() == name);
+        let named = named.ok_or_else(|| no_such("--ca", name, &names))?;
+        let ca = named.ca.check(&mut Context::new(base, now, provider), &named.name)?;
         ca.local("ca").cloned()
     }
 }
@@ -142,30 +217,45 @@ impl Raw {
         Ok((raw, path.parent().unwrap_or_else(|| Path::new("."))))
     }
 
-    fn check(
-        self,
-        base: &Path,
-        now: Timestamp,
-        provider: &Arc<dyn CryptoProvider>,
-    ) -> Result<Config, GatewayError> {
+    fn check(self, mut context: Context<'_>) -> Result<Config, GatewayError> {
+        let base = context.base;
         if !self.admin_listen.ip().is_loopback() {
             return Err(GatewayError::config("admin_listen", "must be a loopback address"));
         }
-        let mut keys = Vec::new();
-        let mut certificates = Vec::new();
-        let ca = self.ca.check(base, provider, &mut keys, &mut certificates)?;
+        let token = self.admin_token.map(|path| AdminToken::read(&base.join(path)));
+        let admin_token = token.transpose()?;
         let ledger = self.ledger.check(base, &self.revocations)?;
-        let legacy = if self.endpoints.iter().any(|endpoint| endpoint.legacy == Some(true)) {
-            LegacyAlgorithms::Accept
-        } else {
-            LegacyAlgorithms::Refuse
-        };
-        let ra_files = self.ra.check(base, legacy, &ledger)?;
-        let ra = ra_files.read(&ca, now)?;
-        keys.extend(ra.keys());
-        certificates.extend(ra.certificates);
-        let mut expiries: Expiries =
-            certificates.iter().map(|owned| (owned.what, owned.certificate.not_after())).collect();
+        context.shared_ledger = ledger.is_shared();
+        if self.endpoints.iter().any(|endpoint| endpoint.legacy == Some(true)) {
+            context.legacy = LegacyAlgorithms::Accept;
+        }
+        let all = authorities::all(
+            RawAuthority::main(self.ca, self.crl, self.ocsp, self.ra, self.rollover)?,
+            self.authorities,
+        )?;
+        let names: Vec<AuthorityName> = all.iter().map(|one| one.name.clone()).collect();
+        let endpoints = check_endpoints(self.endpoints, &names)?;
+        let succession: Vec<_> = all.iter().filter_map(RawAuthority::succession).collect();
+        let all: Vec<AuthorityConfig> =
+            all.into_iter().map(|one| one.check(&mut context)).collect::<Result<_, _>>()?;
+        authorities::together(&all, &succession, &context)?;
+        let store = self.certstore.map(RawStore::check).transpose()?;
+        let mut services = Vec::new();
+        for one in &all {
+            services.push((Label::of(&one.name, "crl").to_string(), one.crl.path.as_str()));
+            if let Some(ocsp) = &one.ocsp {
+                let what = Label::of(&one.name, "ocsp").to_string();
+                services.push((what, ocsp.settings.path.as_str()));
+            }
+        }
+        services.extend(store.as_ref().map(|store| ("certstore".to_owned(), store.path.as_str())));
+        let scep: Vec<&str> = endpoints.iter().map(|endpoint| endpoint.path.as_str()).collect();
+        one_service_each(&services, &scep)?;
+        let mut expiries: Expiries = context
+            .certificates
+            .iter()
+            .map(|owned| (owned.what.clone(), owned.certificate.not_after()))
+            .collect();
         let tenant = TenantId::new(self.tenant).map_err(|e| GatewayError::config("tenant", e))?;
         let group = GatewayGroupId::new(self.gateway_group)
             .map_err(|e| GatewayError::config("gateway_group", e))?;
@@ -180,61 +270,61 @@ impl Raw {
                 base,
                 (tenant.clone(), group.clone()),
                 times,
-                &mut keys,
+                &mut context.keys,
                 &mut expiries,
             )?)),
         };
-        distinct(&keys)?;
+        distinct(&context.keys)?;
         let rules_path = base.join(&self.site_rules);
         let rules =
             std::fs::read_to_string(&rules_path).map_err(GatewayError::file(&rules_path))?;
         let site_rules = SiteRules::from_toml(&rules).map_err(|error| {
             GatewayError::config(format!("site_rules ({})", rules_path.display()), error)
         })?;
-        let endpoints = check_endpoints(self.endpoints)?;
-        let crl = self.crl.check(&endpoints)?;
-        let ocsp = self.ocsp.map(|ocsp| ocsp.check(&endpoints)).transpose()?;
-        if ocsp.is_some() {
-            ca.local("ocsp")?;
-        }
-        let store = self.certstore.map(|store| store.check(&endpoints)).transpose()?;
-        let paths =
-            [Some(&crl.path), ocsp.as_ref().map(|o| &o.path), store.as_ref().map(|s| &s.path)];
-        one_service_each(paths.into_iter().flatten())?;
+        let mut all = all.into_iter();
+        let Some(main) = all.next() else {
+            return Err(GatewayError::config("ca", "there is none"));
+        };
         Ok(Config {
             listen: self.listen,
             admin_listen: self.admin_listen,
+            admin_token,
             ledger,
             log_level: self.log.level.unwrap_or_else(|| "info".into()),
             log_format: self.log.format.unwrap_or_default(),
             limits: self.limits.check()?,
-            ca,
-            crl,
-            ocsp,
+            main,
+            others: all.collect(),
             store,
-            ra: ra.identity,
-            previous_ra: ra.previous,
-            ra_files,
             tenant,
             group,
             times,
             challenges,
             site_rules,
             endpoints,
-            keys,
-            certificates,
+            keys: context.keys,
+            certificates: context.certificates,
             expiries,
         })
     }
 }
 
-type Keys = Vec<(&'static str, SpkiDer)>;
-type Expiries = Vec<(&'static str, Timestamp)>;
-
 /// No two roles share a key.
 pub(crate) fn distinct(keys: &Keys) -> Result<(), GatewayError> {
-    let named: Vec<(&str, &SpkiDer)> = keys.iter().map(|(name, key)| (*name, key)).collect();
+    let names: Vec<String> = keys.iter().map(|(name, _)| name.to_string()).collect();
+    let named: Vec<(&str, &SpkiDer)> =
+        names.iter().zip(keys).map(|(name, (_, key))| (name.as_str(), key)).collect();
     scep_keys::distinct_keys(&named).map(drop).map_err(|error| GatewayError::config("keys", error))
+}
+
+fn no_such(key: &str, name: &str, names: &[AuthorityName]) -> GatewayError {
+    GatewayError::config(key, format!("no CA is called {name}; there are {}", one_of(names)))
+}
+
+/// Names, for messages.
+fn one_of(names: &[AuthorityName]) -> String {
+    let names: Vec<&str> = names.iter().map(AuthorityName::as_str).collect();
+    names.join(", ")
 }
 
 fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration, GatewayError> {

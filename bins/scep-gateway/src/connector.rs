@@ -3,6 +3,7 @@
 use crate::config::{ChallengeTimes, Challenges, Config, LinkConfig};
 use crate::error::GatewayError;
 use crate::keystore::KeyFolder;
+use crate::label::{Keys, Label};
 use crate::logging::LogControl;
 use crate::renewal::Owned;
 use core::time::Duration;
@@ -19,9 +20,6 @@ use scep_types::{GatewayGroupId, KeyAlgorithm, SpkiDer, TenantId, Timestamp};
 use std::sync::{Arc, PoisonError, RwLock};
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
-
-/// Keys with their roles.
-type Keys = Vec<(&'static str, SpkiDer)>;
 
 /// Keys and certificates of the gateway's own, which a renewal replaces.
 #[derive(Debug)]
@@ -81,15 +79,18 @@ impl Openers {
     fn link_keys(&self, trust: &Trust) -> Result<Keys, GatewayError> {
         let mut keys = Vec::new();
         for signer in &trust.signers {
-            keys.push(("issuer signing", signer.key.clone()));
+            keys.push((Label::of_gateway("issuer signing"), signer.key.clone()));
         }
         let mut role = "challenge decryption";
         for key in &trust.decryption {
-            keys.push((role, key.key.clone()));
+            keys.push((Label::of_gateway(role), key.key.clone()));
             role = "previous challenge decryption";
         }
         if let Some(state) = self.state.read()? {
-            keys.push(("connector authentication", state.certificate.spki().clone()));
+            keys.push((
+                Label::of_gateway("connector authentication"),
+                state.certificate.spki().clone(),
+            ));
         }
         Ok(keys)
     }
@@ -129,7 +130,7 @@ impl Openers {
             && let OwnKey::Decryption(key) =
                 self.keys.load(KeySlot::Decryption, next).map_err(ConnectorError::from)?
         {
-            keys.push(("next challenge decryption", key.public_key().clone()));
+            keys.push((Label::of_gateway("next challenge decryption"), key.public_key().clone()));
             crate::config::distinct(&keys)?;
             opening.push(OpeningKey { key, not_after: None });
         }
@@ -223,8 +224,9 @@ impl Host for GatewayHost {
         HostFacts { health, certificates: certificates.collect() }
     }
 
-    fn own_keys(&self) -> Keys {
-        self.openers.own.keys()
+    fn own_keys(&self) -> Vec<(String, SpkiDer)> {
+        let keys = self.openers.own.keys().into_iter();
+        keys.map(|(role, key)| (role.to_string(), key)).collect()
     }
 
     fn set_trust(&self, trust: &Trust) -> Result<(), ConnectorError> {

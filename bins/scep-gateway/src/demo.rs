@@ -97,8 +97,8 @@ async fn demo(options: &DemoOptions) -> Result<ExitCode, GatewayError> {
     println!("  serving   http://{address}/scep\n");
 
     let config = load(&config_path, now, &provider)?;
-    let ca =
-        { config.ca.chain().first().cloned().ok_or_else(|| GatewayError::Demo("no CA".into()))? };
+    let ca = config.main.ca.chain().first().cloned();
+    let ca = ca.ok_or_else(|| GatewayError::Demo("no CA".into()))?;
     let seen = Arc::new(Seen::default());
     let observer: Arc<dyn Observer> = seen.clone();
     let own = SharedOwn::of(&config);

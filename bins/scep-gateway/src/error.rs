@@ -3,6 +3,7 @@
 use scep_connector::ConnectorError;
 use scep_keys::{KeyFileError, OpenKeyError, PublicFileError};
 use scep_link::{AnswerError, ErrorCode};
+use scep_types::AuthorityName;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -65,6 +66,15 @@ pub(crate) enum GatewayError {
     /// A certificate that should be revoked.
     #[error("no certificate with serial number {serial} was issued here")]
     NotIssued { serial: String },
+    /// No such request is known to wait.
+    #[error("no request {row} waits, or was decided on and not fetched since")]
+    NoSuchRequest { row: u64 },
+    /// The running gateway did not do what an operator asked for.
+    #[error("the gateway at {address}: {why}")]
+    Operator { address: std::net::SocketAddr, why: String },
+    /// The gateway runs, and shows nobody what waits.
+    #[error("the gateway runs, and `admin_token` is not in its configuration")]
+    NoAdminToken,
     /// The runtime did not start.
     #[error("the runtime did not start: {0}")]
     Runtime(io::Error),
@@ -102,6 +112,14 @@ impl GatewayError {
             ),
             Self::Ledger(scep_ledger::LedgerError::InUse { .. }) => Some(
                 "The gateway is running and has the ledger to itself: stop it, do this again, and start it.".into(),
+            ),
+            Self::Ledger(scep_ledger::LedgerError::NotHeld) | Self::NoSuchRequest { .. } => Some(
+                "`scep-gateway held list` has the numbers of those that can be decided on.".into(),
+            ),
+            Self::NoAdminToken => Some(
+                "Write 32 random characters or more into a file of mode 600, name it in `admin_token`, and start the \
+                 gateway anew; or stop the gateway, and do this again."
+                    .into(),
             ),
             Self::NotIssued { .. } => Some(
                 "Give the serial number as `openssl x509 -noout -serial` prints it.".into(),
@@ -144,6 +162,7 @@ impl GatewayError {
             | Self::Ledger(_)
             | Self::Connector(_)
             | Self::Revocation(_)
+            | Self::Operator { .. }
             | Self::Ca(_) => ExitCode::from(1),
             _ => ExitCode::from(2),
         }
@@ -152,6 +171,16 @@ impl GatewayError {
     pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(io::Error) -> Self {
         let path = path.into();
         move |source| Self::File { path, source }
+    }
+
+    /// Names the CA whose configuration is wrong, where there are several.
+    pub(crate) fn of_authority(self, name: &AuthorityName) -> Self {
+        match self {
+            Self::Config { key, why } if *name != AuthorityName::main() => {
+                Self::Config { key: format!("authorities {name}: {key}"), why }
+            }
+            other => other,
+        }
     }
 
     pub(crate) fn config(key: impl Into<String>, why: impl std::fmt::Display) -> Self {

@@ -251,7 +251,7 @@ fn read(path: &Path) -> Result<String, GatewayError> {
 }
 
 /// A new file for its owner alone, durable when this returns.
-fn write_new_private(path: &Path, octets: &[u8]) -> Result<(), GatewayError> {
+pub(crate) fn write_new_private(path: &Path, octets: &[u8]) -> Result<(), GatewayError> {
     let mut options = OpenOptions::new();
     options.write(true).create_new(true);
     #[cfg(unix)]

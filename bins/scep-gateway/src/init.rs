@@ -2,6 +2,7 @@
 
 use crate::cli::{CaKind, InitOptions};
 use crate::error::GatewayError;
+use crate::export::write_new_private;
 use crate::template::{Issuer, NewConfig, site_rules};
 use core::time::Duration;
 use scep_ca::{InfrastructurePurpose, LocalCa, LocalCaSettings};
@@ -14,7 +15,7 @@ use scep_ledger::{Ledger, LedgerSettings};
 use scep_policy::SiteRules;
 use scep_server::{CrlSettings, OcspSettings, SystemClock};
 use scep_types::{
-    CertificateDer, Clock, CryptoProvider, DistinguishedName, GatewayGroupId, KeyAlgorithm,
+    CertificateDer, Clock, CryptoProvider, DistinguishedName, GatewayGroupId, KeyAlgorithm, Secret,
     SpkiDer, TenantId, Timestamp,
 };
 use std::io::{IsTerminal, Write};
@@ -237,6 +238,7 @@ fn make_with(
         issuer,
         remote_ca: remote.map(|remote| remote.section.as_str()),
     };
+    write_token(&dir.join("admin.token"))?;
     let path = dir.join("gateway.toml");
     write_new_public(&path, &config.to_toml())?;
     // Made here, so that `serve` can run as a user that may not make files beside the ledger's.
@@ -292,6 +294,17 @@ fn write_ca(dir: &Path, remote: &RemoteCa) -> Result<(), GatewayError> {
         write_new_public(&dir.join(format!("{name}.cert.pem")), &text)?;
     }
     Ok(())
+}
+
+/// What operators' programs show: 256 random bits.
+fn write_token(path: &Path) -> Result<(), GatewayError> {
+    let mut random = Secret::new([0; 32]);
+    AwsLc
+        .random(random.expose_mut())
+        .map_err(|error| GatewayError::config("admin_token", error))?;
+    let digits = random.expose().iter().map(|octet| format!("{octet:02x}"));
+    let text = Secret::new(digits.chain(core::iter::once("\n".to_owned())).collect::<String>());
+    write_new_private(path, text.expose().as_bytes())
 }
 
 fn new_key(dir: &Path, name: &str, algorithm: KeyAlgorithm) -> Result<SoftwareKey, GatewayError> {

@@ -1,16 +1,17 @@
 //! Renews the gateway's own certificates while it runs, and says when they end.
 
 use crate::ca::Ca;
-use crate::config::Config;
+use crate::cli::RenewRaOptions;
+use crate::config::{AuthorityConfig, Config};
 use crate::connector::SharedOwn;
 use crate::error::GatewayError;
+use crate::label::{Expiries, Keys, Label};
 use crate::renewal::{Owned, PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING, Ra, RaFiles, Renewed};
 use core::time::Duration;
 use scep_connector::Connector;
 use scep_keys::AwsLc;
 use scep_server::{Gateway, SystemClock};
-use scep_types::{Clock, CryptoProvider, SpkiDer, Timestamp};
-use std::path::Path;
+use scep_types::{AuthorityName, Clock, CryptoProvider, Timestamp};
 use std::process::ExitCode;
 use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
@@ -26,26 +27,41 @@ const LIST: Duration = Duration::from_secs(20);
 pub(crate) struct Keeper {
     pub(crate) gateway: Gateway,
     pub(crate) clock: Arc<dyn Clock>,
-    pub(crate) ca: Ca,
-    pub(crate) files: RaFiles,
+    pub(crate) authorities: Vec<Kept>,
     pub(crate) own: SharedOwn,
     pub(crate) connector: Option<Connector>,
     /// Keys of the configuration that are the issuer's, and when they end.
-    pub(crate) pinned: Vec<(&'static str, Timestamp)>,
+    pub(crate) pinned: Expiries,
+}
+
+/// A CA whose RA is watched over.
+#[derive(Debug)]
+pub(crate) struct Kept {
+    name: AuthorityName,
+    ca: Ca,
+    files: RaFiles,
+}
+
+impl Kept {
+    pub(crate) fn of(authority: &AuthorityConfig) -> Self {
+        let AuthorityConfig { name, ca, ra_files, .. } = authority;
+        Self { name: name.clone(), ca: ca.clone(), files: ra_files.clone() }
+    }
 }
 
 /// Renews what is due among the files of a configuration; whether anything was.
 pub(crate) fn renew_at_start(config: &Config, now: Timestamp) -> bool {
-    let renewed = config.ra_files.renew(&config.ca, now);
+    let renew = |one: &AuthorityConfig| one.ra_files.renew(&one.ca, now);
+    let renewed: Vec<Renewed> = config.authorities().flat_map(renew).collect();
     tell(&renewed);
     renewed.iter().any(|one| one.outcome.is_ok())
 }
 
 /// `renew-ra`.
-pub(crate) fn renew_now(path: &Path) -> Result<ExitCode, GatewayError> {
+pub(crate) fn renew_now(options: &RenewRaOptions) -> Result<ExitCode, GatewayError> {
     let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
-    let now = SystemClock.now();
-    let made = Config::make_ra(path, now, &provider)?;
+    let (path, now) = (&options.config, SystemClock.now());
+    let made = Config::make_ra(path, options.ca.as_deref(), now, &provider)?;
     if !made.is_empty() {
         for Renewed { what, outcome } in made {
             println!("{what}: first key, until {}", outcome?);
@@ -53,8 +69,26 @@ pub(crate) fn renew_now(path: &Path) -> Result<ExitCode, GatewayError> {
         return Ok(ExitCode::SUCCESS);
     }
     let config = Config::load(path, now, &provider)?;
-    for Renewed { what, outcome } in config.ra_files.renew_now(&config.ca, now)? {
-        println!("{what}: new key, until {}", outcome?);
+    let chosen = match &options.ca {
+        Some(name) => vec![config.authority(name)?],
+        None => config.authorities().collect(),
+    };
+    // One that cannot be renewed now keeps no other from it.
+    let mut first = None;
+    for authority in chosen {
+        let renewed = authority.ra_files.renew_now(&authority.ca, now);
+        let renewed = renewed.map_err(|error| error.of_authority(&authority.name));
+        let renewed = renewed.and_then(|renewed| {
+            renewed.into_iter().try_for_each(|Renewed { what, outcome }| {
+                outcome.map(|until| println!("{what}: new key, until {until}"))
+            })
+        });
+        if let Err(error) = renewed {
+            first.get_or_insert(error);
+        }
+    }
+    if let Some(error) = first {
+        return Err(error);
     }
     println!(
         "a gateway that runs takes them within a minute; a group's others need the same files, .previous too"
@@ -65,9 +99,9 @@ pub(crate) fn renew_now(path: &Path) -> Result<ExitCode, GatewayError> {
 fn tell(renewed: &[Renewed]) {
     for Renewed { what, outcome } in renewed {
         match outcome {
-            Ok(until) => tracing::info!(target: "scep", what, %until, "renewed with a new key"),
+            Ok(until) => tracing::info!(target: "scep", %what, %until, "renewed with a new key"),
             Err(error) => tracing::error!(
-                target: "scep", what, %error,
+                target: "scep", %what, %error,
                 "cannot be renewed; the present one is used on and this is tried again tomorrow"
             ),
         }
@@ -79,7 +113,7 @@ pub(crate) fn not_expired(config: &Config, now: Timestamp) -> Result<(), Gateway
     for owned in &config.certificates {
         if owned.certificate.not_after() <= now {
             return Err(GatewayError::config(
-                owned.what,
+                owned.what.to_string(),
                 format!("expired at {}, and could not be renewed", owned.certificate.not_after()),
             ));
         }
@@ -115,44 +149,49 @@ impl Keeper {
 
     /// Renews what is due, and has the gateway use it from the next request on.
     pub(crate) fn renew(&self, now: Timestamp) {
-        tell(&self.files.renew(&self.ca, now));
+        for one in &self.authorities {
+            tell(&one.files.renew(&one.ca, now));
+        }
         self.reread(now);
     }
 
     /// Takes what lies in the files: renewed here or by an operator, or without a previous key whose time is over.
     fn reread(&self, now: Timestamp) {
-        match self.files.read(&self.ca, now) {
-            Ok(ra) if self.known() == ra.keys() => {}
-            Ok(ra) => self.take(ra),
-            Err(error) => tracing::error!(
-                target: "scep", %error, "the RA's files cannot be read; what was read before is used on"
-            ),
+        for one in &self.authorities {
+            match one.files.read(&one.ca, now) {
+                Ok(ra) if self.known(&one.name) == ra.keys() => {}
+                Ok(ra) => self.take(ra),
+                Err(error) => tracing::error!(
+                    target: "scep", ca = %one.name, %error,
+                    "the RA's files cannot be read; what was read before is used on"
+                ),
+            }
         }
     }
 
     /// The keys of the RA that is in use.
-    fn known(&self) -> Vec<(&'static str, SpkiDer)> {
+    fn known(&self, authority: &AuthorityName) -> Keys {
         let mut keys = self.own.keys();
-        keys.retain(|(role, _)| role.contains("RA"));
+        keys.retain(|(role, _)| role.authority == *authority && role.what.contains("RA"));
         keys
     }
 
     fn take(&self, ra: Ra) {
-        tracing::info!(target: "scep", "the RA's files have changed, and are taken");
+        let Some(authority) = self.gateway.authority(&ra.authority) else { return };
+        tracing::info!(target: "scep", ca = %ra.authority, "the RA's files have changed, and are taken");
         let (mut keys, mut certificates) = (self.own.keys(), self.own.certificates());
-        let roles: Vec<&str> = ra.certificates.iter().map(Owned::role).collect();
-        let theirs = |role: &str| {
-            roles.contains(&role) || [PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING].contains(&role)
-        };
+        let roles: Vec<Label> = ra.certificates.iter().map(Owned::role).collect();
+        let previous =
+            [PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING].map(|role| Label::of(&ra.authority, role));
+        let theirs = |role: &Label| roles.contains(role) || previous.contains(role);
         keys.retain(|(role, _)| !theirs(role));
         keys.extend(ra.keys());
-        certificates.retain(|owned| !theirs(owned.role()));
+        certificates.retain(|owned| !theirs(&owned.role()));
         certificates.extend(ra.certificates);
         self.own.set(keys, certificates);
-        self.gateway
-            .main_authority()
+        authority
             .set_previous_ras(ra.previous.into_iter().map(|previous| previous.identity).collect());
-        self.gateway.main_authority().set_ra(ra.identity);
+        authority.set_ra(ra.identity);
         self.list();
     }
 
@@ -160,9 +199,9 @@ impl Keeper {
     fn list(&self) {
         let mut list: Vec<(String, Timestamp)> = Vec::new();
         for owned in self.own.certificates() {
-            list.push((owned.what.to_owned(), owned.certificate.not_after()));
+            list.push((owned.what.to_string(), owned.certificate.not_after()));
         }
-        list.extend(self.pinned.iter().map(|(what, until)| ((*what).to_owned(), *until)));
+        list.extend(self.pinned.iter().map(|(what, until)| (what.to_string(), *until)));
         if let Some(connector) = &self.connector {
             let certificate = connector.status().certificate;
             list.push((CONNECTOR.to_owned(), certificate.not_after()));
@@ -278,7 +317,7 @@ mod tests {
         let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
         let config = Config::load(&make(&plan, now).unwrap(), now, &provider).unwrap();
         let own = SharedOwn::of(&config);
-        let (ca, files) = (config.ca.clone(), config.ra_files.clone());
+        let authorities = config.authorities().map(Kept::of).collect();
         let gateway = crate::serve::assemble(config, provider, None).await.unwrap();
         let listener = crate::serve::listen(plan.listen).await.unwrap();
         let url = format!("http://{}/certsrv/mscep/mscep.dll", listener.local_addr().unwrap());
@@ -288,11 +327,10 @@ mod tests {
         let keeper = Keeper {
             gateway: gateway.clone(),
             clock: Arc::new(SystemClock),
-            ca,
-            files,
+            authorities,
             own: own.clone(),
             connector: None,
-            pinned: vec![(SIGNERS, now.plus(DAILY * 1_000))],
+            pinned: vec![(Label::of_gateway(SIGNERS), now.plus(DAILY * 1_000))],
         };
 
         let client = ScepClient::new(&url).unwrap();
@@ -304,7 +342,8 @@ mod tests {
         let same = client.discover(&trust, now, &AwsLc).await.unwrap();
         assert_eq!(format!("{same:?}"), format!("{before:?}"), "renewed too early");
 
-        let roles = |own: &SharedOwn| -> Vec<&str> { own.keys().iter().map(|k| k.0).collect() };
+        let roles =
+            |own: &SharedOwn| -> Vec<&str> { own.keys().iter().map(|k| k.0.what).collect() };
         assert_eq!(roles(&own).iter().filter(|role| **role == PREVIOUS_ENCRYPTION).count(), 0);
         let later = now.plus(DAILY * 250);
         keeper.renew(later);

@@ -11,11 +11,13 @@ mod doctor;
 mod enroll;
 mod error;
 mod export;
+mod held;
 mod init;
 mod keeper;
 mod keystore;
 mod label;
 mod logging;
+mod loopback;
 #[cfg(feature = "openbao")]
 mod openbao;
 mod renewal;
@@ -50,6 +52,7 @@ fn main() -> ExitCode {
         Command::Status(options) => status::run(&options),
         Command::Serve { config } => serve::run(&config),
         Command::CheckConfig { config } => check::run(&config),
+        Command::Held { command } => held::run(&command),
         Command::ClockReset(options) => clock_reset::run(&options),
         Command::Revoke(options) => revoke::run(&options),
         Command::ConfirmRevocations(options) => revoke::confirm(&options),

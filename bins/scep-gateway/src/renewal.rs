@@ -7,6 +7,7 @@
 use crate::ca::RaIssuer;
 use crate::error::GatewayError;
 use crate::keystore::sync_folder;
+use crate::label::{Keys, Label};
 use core::time::Duration;
 use scep_ca::InfrastructurePurpose;
 use scep_keys::{
@@ -16,7 +17,7 @@ use scep_keys::{
 use scep_link::CertificatePurpose;
 use scep_message::{LegacyAlgorithms, RaIdentity, Recipient};
 use scep_types::{
-    CertificateDer, DistinguishedName, KeyAlgorithm, SpkiDer, StringRules, Timestamp,
+    AuthorityName, CertificateDer, DistinguishedName, KeyAlgorithm, StringRules, Timestamp,
 };
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,7 +34,7 @@ const PREVIOUS: &str = ".previous";
 #[derive(Clone, Debug)]
 pub(crate) struct Owned {
     /// What it is, for people.
-    pub(crate) what: &'static str,
+    pub(crate) what: Label,
     /// What it is, for the issuer.
     pub(crate) purpose: CertificatePurpose,
     /// The certificate.
@@ -42,8 +43,8 @@ pub(crate) struct Owned {
 
 impl Owned {
     /// The role of its key.
-    pub(crate) fn role(&self) -> &'static str {
-        self.what.strip_suffix(" certificate").unwrap_or(self.what)
+    pub(crate) fn role(&self) -> Label {
+        self.what.role()
     }
 }
 
@@ -74,6 +75,8 @@ type Read = (PrivateKey, CertificateDer);
 /// Where the RA's keys and certificates are.
 #[derive(Clone, Debug)]
 pub(crate) struct RaFiles {
+    /// The CA that it is the RA of.
+    pub(crate) authority: AuthorityName,
     pub(crate) signing: RaPair,
     /// The same as `signing` where one combined certificate does both.
     pub(crate) encryption: RaPair,
@@ -94,6 +97,7 @@ pub(crate) enum Renewal {
 /// The RA as read.
 #[derive(Debug)]
 pub(crate) struct Ra {
+    pub(crate) authority: AuthorityName,
     pub(crate) identity: RaIdentity,
     pub(crate) certificates: Vec<Owned>,
     /// What it was before, while that still opens and answers requests.
@@ -110,13 +114,14 @@ pub(crate) struct Previous {
 
 impl Previous {
     /// Its keys, with their roles; `present`: of the RA that has replaced it.
-    fn keys(&self, present: &RaIdentity) -> Vec<(&'static str, SpkiDer)> {
+    fn keys(&self, authority: &AuthorityName, present: &RaIdentity) -> Keys {
         let encryption = self.identity.recipients.iter().map(|one| one.certificate.spki());
         let signing = self.identity.signing_certificate.spki();
-        let mut keys: Vec<(&'static str, SpkiDer)> =
-            encryption.map(|key| (PREVIOUS_ENCRYPTION, key.clone())).collect();
+        let label = |what| Label::of(authority, what);
+        let mut keys: Keys =
+            encryption.map(|key| (label(PREVIOUS_ENCRYPTION), key.clone())).collect();
         if signing != present.signing_certificate.spki() && keys.iter().all(|(_, k)| k != signing) {
-            keys.push((PREVIOUS_SIGNING, signing.clone()));
+            keys.push((label(PREVIOUS_SIGNING), signing.clone()));
         }
         keys
     }
@@ -124,11 +129,12 @@ impl Previous {
 
 impl Ra {
     /// Every key with its role.
-    pub(crate) fn keys(&self) -> Vec<(&'static str, SpkiDer)> {
+    pub(crate) fn keys(&self) -> Keys {
         let present = self.certificates.iter();
-        let mut keys: Vec<(&'static str, SpkiDer)> =
+        let mut keys: Keys =
             present.map(|owned| (owned.role(), owned.certificate.spki().clone())).collect();
-        keys.extend(self.previous.iter().flat_map(|previous| previous.keys(&self.identity)));
+        let previous = self.previous.iter();
+        keys.extend(previous.flat_map(|one| one.keys(&self.authority, &self.identity)));
         keys
     }
 }
@@ -140,7 +146,7 @@ pub(crate) const PREVIOUS_SIGNING: &str = "previous RA signing";
 /// What became of a certificate that was due.
 #[derive(Debug)]
 pub(crate) struct Renewed {
-    pub(crate) what: &'static str,
+    pub(crate) what: Label,
     /// Until when the new one is good.
     pub(crate) outcome: Result<Timestamp, GatewayError>,
 }
@@ -158,7 +164,10 @@ impl RaFiles {
 
     /// Which pairs there are, by name, role, and what they are for.
     fn pairs(&self) -> Vec<Role<'_>> {
-        let role = |name, what, purpose, issue, pair| Role { name, what, purpose, issue, pair };
+        let role = |name, what, purpose, issue, pair| {
+            let what = Label::of(&self.authority, what);
+            Role { name, what, purpose, issue, pair }
+        };
         if self.combined() {
             return vec![role(
                 "ra.signing",
@@ -200,7 +209,7 @@ impl RaFiles {
             ca.check_issued(&certificate)
                 .map_err(|error| GatewayError::config(role.name, error))?;
             certificates.push(Owned {
-                what: role.what,
+                what: role.what.clone(),
                 purpose: role.purpose,
                 certificate: certificate.clone(),
             });
@@ -237,6 +246,7 @@ impl RaFiles {
             previous = Some(Previous { identity, until });
         }
         Ok(Ra {
+            authority: self.authority.clone(),
             identity: RaIdentity {
                 signing_certificate: signing.1.clone(),
                 signing_key: signer(&signing.0)?,
@@ -306,7 +316,7 @@ impl RaFiles {
         let mut done = Vec::new();
         for (role, pair, key, new) in made {
             pair.write(&key, &new)?;
-            done.push(Renewed { what: role.what, outcome: Ok(new.not_after()) });
+            done.push(Renewed { what: role.what.clone(), outcome: Ok(new.not_after()) });
         }
         Ok(done)
     }
@@ -356,7 +366,7 @@ impl RaFiles {
 #[derive(Clone, Debug)]
 struct Role<'a> {
     name: &'static str,
-    what: &'static str,
+    what: Label,
     purpose: CertificatePurpose,
     issue: InfrastructurePurpose,
     pair: &'a RaPair,
@@ -369,11 +379,14 @@ impl Role<'_> {
         match self.pair.read(self.name) {
             Ok((_, certificate)) if !may || !due(&certificate) => return None,
             Ok(_) => {}
-            Err(error) => return Some(Renewed { what: self.what, outcome: Err(error) }),
+            Err(error) => return Some(Renewed { what: self.what.clone(), outcome: Err(error) }),
         }
         let why = "the RA has a key on a token and is not renewed by the gateway: make new keys there, have the CA \
                    certify them, and name both in the configuration";
-        Some(Renewed { what: self.what, outcome: Err(GatewayError::config(self.name, why)) })
+        Some(Renewed {
+            what: self.what.clone(),
+            outcome: Err(GatewayError::config(self.name, why)),
+        })
     }
 
     /// `None`: there is nothing to gain.
@@ -584,7 +597,8 @@ mod tests {
         };
         let legacy = LegacyAlgorithms::Refuse;
         let (signing, encryption) = (RaPair::Files(signing), RaPair::Files(encryption));
-        let files = RaFiles { signing, encryption, legacy, renewal: Renewal::Auto };
+        let authority = AuthorityName::main();
+        let files = RaFiles { authority, signing, encryption, legacy, renewal: Renewal::Auto };
         Site { dir, ca, files }
     }
 
@@ -603,7 +617,7 @@ mod tests {
             renewed
                 .iter()
                 .inspect(|r| assert!(r.outcome.is_ok(), "{r:?}"))
-                .map(|r| r.what)
+                .map(|r| r.what.what)
                 .collect()
         }
 

@@ -2,10 +2,12 @@
 //! stopped; in a shared ledger at any time.
 
 use crate::cli::{CrlOptions, OperatorOptions, RevokeOptions};
-use crate::config::Config;
+use crate::config::{AuthorityConfig, Config};
 use crate::error::GatewayError;
 use scep_keys::AwsLc;
-use scep_ledger::{OrderedBy, QueueOutcome, RevocationOrder, RevocationReason, RevocationState};
+use scep_ledger::{
+    Ledger, OrderedBy, QueueOutcome, RevocationOrder, RevocationReason, RevocationState,
+};
 use scep_server::SystemClock;
 use scep_types::{Clock, CryptoProvider, NameHash, SerialNumber};
 use std::path::Path;
@@ -17,11 +19,39 @@ fn load(path: &Path) -> Result<(Config, Arc<dyn CryptoProvider>), GatewayError> 
     Ok((Config::load(path, SystemClock.now(), &provider)?, provider))
 }
 
-/// The name of the CA in its certificates and CRL.
-fn issuer(config: &Config) -> Result<NameHash, GatewayError> {
-    let ca = config.ca.chain().first();
+/// The name of a CA in its certificates and CRL.
+fn issuer(authority: &AuthorityConfig) -> Result<NameHash, GatewayError> {
+    let ca = authority.ca.chain().first();
     let ca = ca.ok_or_else(|| GatewayError::config("ca.certificate", "there is none"))?;
     Ok(NameHash::of(ca.subject_der()))
+}
+
+/// The CA that has issued a certificate: the one that is named, or the only one that the ledger knows it of.
+async fn issuer_of(
+    config: &Config,
+    named: Option<&str>,
+    serial: &SerialNumber,
+    ledger: &Ledger,
+) -> Result<NameHash, GatewayError> {
+    if let Some(name) = named {
+        return issuer(config.authority(name)?);
+    }
+    let mut found = Vec::new();
+    for authority in config.authorities() {
+        let issuer = issuer(authority)?;
+        if ledger.certificate_status(issuer, serial).await?.is_some() {
+            found.push((authority.name.as_str(), issuer));
+        }
+    }
+    match found.as_slice() {
+        [] => Err(GatewayError::NotIssued { serial: serial.to_string() }),
+        [(_, issuer)] => Ok(*issuer),
+        several => {
+            let names: Vec<&str> = several.iter().map(|(name, _)| *name).collect();
+            let why = format!("{serial} is of several CAs; say which: {}", names.join(", "));
+            Err(GatewayError::config("--ca", why))
+        }
+    }
 }
 
 /// When what was ordered happens.
@@ -66,10 +96,10 @@ fn reason(text: &str) -> Result<RevocationReason, GatewayError> {
 pub(crate) fn run(options: &RevokeOptions) -> Result<ExitCode, GatewayError> {
     let (serial, reason) = (serial(&options.serial)?, reason(&options.reason)?);
     let (config, _) = load(&options.config)?;
-    let issuer = issuer(&config)?;
     crate::serve::runtime()?.block_on(async {
         let ledger = config.ledger.open().await?;
         let now = ledger.effective_now(SystemClock.now()).await?.now;
+        let issuer = issuer_of(&config, options.ca.as_deref(), &serial, &ledger).await?;
         let by = OrderedBy::Operator(options.operator.clone());
         let order = RevocationOrder { issuer, serial: serial.clone(), reason, by };
         match ledger.queue_revocation(order, now).await? {
@@ -105,7 +135,7 @@ pub(crate) fn confirm(options: &OperatorOptions) -> Result<ExitCode, GatewayErro
 
 pub(crate) fn crl(options: &CrlOptions) -> Result<ExitCode, GatewayError> {
     let (config, provider) = load(&options.config)?;
-    let issuer = issuer(&config)?;
+    let issuer = issuer(config.authority(&options.ca)?)?;
     crate::serve::runtime()?.block_on(async {
         let gateway = crate::serve::assemble(config, provider, None).await?;
         let done = gateway.revoke_pending().await?;

@@ -1,9 +1,11 @@
 //! `serve`: wire the parts and run until told to stop.
 
-use crate::config::{Challenges, Config, LinkConfig};
+use crate::ca::Ca;
+use crate::config::{AuthorityConfig, Challenges, Config, LinkConfig};
 use crate::connector::{GatewayHost, Openers, SharedOwn};
 use crate::error::GatewayError;
-use crate::keeper::Keeper;
+use crate::keeper::{Keeper, Kept};
+use crate::label::{Expiries, Label};
 use crate::logging::LogControl;
 use crate::responder::Responder;
 use core::time::Duration;
@@ -11,7 +13,7 @@ use scep_connector::{Connector, Host as _};
 use scep_keys::AwsLc;
 use scep_ledger::Ledger;
 use scep_server::{Authority, Gateway, Observer, Parts, SystemClock};
-use scep_types::{AuthorityName, Clock, CryptoProvider, SpkiDer, Timestamp};
+use scep_types::{Clock, CryptoProvider};
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::ExitCode;
@@ -51,34 +53,34 @@ async fn serve(
     let addresses = (config.listen, config.admin_listen);
     let rules = config.site_rules.digest().to_owned();
     for (what, when) in &config.expiries {
-        tracing::info!(target: "scep", what, expires = %when, "expiry");
+        tracing::info!(target: "scep", %what, expires = %when, "expiry");
     }
     let own = SharedOwn::of(&config);
     let link = match &config.challenges {
         Challenges::Issuer(link) => Some((link.clone(), Openers::new(&config, link, own.clone()))),
         Challenges::Pinned(_) => None,
     };
-    let (ca, files, stop_timeout) =
-        (config.ca.clone(), config.ra_files.clone(), config.limits.stop_timeout);
+    let stop_timeout = config.limits.stop_timeout;
     let pinned = pinned_expiries(&config);
-    #[cfg(feature = "openbao")]
-    let remote = ca.clone();
-    #[cfg(feature = "openbao")]
-    if let crate::ca::Ca::OpenBao(remote) = &remote {
-        remote.connect().await?;
+    let cas: Vec<Ca> = config.authorities().map(|one| one.ca.clone()).collect();
+    for ca in &cas {
+        ca.connect().await?;
     }
-    let ocsp = config.ocsp.clone();
-    let gateway = assemble_with(config, Arc::clone(&provider), None, &own).await?;
-    let responder = match ocsp {
-        Some(settings) => {
-            let clock: Arc<dyn Clock> = Arc::new(SystemClock);
-            let ca = ca.local("ocsp")?.clone();
-            let responder = Responder { gateway: gateway.clone(), ca, settings, clock };
-            responder.replace(now)?;
-            Some(responder)
+    let kept: Vec<Kept> = config.authorities().map(Kept::of).collect();
+    let mut ocsp = Vec::new();
+    for one in config.authorities() {
+        if let Some(settings) = &one.ocsp {
+            ocsp.push((one.name.clone(), one.ca.local("ocsp")?.clone(), settings.clone()));
         }
-        None => None,
-    };
+    }
+    let gateway = assemble_with(config, Arc::clone(&provider), None, &own).await?;
+    let mut responders = Vec::new();
+    for (authority, ca, ocsp) in ocsp {
+        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+        let responder = Responder { gateway: gateway.clone(), authority, ca, ocsp, clock };
+        responder.replace(now)?;
+        responders.push(responder);
+    }
     let (stop, stop_link) = (CancellationToken::new(), CancellationToken::new());
     let link = match link {
         Some((link, openers)) => {
@@ -90,18 +92,17 @@ async fn serve(
     let keeper = Keeper {
         gateway: gateway.clone(),
         clock: Arc::new(SystemClock),
-        ca,
-        files,
+        authorities: kept,
         own,
         connector: link.as_ref().map(|link| link.connector.clone()),
         pinned,
     };
     let keeper = tokio::spawn(keeper.run(stop.clone()));
-    #[cfg(feature = "openbao")]
-    if let crate::ca::Ca::OpenBao(remote) = &remote {
-        tokio::spawn(Arc::clone(remote).keep(stop.clone()));
+    for ca in cas {
+        ca.keep(&stop);
     }
-    let responder = responder.map(|responder| tokio::spawn(responder.run(stop.clone())));
+    let responders: Vec<JoinHandle<()>> =
+        responders.into_iter().map(|one| tokio::spawn(one.run(stop.clone()))).collect();
     tracing::info!(
         target: "scep",
         listen = %addresses.0,
@@ -126,7 +127,7 @@ async fn serve(
     stop.cancel();
     // They end at once; a panic in one must not hide that the gateway stopped cleanly.
     let _ = (admin_task.await, keeper.await);
-    if let Some(responder) = responder {
+    for responder in responders {
         let _ = responder.await;
     }
     served?;
@@ -138,10 +139,10 @@ async fn serve(
 const FLUSH: Duration = Duration::from_secs(10);
 
 /// Keys of the configuration, not certificates, that end.
-fn pinned_expiries(config: &Config) -> Vec<(&'static str, Timestamp)> {
-    let ours = |what: &str| config.certificates.iter().any(|owned| owned.what == what);
+fn pinned_expiries(config: &Config) -> Expiries {
+    let ours = |what: &Label| config.certificates.iter().any(|owned| owned.what == *what);
     let last = config.expiries.iter().filter(|(what, _)| !ours(what)).map(|(_, when)| *when).max();
-    last.map(|when| (crate::keeper::SIGNERS, when)).into_iter().collect()
+    last.map(|when| (Label::of_gateway(crate::keeper::SIGNERS), when)).into_iter().collect()
 }
 
 /// The running connector.
@@ -222,7 +223,15 @@ pub(crate) async fn assemble_with(
         crate::connector::same_ledger(link, &ledger)?;
     }
     let denials = ledger.denials().await?;
-    let previous_ra = config.previous_ra.map(|previous| previous.identity);
+    let mut later = Vec::new();
+    let mut authority = |one: AuthorityConfig| {
+        let previous = one.previous_ra.map(|previous| previous.identity);
+        later.push((one.name.clone(), previous, one.next));
+        let AuthorityConfig { name, ra, crl, follows, .. } = one;
+        Authority { name, ca: one.ca.authority(), ra, crl, follows }
+    };
+    let main = authority(config.main);
+    let more = config.others.into_iter().map(authority).collect();
     let gateway = Gateway::new(Parts {
         provider,
         clock: Arc::new(SystemClock),
@@ -230,23 +239,23 @@ pub(crate) async fn assemble_with(
         site_rules: config.site_rules,
         denials,
         ledger,
-        main: Authority {
-            name: AuthorityName::main(),
-            ca: config.ca.authority(),
-            ra: config.ra,
-            crl: config.crl,
-            follows: None,
-        },
-        more: Vec::new(),
-        our_keys: keys.iter().map(|(_, key): &(_, SpkiDer)| key.hash()).collect(),
+        main,
+        more,
+        our_keys: keys.iter().map(|(_, key)| key.hash()).collect(),
         endpoints: config.endpoints,
         limits: config.limits,
         observer,
     })?;
-    gateway.main_authority().set_previous_ras(previous_ra.into_iter().collect());
+    for (name, previous, next) in later {
+        if let Some(authority) = gateway.authority(&name) {
+            authority.set_previous_ras(previous.into_iter().collect());
+            authority.set_next_ca(next);
+        }
+    }
     if let Some(store) = config.store {
         gateway.set_certificate_store(store);
     }
+    gateway.set_operator_token(config.admin_token.and_then(|token| token.operators()));
     Ok(gateway)
 }
 

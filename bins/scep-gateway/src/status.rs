@@ -7,6 +7,7 @@ use crate::cli::StatusOptions;
 use crate::config::{Challenges, Config};
 use crate::error::GatewayError;
 use crate::keeper::{CONNECTOR, SIGNERS, last_signer};
+use crate::label::Label;
 use crate::renewal::{PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING};
 use core::time::Duration;
 use scep_connector::{Offline, State};
@@ -22,10 +23,6 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 const DAY: i64 = 86_400;
-/// A gateway beside us that does not answer within this time does not answer.
-const PATIENCE: Duration = Duration::from_secs(5);
-/// The answer has some lines.
-const MAX_ANSWER: u64 = 1 << 20;
 
 /// Everything, as `--json` prints it.
 #[derive(Debug, Serialize)]
@@ -67,7 +64,7 @@ struct LinkState {
     trouble: Option<String>,
 }
 
-#[derive(Clone, Copy, Debug, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 struct Revocations {
     waiting: u64,
     /// Held by the brake until an operator confirms.
@@ -203,8 +200,11 @@ fn gather(config: &Config, now: Timestamp) -> Result<Status, GatewayError> {
 }
 
 fn endings(config: &Config, state: Option<&State>, now: Timestamp) -> Vec<Ending> {
-    let mut endings: Vec<Ending> =
-        config.expiries.iter().map(|(what, when)| Ending::of(*what, *when, now)).collect();
+    let mut endings: Vec<Ending> = config
+        .expiries
+        .iter()
+        .map(|(what, when)| Ending::of(what.to_string(), *when, now))
+        .collect();
     if let Some(state) = state {
         endings.push(Ending::of(CONNECTOR, state.certificate.not_after(), now));
         endings.extend(last_signer(&state.trust).map(|last| Ending::of(SIGNERS, last, now)));
@@ -213,10 +213,17 @@ fn endings(config: &Config, state: Option<&State>, now: Timestamp) -> Vec<Ending
 }
 
 fn keys(config: &Config, state: Option<&State>) -> Vec<Key> {
-    let previous = config.previous_ra.as_ref().map(|previous| previous.until);
-    let until = |role| [PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING].contains(&role).then_some(previous);
-    let mut keys: Vec<Key> =
-        config.keys.iter().map(|(role, key)| Key::of(role, key, until(*role).flatten())).collect();
+    let until = |role: &Label| {
+        let of_it = config.authorities().find(|one| one.name == role.authority);
+        let previous = of_it.and_then(|one| one.previous_ra.as_ref());
+        let replaced = [PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING].contains(&role.what);
+        previous.filter(|_| replaced).map(|previous| previous.until)
+    };
+    let mut keys: Vec<Key> = config
+        .keys
+        .iter()
+        .map(|(role, key)| Key::of(&role.to_string(), key, until(role)))
+        .collect();
     let Some(state) = state else { return keys };
     for signer in &state.trust.signers {
         keys.push(Key::of("issuer signing", &signer.key, Some(signer.not_after)));
@@ -254,7 +261,8 @@ fn live(status: &mut Status, health: Health) {
 
 /// What the ledger adds, of a gateway that does not run.
 fn stopped(status: &mut Status, config: &Config) -> Result<(), GatewayError> {
-    let issuer = config.ca.chain().first().map(|ca| NameHash::of(ca.subject_der()));
+    let issuers = config.authorities().filter_map(|one| one.ca.chain().first());
+    let issuers: Vec<NameHash> = issuers.map(|ca| NameHash::of(ca.subject_der())).collect();
     crate::serve::runtime()?.block_on(async {
         let ledger = match crate::serve::open_ledger(config).await {
             // It runs, and does not answer.
@@ -273,14 +281,13 @@ fn stopped(status: &mut Status, config: &Config) -> Result<(), GatewayError> {
         let denials = ledger.denials().await?;
         let count = denials.devices.len().saturating_add(denials.users.len());
         status.denials = Some(count.saturating_add(denials.profiles.len()));
-        if let Some(issuer) = issuer {
+        for issuer in issuers {
             match ledger.revocation_work(issuer).await {
                 Ok(work) => {
-                    status.revocations = Some(Revocations {
-                        waiting: work.waiting,
-                        held: work.held,
-                        unpublished: work.unpublished,
-                    });
+                    let all = status.revocations.get_or_insert_default();
+                    all.waiting = all.waiting.saturating_add(work.waiting);
+                    all.held = all.held.saturating_add(work.held);
+                    all.unpublished = all.unpublished.saturating_add(work.unpublished);
                 }
                 Err(LedgerError::NoRevocations) => {}
                 Err(error) => return Err(error.into()),
@@ -326,15 +333,7 @@ fn attention(status: &Status) -> Vec<String> {
 
 /// One question to a server on this machine. `None`: nothing answers, or something else does.
 fn ask(address: SocketAddr) -> Option<Health> {
-    let mut stream = TcpStream::connect_timeout(&address, PATIENCE).ok()?;
-    stream.set_read_timeout(Some(PATIENCE)).ok()?;
-    stream.set_write_timeout(Some(PATIENCE)).ok()?;
-    let request = format!("GET /healthz HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n\r\n");
-    stream.write_all(request.as_bytes()).ok()?;
-    let mut answer = Vec::new();
-    stream.take(MAX_ANSWER).read_to_end(&mut answer).ok()?;
-    let start = answer.windows(4).position(|four| four == b"\r\n\r\n")?.checked_add(4)?;
-    serde_json::from_slice(answer.get(start..)?).ok()
+    serde_json::from_slice(&crate::loopback::get(address, "/healthz").ok()?.body).ok()
 }
 
 fn print(status: &Status, mut out: impl Write) -> std::io::Result<()> {

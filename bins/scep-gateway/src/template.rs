@@ -94,6 +94,7 @@ tenant = "{tenant}"
 gateway_group = "{group}"
 listen = "{listen}"
 admin_listen = "{admin_listen}"
+admin_token = "admin.token"
 ledger = "ledger.sqlite"
 site_rules = "site-rules.toml"
 

@@ -51,6 +51,10 @@ pub(crate) fn run(options: &TokenKeyOptions) -> Result<ExitCode, GatewayError> {
             let key = make(TokenKeyPurpose::Decryption)?;
             public_key_pem(key.public_key())
         }
+        TokenKeyRole::Ocsp => {
+            let key = make(TokenKeyPurpose::Signing)?;
+            public_key_pem(key.public_key())
+        }
         TokenKeyRole::Ca => {
             let (name, life) = (name("O=Sceptic, CN=Device CA")?, days(3_650));
             let key = make(TokenKeyPurpose::Signing)?;
@@ -61,7 +65,7 @@ pub(crate) fn run(options: &TokenKeyOptions) -> Result<ExitCode, GatewayError> {
         TokenKeyRole::RaSigning | TokenKeyRole::RaEncryption | TokenKeyRole::Ra => {
             let config = options.config.as_deref();
             let config = config.ok_or_else(|| wrong("--config", &"needed: its CA certifies"))?;
-            let ca = Config::ca_of(config, &provider)?;
+            let ca = Config::ca_of(config, &options.ca, now, &provider)?;
             let (default, issue, purpose) = match options.role {
                 TokenKeyRole::RaSigning => (
                     "CN=SCEP RA signing",

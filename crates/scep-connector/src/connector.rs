@@ -246,10 +246,10 @@ pub(crate) fn own_keys(
     state: &State,
     signer: &dyn Signer,
     host: &dyn Host,
-) -> Vec<(&'static str, scep_types::SpkiDer)> {
-    let mut own = vec![("the connector's authentication", signer.public_key().clone())];
+) -> Vec<(String, scep_types::SpkiDer)> {
+    let mut own = vec![("the connector's authentication".to_owned(), signer.public_key().clone())];
     let held = state.trust.decryption.iter();
-    own.extend(held.map(|held| ("the connector's decryption", held.key.clone())));
+    own.extend(held.map(|held| ("the connector's decryption".to_owned(), held.key.clone())));
     own.extend(host.own_keys());
     own
 }

@@ -9,7 +9,7 @@ use scep_types::SpkiDer;
 pub(crate) fn check(
     signers: &[TrustedKey],
     commands: &[TrustedKey],
-    own: &[(&str, SpkiDer)],
+    own: &[(String, SpkiDer)],
 ) -> Result<(), ConnectorError> {
     let signers = signers.iter().map(|key| ("a challenge signing", &key.key));
     let commands = commands.iter().map(|key| ("a command", &key.key));
@@ -21,7 +21,7 @@ pub(crate) fn check(
             });
         }
         let others = theirs.iter().take(at).map(|(role, key)| (*role, *key));
-        let own = own.iter().map(|(role, key)| (*role, key));
+        let own = own.iter().map(|(role, key)| (role.as_str(), key));
         if let Some((other, _)) = others.chain(own).find(|(_, other)| same(other, key)) {
             return Err(ConnectorError::SharedKey {
                 one: format!("{role} key"),

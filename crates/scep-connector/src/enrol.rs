@@ -205,8 +205,8 @@ fn accept(
         signers,
         commands,
         &[
-            ("the connector's authentication", authentication.public_key().clone()),
-            ("the connector's decryption", decryption.public_key().clone()),
+            ("the connector's authentication".to_owned(), authentication.public_key().clone()),
+            ("the connector's decryption".to_owned(), decryption.public_key().clone()),
         ],
     )?;
     // That the command keys can be used at all is found out now, and not at the first check-in.

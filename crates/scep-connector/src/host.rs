@@ -35,7 +35,7 @@ pub trait Host: Send + Sync + fmt::Debug {
     fn facts(&self) -> HostFacts;
 
     /// Every other public key of the gateway (CA, RA), by role: a key of the issuer must be none of them.
-    fn own_keys(&self) -> Vec<(&'static str, SpkiDer)>;
+    fn own_keys(&self) -> Vec<(String, SpkiDer)>;
 
     /// From now on challenges are opened with these keys and no others. Also called when nothing but the connector's own
     /// authentication key has changed, which no device may have certified either. The trust is durable already.

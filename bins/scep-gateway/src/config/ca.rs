@@ -1,13 +1,12 @@
 //! `[ca]`: who issues.
 
-use super::{Keys, place};
+use super::{Context, place};
 use crate::ca::Ca;
 use crate::error::GatewayError;
-use crate::renewal::{Owned, one_certificate};
+use crate::renewal::one_certificate;
 use scep_ca::{LocalCa, LocalCaSettings};
-use scep_keys::{open_key, read_certificates};
-use scep_link::CertificatePurpose;
-use scep_types::CryptoProvider;
+use scep_keys::{KeyPlace, open_key, read_certificates};
+use scep_types::AuthorityName;
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -32,13 +31,23 @@ pub(super) enum RawCa {
 }
 
 impl RawCa {
+    /// Whether its key is on a token.
+    pub(super) fn is_on_token(&self, base: &Path) -> Result<bool, GatewayError> {
+        match self {
+            Self::Local { key, .. } => {
+                Ok(matches!(place(base, "ca.key", key)?, KeyPlace::Token(_)))
+            }
+            #[cfg(feature = "openbao")]
+            Self::OpenBao(_) => Ok(false),
+        }
+    }
+
     pub(super) fn check(
         self,
-        base: &Path,
-        provider: &Arc<dyn CryptoProvider>,
-        keys: &mut Keys,
-        certificates: &mut Vec<Owned>,
+        context: &mut Context<'_>,
+        name: &AuthorityName,
     ) -> Result<Ca, GatewayError> {
+        let (base, provider) = (context.base, context.provider);
         let (key, certificate, chain, settings) = match self {
             Self::Local { key, certificate, chain, crl_urls, issuer_urls, ocsp_urls } => {
                 let settings = LocalCaSettings { crl_urls, issuer_urls, ocsp_urls };
@@ -49,12 +58,7 @@ impl RawCa {
                 let remote = raw.check(base, provider)?;
                 let ca = Ca::OpenBao(Arc::new(remote));
                 if let Some(issuer) = ca.chain().first() {
-                    keys.push(("CA", issuer.spki().clone()));
-                    certificates.push(Owned {
-                        what: "CA certificate",
-                        purpose: CertificatePurpose::Ca,
-                        certificate: issuer.clone(),
-                    });
+                    context.found_ca(name, issuer.spki(), issuer);
                 }
                 return Ok(ca);
             }
@@ -65,12 +69,7 @@ impl RawCa {
             Some(chain) => read_certificates(&base.join(chain))?,
             None => Vec::new(),
         };
-        keys.push(("CA", key.public_key().clone()));
-        certificates.push(Owned {
-            what: "CA certificate",
-            purpose: CertificatePurpose::Ca,
-            certificate: certificate.clone(),
-        });
+        context.found_ca(name, key.public_key(), &certificate);
         let provider = Arc::clone(provider);
         Ok(Ca::Local(LocalCa::new(key.signer()?, certificate, upper, settings, provider)?))
     }

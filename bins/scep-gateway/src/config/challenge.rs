@@ -1,7 +1,8 @@
 //! `[challenge]`: whose challenges are accepted, and which keys open them.
 
-use super::{Expiries, Keys, LinkConfig, duration, instant, place};
+use super::{LinkConfig, duration, instant, place};
 use crate::error::GatewayError;
+use crate::label::{Expiries, Keys, Label};
 use core::time::Duration;
 use scep_challenge::{Opener, OpeningKey, PinnedSigner};
 use scep_keys::{open_key, read_public_key};
@@ -95,21 +96,24 @@ impl RawChallenge {
             GatewayError::config("challenge.decryption_key", "missing, and there is no [connector]")
         })?;
         let present = open_key(&place(base, "challenge.decryption_key", &present)?)?;
-        keys.push(("challenge decryption", present.public_key().clone()));
+        keys.push((Label::of_gateway("challenge decryption"), present.public_key().clone()));
         let mut opening = vec![OpeningKey { key: present.decryption()?, not_after: None }];
         for previous in self.previous_keys {
             let key = open_key(&place(base, "challenge.previous_keys.key", &previous.key)?)?;
-            keys.push(("previous challenge decryption", key.public_key().clone()));
+            keys.push((
+                Label::of_gateway("previous challenge decryption"),
+                key.public_key().clone(),
+            ));
             let not_after = instant("challenge.previous_keys.not_after", &previous.not_after)?;
             opening.push(OpeningKey { key: key.decryption()?, not_after: Some(not_after) });
         }
         let mut signers = Vec::new();
         for signer in self.signers {
             let key = read_public_key(&base.join(signer.public_key))?;
-            keys.push(("issuer signing", key.clone()));
+            keys.push((Label::of_gateway("issuer signing"), key.clone()));
             let not_before = instant("challenge.signers.not_before", &signer.not_before)?;
             let not_after = instant("challenge.signers.not_after", &signer.not_after)?;
-            expiries.push(("issuer signing key", not_after));
+            expiries.push((Label::of_gateway("issuer signing key"), not_after));
             signers.push(PinnedSigner { key, not_before, not_after });
         }
         Opener::new(tenant, group, signers, opening, times.max_lifetime, times.skew)

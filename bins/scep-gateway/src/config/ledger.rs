@@ -141,7 +141,7 @@ impl RawLedger {
                     config = config.lease(lease).map_err(wrong("lease"))?;
                 }
                 let password = match password_file {
-                    Some(file) => Some(password(&base.join(file))?),
+                    Some(file) => Some(private_line("ledger.password_file", &base.join(file))?),
                     None if config.has_password() => None,
                     None => std::env::var(PASSWORD).ok().map(String::into_bytes),
                 };
@@ -166,9 +166,9 @@ impl RawRevocations {
     }
 }
 
-/// The first line of a file that nobody else may read.
-fn password(path: &Path) -> Result<Vec<u8>, GatewayError> {
-    let key = || format!("ledger.password_file ({})", path.display());
+/// The first line of a file that nobody else may read, which `key` of the configuration names.
+pub(super) fn private_line(key: &str, path: &Path) -> Result<Vec<u8>, GatewayError> {
+    let key = || format!("{key} ({})", path.display());
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
@@ -271,11 +271,11 @@ mod tests {
                 std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
             };
             set(0o640);
-            let error = password(&file).unwrap_err().to_string();
+            let error = private_line("password", &file).unwrap_err().to_string();
             assert!(error.contains("has mode 640"), "{error}");
             set(0o600);
         }
-        assert_eq!(password(&file).unwrap(), b"a s3cret");
+        assert_eq!(private_line("password", &file).unwrap(), b"a s3cret");
         let text = format!(
             "[ledger]\nkind = \"postgres\"\nconnection = \"host=db.example.org dbname=scep\"\n\
              password_file = \"{}\"\ntls_roots = \"ca.pem\"",
@@ -291,6 +291,6 @@ mod tests {
         let Store::Postgres(postgres) = &config.store else { panic!("{config}") };
         assert!(postgres.has_password() && config.is_shared());
         std::fs::write(&file, "\n").unwrap();
-        assert!(password(&file).is_err());
+        assert!(private_line("password", &file).is_err());
     }
 }

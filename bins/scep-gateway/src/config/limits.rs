@@ -32,6 +32,7 @@ pub(super) struct RawLimits {
     head_timeout: Option<String>,
     body_timeout: Option<String>,
     stop_timeout: Option<String>,
+    hold_for: Option<String>,
 }
 
 impl RawLimits {
@@ -56,6 +57,7 @@ impl RawLimits {
                 self.stop_timeout.as_deref(),
                 defaults.stop_timeout,
             )?,
+            hold_for: duration("limits.hold_for", self.hold_for.as_deref(), defaults.hold_for)?,
             ..defaults
         })
     }

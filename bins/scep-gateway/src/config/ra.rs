@@ -1,12 +1,12 @@
 //! `[ra]`: what devices encrypt to, and what signs the answers.
 
-use super::{LedgerConfig, place};
+use super::{Context, place};
 use crate::error::GatewayError;
 use crate::renewal::{Pair, RaFiles, RaPair, Renewal};
 use scep_keys::KeyPlace;
-use scep_message::LegacyAlgorithms;
+use scep_types::AuthorityName;
 use serde::Deserialize;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -28,20 +28,19 @@ pub(super) enum RawRenewal {
 impl RawRa {
     pub(super) fn check(
         self,
-        base: &Path,
-        legacy: LegacyAlgorithms,
-        ledger: &LedgerConfig,
+        context: &Context<'_>,
+        authority: &AuthorityName,
     ) -> Result<RaFiles, GatewayError> {
         let renewal = match self.renewal {
             Some(RawRenewal::Auto) => Renewal::Auto,
             Some(RawRenewal::Manual) => Renewal::Manual,
             // Gateways that share a ledger share an RA, and none may change it by itself.
-            None if ledger.is_shared() => Renewal::Manual,
+            None if context.shared_ledger => Renewal::Manual,
             None => Renewal::Auto,
         };
         let pair = |name, key: &str, certificate: PathBuf| {
-            let certificate = base.join(certificate);
-            Ok::<_, GatewayError>(match place(base, name, key)? {
+            let certificate = context.base.join(certificate);
+            Ok::<_, GatewayError>(match place(context.base, name, key)? {
                 KeyPlace::File(key) => RaPair::Files(Pair { key, certificate }),
                 key @ KeyPlace::Token(_) => RaPair::Token { key, certificate },
             })
@@ -49,6 +48,7 @@ impl RawRa {
         let signing = pair("ra.signing_key", &self.signing_key, self.signing_certificate)?;
         let encryption =
             pair("ra.encryption_key", &self.encryption_key, self.encryption_certificate)?;
-        Ok(RaFiles { signing, encryption, legacy, renewal })
+        let (authority, legacy) = (authority.clone(), context.legacy);
+        Ok(RaFiles { authority, signing, encryption, legacy, renewal })
     }
 }

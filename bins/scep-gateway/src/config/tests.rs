@@ -11,6 +11,10 @@ fn the_example_has_only_known_keys() {
     assert_eq!(raw.endpoints.len(), 2);
 }
 
+fn provider() -> Arc<dyn CryptoProvider> {
+    Arc::new(scep_keys::AwsLc)
+}
+
 /// The example with its `[connector]` section in force, and without the keys that this excludes.
 fn with_connector() -> String {
     let start = EXAMPLE.find("# [connector]").unwrap();
@@ -37,7 +41,10 @@ fn attack_63_no_gateway_of_a_group_replaces_its_ra_by_itself() {
         let raw: Raw = toml::from_str(&text).unwrap();
         let base = Path::new("gw");
         let ledger = raw.ledger.check(base, &raw.revocations).unwrap();
-        raw.ra.check(base, LegacyAlgorithms::Refuse, &ledger).unwrap().renewal
+        let provider = provider();
+        let mut context = Context::new(base, Timestamp::EPOCH, &provider);
+        context.shared_ledger = ledger.is_shared();
+        raw.ra.check(&context, &AuthorityName::main()).unwrap().renewal
     };
     let own = "ledger = \"ledger.sqlite\"";
     let shared = "ledger = { kind = \"postgres\", connection = \"host=/run\" }";
@@ -93,8 +100,8 @@ fn the_examples_openbao_has_every_key_there_is() {
         let root = LocalCa::self_signed_root(&*signer, &name, year, now, &*provider).unwrap();
         let root = scep_keys::certificates_pem(&[root]);
         std::fs::write(folder.path().join("ca.cert.pem"), root).unwrap();
-        let (mut keys, mut certificates) = (Vec::new(), Vec::new());
-        let checked = raw.check(folder.path(), &provider, &mut keys, &mut certificates);
+        let mut context = Context::new(folder.path(), now, &provider);
+        let checked = raw.check(&mut context, &AuthorityName::main());
         checked.map(drop).map_or_else(|error| error.to_string(), |()| String::new())
     };
     let tls = "tls_roots";
@@ -150,22 +157,21 @@ fn a_connector_excludes_keys_of_the_configuration() {
 
 #[test]
 fn the_crl_has_a_path_of_its_own_and_time_to_be_renewed() {
-    let endpoints = [Endpoint::generic("/"), Endpoint::generic("/scep")];
     let check = |path: Option<&str>, validity: Option<&str>| {
         let owned = |text: Option<&str>| text.map(str::to_owned);
-        RawCrl { path: owned(path), validity: owned(validity) }.check(&endpoints).ok()
+        RawCrl { path: owned(path), validity: owned(validity) }.check(&AuthorityName::main()).ok()
     };
     assert_eq!(check(None, None), Some(CrlSettings::default()));
     let settings = check(Some("/pki/ca.crl"), Some("2d")).unwrap();
     assert_eq!((&*settings.path, settings.validity.as_secs()), ("/pki/ca.crl", 2 * 86_400));
-    for path in ["/", "crl", "", "/scep", "/crl?x"] {
+    for path in ["/", "crl", "", "/crl?x"] {
         assert_eq!(check(Some(path), None), None, "{path}");
     }
     for validity in ["59m", "0d", "soon"] {
         assert_eq!(check(None, Some(validity)), None, "{validity}");
     }
     let raw: Raw = toml::from_str(EXAMPLE).unwrap();
-    assert_eq!(raw.crl.check(&endpoints).ok(), Some(CrlSettings::default()));
+    assert_eq!(raw.crl.check(&AuthorityName::main()).ok(), Some(CrlSettings::default()));
 }
 
 #[test]

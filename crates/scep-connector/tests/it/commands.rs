@@ -322,7 +322,7 @@ async fn attack_25_no_key_of_the_issuer_is_one_of_ours() {
     let issuer = Issuer::start().await;
     let mut gateway = Gateway::enrolled(&issuer).await;
     let ca = key();
-    gateway.host.own.lock().unwrap().push(("the CA's", ca.public_key().clone()));
+    gateway.host.own.lock().unwrap().push(("the CA's".into(), ca.public_key().clone()));
     issuer.says(|book| {
         book.signer_keys.add.extend([trusted(&key()), trusted(&ca)]);
     });
@@ -335,7 +335,7 @@ async fn attack_25_no_key_of_the_issuer_is_one_of_ours() {
     gateway.stop().await;
     // What is in the state already is looked at when it is opened.
     let signer = issuer.book().signer.clone();
-    gateway.host.own.lock().unwrap().push(("the RA's", signer.public_key().clone()));
+    gateway.host.own.lock().unwrap().push(("the RA's".into(), signer.public_key().clone()));
     let error = gateway.open().unwrap_err().to_string();
     assert!(error.contains("the RA's key"), "{error}");
 }
@@ -386,7 +386,7 @@ async fn attack_26_a_stolen_signer_goes_although_it_is_the_last_and_its_successo
     let issuer = Issuer::start().await;
     let mut gateway = Gateway::enrolled(&issuer).await;
     let ca = key();
-    gateway.host.own.lock().unwrap().push(("the CA's", ca.public_key().clone()));
+    gateway.host.own.lock().unwrap().push(("the CA's".into(), ca.public_key().clone()));
     gateway.start();
     issuer.says(|book| {
         let retire = vec![book.signer.public_key().key_id()];

@@ -98,7 +98,7 @@ pub(crate) struct Recorder {
     pub(crate) standings: Mutex<Vec<Standing>>,
     pub(crate) log_levels: Mutex<Vec<Option<LogLevel>>>,
     pub(crate) denials_changed: Mutex<usize>,
-    pub(crate) own: Mutex<Vec<(&'static str, SpkiDer)>>,
+    pub(crate) own: Mutex<Vec<(String, SpkiDer)>>,
     pub(crate) certificates: Mutex<Vec<CertificateExpiry>>,
     pub(crate) objects: Mutex<bool>,
     /// Where to look whether a trust is durable before it is used, and whether each was.
@@ -112,7 +112,7 @@ impl Host for Recorder {
         HostFacts { health: Health::Serving, certificates }
     }
 
-    fn own_keys(&self) -> Vec<(&'static str, SpkiDer)> {
+    fn own_keys(&self) -> Vec<(String, SpkiDer)> {
         self.own.lock().unwrap().clone()
     }
 
