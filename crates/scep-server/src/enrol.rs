@@ -7,6 +7,7 @@ use crate::gateway::{Gateway, SignerRule, Site};
 use crate::pool::Place;
 use crate::query::{Query, is_query};
 use crate::refusal::{Refusal, Whose};
+use crate::renew::Earlier;
 use crate::reply::{Context, Grant, PkiAnswer};
 use crate::trace::{Outcome, Stage, Trace, differences};
 use core::time::Duration;
@@ -198,8 +199,16 @@ impl Gateway {
         let now = self.effective_now().await?;
         let key = RetryKey::of(&csr);
         let mut wait = Backoff::new(parts.limits.in_progress_wait);
+        let mut earlier_asked = false;
         loop {
-            match parts.ledger.recall(key, now).await? {
+            let recall = parts.ledger.recall(key, now).await?;
+            let (recall, earlier) = if earlier_asked || self.may_issue().is_err() {
+                (recall, None)
+            } else {
+                Earlier::of(recall, &csr, &asking)
+            };
+            earlier_asked |= earlier.is_some();
+            match recall {
                 Recall::Releasable(releasable) => {
                     trace.stage = Stage::Recalled;
                     return self.repeat(site, &csr, &asking, releasable, now, trace).await;
@@ -226,9 +235,16 @@ impl Gateway {
                 Ok(claims) => Some(claims.claims().challenge_id),
                 Err(refusal) => refusal.whose.as_ref().map(|whose| whose.challenge),
             };
-            let decided = match self.renewal(site, &csr, &asking.signer, presented, now).await? {
-                Some(approval) => Decision::Approved(approval),
-                None => {
+            let renewal = self.renewal(site, &csr, &asking.signer, presented, now).await;
+            let decided = match (renewal, earlier) {
+                (Ok(Some(approval)), _) => Decision::Approved(approval),
+                (_, Some(Earlier::Certificate(releasable))) => {
+                    trace.stage = Stage::Recalled;
+                    return self.repeat(site, &csr, &asking, releasable, now, trace).await;
+                }
+                (Err(refusal), _) => return Err(refusal),
+                (Ok(None), Some(Earlier::Over(reason))) => return Err(reason.into()),
+                (Ok(None), None) => {
                     let claims = claims?;
                     trace.stage = Stage::ChallengeOpened;
                     Whose::of(claims.claims()).note(trace);

@@ -3,6 +3,7 @@
 
 use crate::gateway::Gateway;
 use core::fmt;
+use core::time::Duration;
 use scep_types::{Reason, Timestamp};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
@@ -56,6 +57,23 @@ pub struct LinkStatus {
     pub last_heard: Option<Timestamp>,
     /// What is wrong at present, for people.
     pub trouble: Option<String>,
+}
+
+/// How recently the issuer must have been heard for a certificate to be followed by another on its own word: a device that
+/// it has disabled meanwhile would go on for ever otherwise.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum RenewalContact {
+    /// At most so long ago, also where other requests are served without the issuer.
+    Within(Duration),
+    /// Never: there is no issuer to be heard, and the operator disables devices otherwise.
+    NotNeeded,
+}
+
+impl Default for RenewalContact {
+    /// Within 24 hours; a gateway that hears of no issuer renews nothing so.
+    fn default() -> Self {
+        Self::Within(Duration::from_secs(24 * 3_600))
+    }
 }
 
 type Ask = dyn Fn() -> LinkStatus + Send + Sync;
@@ -168,6 +186,7 @@ impl Expiries {
 pub(crate) struct Standing {
     availability: RwLock<Availability>,
     link: RwLock<Option<Link>>,
+    renewal_contact: RwLock<RenewalContact>,
     pub(crate) expiries: Expiries,
 }
 
@@ -212,6 +231,31 @@ impl Gateway {
         *self.inner.standing.link.write().unwrap_or_else(PoisonError::into_inner) = Some(link);
     }
 
+    /// How recently the issuer must have been heard for a renewal by certificate, from the next request on.
+    pub fn set_renewal_contact(&self, contact: RenewalContact) {
+        *self.inner.standing.renewal_contact.write().unwrap_or_else(PoisonError::into_inner) =
+            contact;
+    }
+
+    /// Whether the issuer was heard recently enough for a renewal by certificate, or why not.
+    pub(crate) fn renewal_contact_at(&self, now: Timestamp) -> Result<(), String> {
+        let standing = &self.inner.standing;
+        let contact = *standing.renewal_contact.read().unwrap_or_else(PoisonError::into_inner);
+        let within = match contact {
+            RenewalContact::NotNeeded => return Ok(()),
+            RenewalContact::Within(within) => within,
+        };
+        match standing.link().map(|link| link.status().last_heard) {
+            Some(Some(heard)) if now.since(heard) <= within => Ok(()),
+            Some(Some(heard)) => Err(format!(
+                "renewal by certificate: the issuer was last heard at {heard}, more than {} s ago",
+                within.as_secs()
+            )),
+            Some(None) => Err("renewal by certificate: the issuer was never heard".to_owned()),
+            None => Err("renewal by certificate: there is no issuer to be heard".to_owned()),
+        }
+    }
+
     /// Which certificates of the system expire when, by name. Replaces the list before; what was renewed is off its
     /// alarm. Each threshold of [`EXPIRY_ALARM_DAYS`] and the expiry itself is logged once when it is passed.
     pub fn set_expiries(&self, certificates: Vec<(String, Timestamp)>) {
@@ -242,7 +286,7 @@ impl Gateway {
 
     /// Looks for expiries again and again while running.
     pub(crate) fn spawn_expiry_alarms(&self) -> tokio::task::JoinHandle<()> {
-        const PERIOD: core::time::Duration = core::time::Duration::from_secs(60);
+        const PERIOD: Duration = Duration::from_secs(60);
         let gateway = self.clone();
         tokio::spawn(async move {
             loop {
