@@ -58,6 +58,7 @@ fn reason(refusal: Refusal) -> Reason {
         Refusal::CaUnavailable => Reason::CaUnavailable,
         Refusal::CaOutcomeUnknown => Reason::CaOutcomeUnknown,
         Refusal::CertificateDiffers => Reason::CertificateDiffers,
+        Refusal::Denied => Reason::ApprovalDenied,
         Refusal::Ledger => Reason::InternalError,
     }
 }
@@ -89,6 +90,8 @@ impl Played<'_> {
         match recalled {
             Recalled::Nothing => Known::Nothing,
             Recalled::InProgress => Known::InProgress,
+            Recalled::Pending => Known::Pending,
+            Recalled::Approved => Known::Approved,
             Recalled::Over(refusal) => Known::Over(reason(refusal)),
             Recalled::Releasable { call, .. } => {
                 Known::Certificate(self.certificates[call].clone().unwrap())
@@ -225,7 +228,13 @@ impl Played<'_> {
             Step::WindowsEnd => self.now = after(DAY + HOUR),
             // In the CA's or a process's memory alone.
             Step::CaRefuses(_) | Step::CaAnswers(_) | Step::CaAnswerLost(_) | Step::Find(..) => {}
-            Step::Report(_) | Step::LeaseEnds(_) => panic!("{step:?} is not of this world"),
+            Step::Report(_)
+            | Step::LeaseEnds(_)
+            | Step::Hold(_)
+            | Step::DecideHeld(..)
+            | Step::CaPends(_)
+            | Step::LeavePending(_)
+            | Step::SettleRefused(_) => panic!("{step:?} is not of this world"),
         }
     }
 

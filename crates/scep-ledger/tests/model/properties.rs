@@ -50,6 +50,7 @@ pub(crate) const OTHERS_GET_NOTHING: &str =
     "another request with the challenge gets nothing while the use stands";
 pub(crate) const FREED: &str = "a challenge that is free has no certificate";
 pub(crate) const NEVER_ISSUES: &str = "recovery never issues";
+pub(crate) const APPROVED: &str = "what a person must approve is not asked of the CA before";
 pub(crate) const REPORTED_ONCE: &str = "nothing is reported twice, and no outcome without a report";
 pub(crate) const NOTHING_LOST: &str =
     "what the CA has issued is in the end on record, or reported as a possible orphan";
@@ -100,6 +101,10 @@ pub(crate) fn invariants() -> Vec<Property<Protocol>> {
         property(NEVER_ISSUES, Always, |_, world| {
             world.calls.iter().flatten().all(|call| !call.by_recovery)
         }),
+        property(APPROVED, Always, |protocol, world| {
+            let asked = |at: usize| world.calls[at].is_some();
+            !protocol.holds || uses(world).all(|(at, of)| of.approved || !asked(at))
+        }),
         property(REPORTED_ONCE, Always, |_, world| {
             world.rows.iter().flatten().all(|row| row.events <= 1)
                 && uses(world).all(|(_, of)| of.outcomes == u8::from(of.state.is_settled()))
@@ -122,9 +127,9 @@ pub(crate) fn invariants() -> Vec<Property<Protocol>> {
         }),
         property(EACH_REPORTED, AtRest, |_, world| {
             world.rows.iter().flatten().all(|row| row.events == 1)
-                && uses(world).all(|(_, of)| of.outcomes == 1)
+                && uses(world).all(|(_, of)| of.outcomes == u8::from(of.state != State::Held))
         }),
-        property(SETTLED, AtRest, |_, world| uses(world).all(|(_, of)| of.state.is_settled())),
+        property(SETTLED, AtRest, |_, world| uses(world).all(|(_, of)| !of.state.is_left())),
     ]
 }
 
@@ -192,5 +197,25 @@ pub(crate) fn a_loser_gets_the_winners_certificate() -> Property<Protocol> {
     property("two of the same get one certificate", When::Sometimes, |_, world| {
         releases(world)
             .any(|(one, first)| releases(world).any(|(two, second)| one != two && first == second))
+    })
+}
+
+/// The CA has decided later, and its certificate was given to the device that asked again.
+pub(crate) fn what_was_pending_is_released() -> Property<Protocol> {
+    property("what was pending is released", When::Sometimes, |protocol, world| {
+        protocol.pends
+            && releases(world).any(|(_, call)| world.rows[call].is_some_and(|row| row.by_recovery))
+    })
+}
+
+pub(crate) fn a_person_or_the_ca_says_no() -> Property<Protocol> {
+    property("a person or the CA says no", When::Sometimes, |_, world| {
+        uses(world).any(|(_, of)| of.state == State::Refused)
+    })
+}
+
+pub(crate) fn what_was_held_is_released() -> Property<Protocol> {
+    property("what was held is released", When::Sometimes, |protocol, world| {
+        protocol.holds && releases(world).next().is_some()
     })
 }

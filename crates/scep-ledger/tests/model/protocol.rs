@@ -18,7 +18,7 @@ pub(crate) type ReplicaId = usize;
 pub(crate) type RequestId = usize;
 
 /// How far an enrolment is: as in `src/store.rs`, which a test compares.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum State {
     Open,
     Unknown,
@@ -26,14 +26,34 @@ pub(crate) enum State {
     Issued,
     Withheld,
     Freed,
+    /// Waits for a person; the CA was not asked.
+    Held,
+    /// The CA has it, and decides later.
+    Pending,
+    /// A person or the CA has said no.
+    Refused,
 }
 
 impl State {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Open, Self::Unknown, Self::Orphan, Self::Issued, Self::Withheld, Self::Freed];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Open,
+        Self::Unknown,
+        Self::Orphan,
+        Self::Issued,
+        Self::Withheld,
+        Self::Freed,
+        Self::Held,
+        Self::Pending,
+        Self::Refused,
+    ];
+
+    /// An intent without an outcome: the CA may have been asked.
+    pub(crate) fn is_left(self) -> bool {
+        matches!(self, Self::Open | Self::Unknown | Self::Pending)
+    }
 
     pub(crate) fn is_settled(self) -> bool {
-        self > Self::Unknown
+        !self.is_left() && self != Self::Held
     }
 }
 
@@ -56,6 +76,8 @@ pub(crate) struct Use {
     pub(crate) outcomes: u8,
     /// Reported, after it was settled, as one that may have a certificate all the same.
     pub(crate) suspected: bool,
+    /// A person has approved it.
+    pub(crate) approved: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -86,6 +108,10 @@ impl Row {
 pub(crate) enum At {
     /// The CA may be at it.
     UnderWay,
+    /// The CA decides later.
+    Pending,
+    /// It has decided later, against it.
+    Refused,
     /// The CA has issued; whether what was approved.
     Issued { conforms: bool },
     /// It has issued nothing, and never will for this call.
@@ -120,6 +146,8 @@ pub(crate) enum Refusal {
     CaUnavailable,
     CaOutcomeUnknown,
     CertificateDiffers,
+    /// A person or the CA has said no.
+    Denied,
     /// The ledger said that the intent is settled, or failed.
     Ledger,
 }
@@ -141,6 +169,8 @@ pub(crate) enum Phase {
     Answered(ReplicaId, UseId),
     /// Has the CA's word that nothing was issued.
     NothingIssued(ReplicaId, UseId),
+    /// Has the CA's word that it decides later.
+    CaPending(ReplicaId, UseId),
     /// The CA's answer was lost, or says nothing.
     OutcomeUnknown(ReplicaId, UseId),
     /// Holds a `Releasable`; `stale`: it was over already when it was recalled.
@@ -165,6 +195,7 @@ impl Phase {
             | Self::Issuing(at, _)
             | Self::Answered(at, _)
             | Self::NothingIssued(at, _)
+            | Self::CaPending(at, _)
             | Self::OutcomeUnknown(at, _)
             | Self::Releasable { at, .. }
             | Self::Unreported(at, _) => Some(at),
@@ -180,6 +211,7 @@ impl Phase {
             | Self::Issuing(_, of)
             | Self::Answered(_, of)
             | Self::NothingIssued(_, of)
+            | Self::CaPending(_, of)
             | Self::OutcomeUnknown(_, of) => Some(of),
             Self::Approved(_)
             | Self::Releasable { .. }
@@ -196,6 +228,7 @@ impl Phase {
 pub(crate) enum Found {
     Certificate(CallId),
     Nothing,
+    Refused,
     Unknown,
 }
 
@@ -245,23 +278,28 @@ pub(crate) struct Faults {
 pub(crate) enum Step {
     Recall(RequestId, ReplicaId),
     Admit(RequestId),
+    Hold(RequestId),
+    DecideHeld(UseId, bool),
     Redeem(RequestId),
     Issue(RequestId),
     /// The CA's own: it issues, or decides that it never will.
     CaIssues(CallId, bool),
     CaRefuses(CallId),
+    CaPends(CallId),
     CaAnswers(RequestId),
     CaAnswerLost(RequestId),
     Record(RequestId),
     Withhold(RequestId),
     HandBack(RequestId),
     LeaveUnknown(RequestId),
+    LeavePending(RequestId),
     Report(RequestId),
     Release(RequestId),
     Unsettled(ReplicaId, UseId),
     Find(ReplicaId, Found),
     SettleFound(ReplicaId),
     SettleNothing(ReplicaId),
+    SettleRefused(ReplicaId),
     SettleOrphan(ReplicaId),
     Crash(ReplicaId),
     LeaseEnds(ReplicaId),
@@ -304,6 +342,7 @@ pub(crate) enum Broken {
     RecallsWhatIsOver,
     FindsNothingUnderWay,
     LosesWhatIsLate,
+    AsksNobody,
 }
 
 #[derive(Clone, Debug)]
@@ -316,6 +355,10 @@ pub(crate) struct Protocol {
     pub(crate) faults: Faults,
     /// The CA may issue something else than it was asked for.
     pub(crate) differs: bool,
+    /// A person must approve what is asked.
+    pub(crate) holds: bool,
+    /// The CA may decide later.
+    pub(crate) pends: bool,
     /// Recovery knows everything on record when it sees it again, and not just what is live.
     pub(crate) knows_all_on_record: bool,
     /// An outcome that becomes unknown after recovery has looked is not lost: of an intent that is settled it is
@@ -341,7 +384,7 @@ impl Protocol {
 
     /// Whether `unsettled` at this replica gives this intent, and takes it over where need be.
     pub(crate) fn may_settle(&self, world: &World, at: ReplicaId, of: &Use) -> bool {
-        if of.state.is_settled() {
+        if !of.state.is_left() {
             return false;
         }
         if self.is(Broken::SettlesWhatIsLive) {
@@ -358,7 +401,8 @@ impl Protocol {
     /// What a CA may say about an intent. While a call may be at work it says nothing yet, except that it cannot know.
     fn findings(&self, world: &World, of: UseId) -> Vec<Found> {
         let key = world.uses[of].map(|of| of.what.key);
-        let under_way = |at: usize| world.calls[at].is_some_and(|call| call.at == At::UnderWay);
+        let is = |at: usize, what| world.calls[at].is_some_and(|call| call.at == what);
+        let under_way = |at: usize| is(at, At::UnderWay) || is(at, At::Pending);
         let issued =
             |at: usize| matches!(world.calls[at], Some(Call { at: At::Issued { .. }, .. }));
         let looked_at: Vec<CallId> = match self.recover {
@@ -375,7 +419,11 @@ impl Protocol {
         }
         let found: Vec<Found> =
             looked_at.into_iter().filter(|at| issued(*at)).map(Found::Certificate).collect();
-        if found.is_empty() { vec![Found::Nothing] } else { found }
+        match found.is_empty() {
+            false => found,
+            true if is(of, At::Refused) => vec![Found::Refused],
+            true => vec![Found::Nothing],
+        }
     }
 }
 
@@ -412,7 +460,7 @@ impl Model for Protocol {
     fn steps(&self, world: &World) -> Vec<Step> {
         let mut steps = Vec::new();
         self.steps_of_requests(world, &mut steps);
-        self.steps_of_the_ca(world, &mut steps);
+        self.steps_of_others(world, &mut steps);
         self.steps_of_recovery(world, &mut steps);
         self.faults_of(world, &mut steps);
         steps
@@ -431,13 +479,17 @@ impl Protocol {
             match *phase {
                 Phase::Idle | Phase::Refused(_) | Phase::Released(_) => {
                     // A client that waits for the same request on another connection goes on waiting.
-                    if world.tries[request] > 0
-                        && self.recall(world, request) != Recalled::InProgress
-                    {
+                    let recalled = self.recall(world, request);
+                    let waits = matches!(recalled, Recalled::InProgress | Recalled::Pending);
+                    if world.tries[request] > 0 && !waits {
                         steps.extend((0..self.replicas).map(|at| Step::Recall(request, at)));
                     }
                 }
-                Phase::Approved(_) => steps.push(Step::Admit(request)),
+                Phase::Approved(_) => {
+                    let was_held = self.recall(world, request) == Recalled::Approved;
+                    let hold = self.holds && !was_held;
+                    steps.push(if hold { Step::Hold(request) } else { Step::Admit(request) });
+                }
                 Phase::Admitted(..) => steps.push(Step::Redeem(request)),
                 Phase::Redeemed(..) => steps.push(Step::Issue(request)),
                 Phase::Issuing(_, of) => {
@@ -454,19 +506,30 @@ impl Protocol {
                 },
                 Phase::NothingIssued(..) => steps.push(Step::HandBack(request)),
                 Phase::OutcomeUnknown(..) => steps.push(Step::LeaveUnknown(request)),
+                Phase::CaPending(..) => steps.push(Step::LeavePending(request)),
                 Phase::Unreported(..) => steps.push(Step::Report(request)),
                 Phase::Releasable { .. } => steps.push(Step::Release(request)),
             }
         }
     }
 
-    fn steps_of_the_ca(&self, world: &World, steps: &mut Vec<Step>) {
-        for (call, at) in world.calls.iter().enumerate() {
-            if at.is_some_and(|call| call.at == At::UnderWay) {
-                steps.extend([Step::CaIssues(call, true), Step::CaRefuses(call)]);
+    /// What the CA does, and the person that approves.
+    fn steps_of_others(&self, world: &World, steps: &mut Vec<Step>) {
+        for (of, call) in world.calls.iter().enumerate() {
+            let at = call.map(|call| call.at);
+            if matches!(at, Some(At::UnderWay | At::Pending)) {
+                steps.extend([Step::CaIssues(of, true), Step::CaRefuses(of)]);
                 if self.differs {
-                    steps.push(Step::CaIssues(call, false));
+                    steps.push(Step::CaIssues(of, false));
                 }
+            }
+            if self.pends && at == Some(At::UnderWay) {
+                steps.push(Step::CaPends(of));
+            }
+        }
+        for (at, of) in world.uses.iter().enumerate() {
+            if of.is_some_and(|of| of.state == S::Held && !of.approved) {
+                steps.extend([true, false].map(|approve| Step::DecideHeld(at, approve)));
             }
         }
     }
@@ -483,10 +546,11 @@ impl Protocol {
                 Recovery::Left(of, _) => {
                     steps.extend(self.findings(world, of).into_iter().map(|f| Step::Find(at, f)));
                 }
+                Recovery::Looked(_, _, Found::Refused) => steps.push(Step::SettleRefused(at)),
                 Recovery::Looked(_, _, Found::Nothing) => steps.push(Step::SettleNothing(at)),
                 Recovery::Looked(_, _, Found::Unknown) => steps.push(Step::SettleOrphan(at)),
                 Recovery::Looked(of, _, Found::Certificate(call)) => {
-                    let open = world.uses[of].is_some_and(|of| !of.state.is_settled());
+                    let open = world.uses[of].is_some_and(|of| of.state.is_left());
                     match world.rows[call] {
                         None => steps.push(Step::SettleFound(at)),
                         Some(row) if row.is_live() || self.knows_all_on_record => {
@@ -509,8 +573,7 @@ impl Protocol {
                 steps.push(Step::Crash(at));
             }
             let holds = world.uses.iter().flatten().any(|of| {
-                !of.state.is_settled()
-                    && of.owner == (Process { replica: at, life: world.lives[at] })
+                of.state.is_left() && of.owner == (Process { replica: at, life: world.lives[at] })
             });
             if world.faults.outlived > 0 && holds && !world.outlived[at] {
                 steps.push(Step::LeaseEnds(at));
@@ -536,7 +599,10 @@ impl Protocol {
         let Some(of) = world.uses.iter().flatten().rfind(same) else { return Recalled::Nothing };
         match of.state {
             S::Freed => Recalled::Nothing,
+            S::Held if of.approved || self.is(Broken::AsksNobody) => Recalled::Approved,
+            S::Held | S::Pending => Recalled::Pending,
             S::Open | S::Unknown => Recalled::InProgress,
+            S::Refused => Recalled::Over(Refusal::Denied),
             S::Orphan => Recalled::Over(Refusal::CaOutcomeUnknown),
             S::Withheld => Recalled::Over(Refusal::CertificateDiffers),
             S::Issued => {
@@ -566,7 +632,17 @@ impl Protocol {
             None => Verdict::Admit,
             Some(prior)
                 if prior.what.info == asked.info
-                    && matches!(prior.state, S::Open | S::Unknown | S::Issued) =>
+                    && prior.state == S::Held
+                    && (prior.approved || self.is(Broken::AsksNobody)) =>
+            {
+                Verdict::Admit
+            }
+            Some(prior)
+                if prior.what.info == asked.info
+                    && matches!(
+                        prior.state,
+                        S::Open | S::Unknown | S::Issued | S::Held | S::Pending
+                    ) =>
             {
                 Verdict::InProgress
             }
@@ -579,6 +655,8 @@ impl Protocol {
 pub(crate) enum Recalled {
     Nothing,
     InProgress,
+    Pending,
+    Approved,
     Over(Refusal),
     Releasable { call: CallId, stale: bool },
 }
@@ -622,6 +700,14 @@ impl Next<'_> {
         match step {
             Step::Recall(request, at) => self.recall(request, at),
             Step::Admit(request) => self.admit(request),
+            Step::Hold(request) => self.hold(request),
+            Step::DecideHeld(of, approve) => {
+                if let Some(of) = &mut self.world.uses[of] {
+                    of.approved = approve;
+                    of.state = if approve { S::Held } else { S::Refused };
+                    of.outcomes += u8::from(!approve);
+                }
+            }
             Step::Redeem(request) => {
                 let (at, of) = self.held(request);
                 self.world.phases[request] = Phase::Redeemed(at, of);
@@ -632,7 +718,11 @@ impl Next<'_> {
                 self.world.phases[request] = Phase::Issuing(at, of);
             }
             Step::CaIssues(call, conforms) => self.ca(call, At::Issued { conforms }),
-            Step::CaRefuses(call) => self.ca(call, At::Nothing),
+            Step::CaRefuses(call) => {
+                let later = self.world.calls[call].is_some_and(|call| call.at == At::Pending);
+                self.ca(call, if later { At::Refused } else { At::Nothing });
+            }
+            Step::CaPends(call) => self.ca(call, At::Pending),
             Step::CaAnswers(request) => self.ca_answers(request),
             Step::CaAnswerLost(request) => {
                 let (at, of) = self.held(request);
@@ -661,6 +751,13 @@ impl Next<'_> {
                 }
                 self.world.phases[request] = Phase::Refused(Refusal::CaOutcomeUnknown);
             }
+            Step::LeavePending(request) => {
+                let (at, of) = self.held(request);
+                self.renew(at);
+                self.settle(of, S::Pending);
+                self.world.phases[request] = Phase::Idle;
+                self.world.tries[request] += 1;
+            }
             Step::Report(request) => {
                 let Phase::Unreported(at, of) = self.world.phases[request] else { return };
                 self.report(of, of);
@@ -675,6 +772,11 @@ impl Next<'_> {
             }
             Step::SettleFound(at) => self.settle_found(at),
             Step::SettleNothing(at) => self.settle_nothing(at),
+            Step::SettleRefused(at) => {
+                if let Some((of, _)) = self.done(at) {
+                    self.settle(of, S::Refused);
+                }
+            }
             Step::SettleOrphan(at) => {
                 if let Some((of, _)) = self.done(at) {
                     self.settle(of, S::Orphan);
@@ -718,8 +820,8 @@ impl Next<'_> {
                     Verdict::Refuse(refusal) => Phase::Refused(refusal),
                 }
             }
-            Recalled::Nothing => Phase::Approved(at),
-            Recalled::InProgress => Phase::Idle,
+            Recalled::Nothing | Recalled::Approved => Phase::Approved(at),
+            Recalled::InProgress | Recalled::Pending => Phase::Idle,
             Recalled::Over(refusal) => Phase::Refused(refusal),
             Recalled::Releasable { call, stale } => Phase::Releasable { at, call, stale },
         };
@@ -735,16 +837,15 @@ impl Next<'_> {
         };
         self.world.phases[request] = match verdict {
             Verdict::Admit => {
-                let free = self.world.uses.iter().position(Option::is_none);
-                let of = free.expect("no more enrolments than tries");
-                self.world.uses[of] = Some(Use {
-                    what: self.protocol.requests[request].0,
-                    state: S::Open,
-                    owner: self.process(at),
-                    certificate: None,
-                    outcomes: 0,
-                    suspected: false,
+                let info = self.protocol.requests[request].0.info;
+                let held = self.world.uses.iter().position(|of| {
+                    of.is_some_and(|of| of.state == S::Held && of.what.info == info)
                 });
+                let of = held.unwrap_or_else(|| self.first_use(request, at));
+                let owner = self.process(at);
+                if let Some(of) = &mut self.world.uses[of] {
+                    (of.state, of.owner) = (S::Open, owner);
+                }
                 Phase::Admitted(at, of)
             }
             Verdict::InProgress => {
@@ -754,6 +855,42 @@ impl Next<'_> {
             }
             Verdict::Refuse(refusal) => Phase::Refused(refusal),
         };
+    }
+
+    /// Takes the challenge for a request that a person must approve; PENDING is the answer.
+    fn hold(&mut self, request: RequestId) {
+        let Phase::Approved(at) = self.world.phases[request] else { return };
+        self.renew(at);
+        self.world.phases[request] = match self.protocol.judge_admission(&self.world, request) {
+            Verdict::Admit => {
+                let of = self.first_use(request, at);
+                if let Some(of) = &mut self.world.uses[of] {
+                    of.state = S::Held;
+                }
+                self.world.tries[request] += 1;
+                Phase::Idle
+            }
+            Verdict::InProgress => {
+                self.world.tries[request] += 1;
+                Phase::Idle
+            }
+            Verdict::Refuse(refusal) => Phase::Refused(refusal),
+        };
+    }
+
+    fn first_use(&mut self, request: RequestId, at: ReplicaId) -> UseId {
+        let free = self.world.uses.iter().position(Option::is_none);
+        let of = free.expect("no more enrolments than tries");
+        self.world.uses[of] = Some(Use {
+            what: self.protocol.requests[request].0,
+            state: S::Open,
+            owner: self.process(at),
+            certificate: None,
+            outcomes: 0,
+            suspected: false,
+            approved: false,
+        });
+        of
     }
 
     fn call(&mut self, by: Process, of: UseId, by_recovery: bool) {
@@ -769,9 +906,11 @@ impl Next<'_> {
 
     fn ca_answers(&mut self, request: RequestId) {
         let (at, of) = self.held(request);
-        let issued = matches!(self.world.calls[of], Some(Call { at: At::Issued { .. }, .. }));
-        self.world.phases[request] =
-            if issued { Phase::Answered(at, of) } else { Phase::NothingIssued(at, of) };
+        self.world.phases[request] = match self.world.calls[of].map(|call| call.at) {
+            Some(At::Issued { .. }) => Phase::Answered(at, of),
+            Some(At::Pending) => Phase::CaPending(at, of),
+            _ => Phase::NothingIssued(at, of),
+        };
     }
 
     fn record(&mut self, request: RequestId) {
@@ -813,7 +952,7 @@ impl Next<'_> {
     fn settle(&mut self, of: UseId, state: State) -> Settled {
         let twice = self.is(Broken::SettlesTwice);
         let Some(of) = &mut self.world.uses[of] else { return Settled::No };
-        if of.state.is_settled() && !twice {
+        if !of.state.is_left() && !twice {
             return Settled::No;
         }
         of.state = state;
@@ -824,7 +963,7 @@ impl Next<'_> {
     /// Settles an intent with a certificate, and reports both in the same commit.
     fn put(&mut self, of: UseId, call: CallId, standing: Standing, by_recovery: bool) -> Settled {
         let row = Row { standing, events: 0, by_recovery, revoked: false, window_over: false };
-        let open = self.world.uses[of].is_some_and(|of| !of.state.is_settled());
+        let open = self.world.uses[of].is_some_and(|of| of.state.is_left());
         if !open && !self.is(Broken::SettlesTwice) {
             self.late(call, row);
             return Settled::No;
@@ -868,7 +1007,7 @@ impl Next<'_> {
             for at in 0..USES {
                 let free = self.world.uses[at].is_some_and(|left| {
                     let owner = left.owner;
-                    !left.state.is_settled()
+                    left.state.is_left()
                         && (owner.life != self.world.lives[owner.replica]
                             || self.world.outlived[owner.replica])
                 });
