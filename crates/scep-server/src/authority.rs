@@ -99,7 +99,10 @@ impl Office {
     /// The RA that was replaced and has this recipient.
     fn replaced_ra(&self, named: &CertificateDer) -> Option<Arc<RaIdentity>> {
         let previous = self.previous_ras.get();
-        let found = previous.iter().find(|ra| has_recipient(ra, named));
+        // The one whose own it is comes before those that had it of their predecessor.
+        let own = |ra: &&RaIdentity| ra.recipients.first().is_some_and(|r| r.certificate == *named);
+        let found = previous.iter().find(own);
+        let found = found.or_else(|| previous.iter().find(|ra| has_recipient(ra, named)));
         found.map(|ra| Arc::new(ra.clone()))
     }
 
