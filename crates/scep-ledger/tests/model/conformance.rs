@@ -4,13 +4,11 @@
 //! are compared: what each request is told, what recovery is given, and at the end the counters and the reports.
 
 use crate::explorer::{Model as _, explore};
-use crate::protocol::{
-    At, CallId, Faults, Phase, Protocol, Recalled, Recover, Recovery, Refusal, State, Step, USES,
-    Verdict, World,
-};
+use crate::protocol::{Protocol, Recalled, Recover, Verdict};
 use crate::support::{
     DAY, Enrolment, HOUR, KEYS, Known, NOW, after, enrolment_with, issue, signer, transaction,
 };
+use crate::world::{At, CallId, Faults, Phase, Recovery, Refusal, State, Step, USES, World};
 use scep_ledger::{
     Admission, AdmitError, Asked, Counters, EventKind, IssuePermit, Ledger, LedgerError,
     LedgerSettings, Recoverable, Releasable, RevocationReason, Unsettled,
@@ -331,8 +329,8 @@ async fn play(
 
 /// One gateway; a request that may come twice, and another one with the same challenge.
 fn follow(faults: Faults) {
-    let first = crate::protocol::Asked { info: 0, challenge: 0, key: 0 };
-    let other = crate::protocol::Asked { info: 1, challenge: 0, key: 1 };
+    let first = crate::world::Asked { info: 0, challenge: 0, key: 0 };
+    let other = crate::world::Asked { info: 1, challenge: 0, key: 1 };
     let requests = vec![(first, 2), (other, 1)];
     let protocol = Protocol { requests, faults, ..crate::one_gateway(Recover::BySerial) };
     let explored = explore(&protocol, &crate::properties::invariants());
@@ -378,4 +376,37 @@ fn attack_52_the_sqlite_ledger_crashes_as_the_model_does() {
 #[test]
 fn the_sqlite_ledger_recalls_as_the_model_does() {
     follow(Faults { revocations: 1, windows: 1, ..Faults::default() });
+}
+
+/// Why recovery must know everything on record: a ledger settles no second intent with a certificate, live or not.
+#[test]
+fn attack_53_a_certificate_on_record_settles_no_other_intent() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let ledger = open(&folder.path().canonicalize().unwrap().join("ledger.sqlite"));
+    let authority = AuthorityName::main();
+    // A CA that chooses its serial numbers and is looked through by key.
+    let transaction = transaction("T1");
+    let asked =
+        Asked { authority: &authority, serial: None, signer: signer(), transaction: &transaction };
+    runtime.block_on(async {
+        let [first, second] = [1, 2].map(|n| crate::support::enrolment(n, "device-1", 1));
+        let admission = ledger.admit(first.approval(), &asked, NOW).await.unwrap();
+        let (permit, unsettled) = admission.redeem();
+        let certificate = issue(permit.contents(), &serial(1, 0));
+        let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
+        ledger.record(unsettled, conforming, NOW).await.unwrap();
+        let reason = RevocationReason::Superseded;
+        ledger.mark_revoked(certificate.fingerprint(), reason, NOW).await.unwrap();
+        drop(ledger.admit(second.approval(), &asked, NOW).await.unwrap());
+
+        let live = ledger.live_certificate(certificate.fingerprint(), NOW).await.unwrap();
+        assert!(live.is_none());
+        let left = ledger.unsettled().await.unwrap().pop().unwrap();
+        assert!(ledger.settle_found(left, certificate, NOW).await.is_err());
+        assert_eq!(ledger.unsettled().await.unwrap().len(), 1);
+        assert_eq!(second.recall(&ledger, NOW).await, Known::InProgress);
+        let left = ledger.unsettled().await.unwrap().pop().unwrap();
+        ledger.settle_orphan(left, "no other certificate", NOW).await.unwrap();
+    });
 }

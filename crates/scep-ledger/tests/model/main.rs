@@ -10,16 +10,19 @@
 #[cfg(feature = "sqlite")]
 mod conformance;
 mod explorer;
+mod next;
 mod properties;
 mod protocol;
 #[cfg(feature = "sqlite")]
 #[path = "../it/support.rs"]
 #[allow(dead_code, reason = "the other tests need more of it")]
 mod support;
+mod world;
 
 use explorer::{Outcome, Property, explore};
 use properties::*;
-use protocol::{Asked, Broken, Faults, Protocol, Recover, State, Step, Store};
+use protocol::{Broken, Protocol, Recover, Store};
+use world::{Asked, Faults, State, Step};
 
 /// A request, the same once more (by another connection, at any replica), and another one with the same challenge; how
 /// often each asks.

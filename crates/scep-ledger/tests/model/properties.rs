@@ -1,7 +1,8 @@
 //! What must hold, wherever and whenever.
 
 use crate::explorer::{Property, When};
-use crate::protocol::{At, CallId, Phase, Protocol, Recover, Standing, State, USES, Use, World};
+use crate::protocol::{Protocol, Recover};
+use crate::world::{At, CallId, Phase, Standing, State, USES, Use, World};
 
 fn property(
     name: &'static str,
