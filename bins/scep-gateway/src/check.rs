@@ -3,8 +3,11 @@
 use crate::config::{AuthorityConfig, Challenges, Config};
 use crate::error::GatewayError;
 use scep_keys::AwsLc;
-use scep_server::{Endpoint, SystemClock};
-use scep_types::{Clock, CryptoProvider, ProfileId};
+use scep_message::LegacyAlgorithms;
+use scep_server::{
+    CaCertForm, Endpoint, ReplyCertificates, ReplyCipher, ReplyDigest, SignerRule, SystemClock,
+};
+use scep_types::{Clock, CryptoProvider, ProfileId, StringRules};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -33,10 +36,33 @@ fn behaviour(endpoint: &Endpoint) -> String {
             format!("profiles {}", names.join(", "))
         }
     };
-    format!(
-        "CA {}, {profiles}, {} (signer: {:?})",
-        endpoint.authority, endpoint.name, endpoint.signer
-    )
+    let form = CaCertForm::NAMED.iter().find(|(_, form)| *form == endpoint.ca_cert);
+    let mut text = format!(
+        "CA {}, {profiles}, preset {}: signer {}, reply {}, ca_cert {}",
+        endpoint.authority,
+        endpoint.name,
+        match endpoint.signer {
+            SignerRule::CsrKey => "csr-key",
+            SignerRule::Any => "any",
+        },
+        match endpoint.reply {
+            ReplyCertificates::Leaf => "leaf",
+            ReplyCertificates::LeafAndCa => "leaf-and-ca",
+        },
+        form.map_or("of its own", |(name, _)| name),
+    );
+    for (word, said) in [
+        ("SHA-1 and 3DES", endpoint.legacy == LegacyAlgorithms::Accept),
+        ("BMPString", endpoint.csr.strings == StringRules::AllowBmp),
+        ("answers by SHA-256", endpoint.digest == ReplyDigest::Sha256),
+        ("answers in AES-128", endpoint.cipher == ReplyCipher::Aes128),
+    ] {
+        if said {
+            text.push_str(", ");
+            text.push_str(word);
+        }
+    }
+    text
 }
 
 pub(crate) fn run(path: &Path) -> Result<ExitCode, GatewayError> {

@@ -25,7 +25,7 @@ mod salvage;
 
 pub use error::MessageError;
 pub use kinds::{FailInfo, MessageType, PkiStatus};
-pub use reply::{FailureContext, ReplyChain, ReplyContext, ReplySealing};
+pub use reply::{FailureContext, ReplyChain, ReplyCipher, ReplyContext, ReplyDigest, ReplySealing};
 pub use request::{PkiMessage, RaIdentity, Request, SignedRequest};
 pub use salvage::salvage;
 // What this crate's callers name in its signatures; they need no dependency of their own on the CMS

@@ -21,6 +21,26 @@ pub enum ReplyChain<'a> {
     With(&'a [CertificateDer]),
 }
 
+/// The digest of an answer's signature.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplyDigest {
+    /// The request's: what the client has used, it can check.
+    #[default]
+    Mirror,
+    /// SHA-256, whatever the request has.
+    Sha256,
+}
+
+/// The cipher of an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum ReplyCipher {
+    /// The request's: what the client has used, it can open.
+    #[default]
+    Mirror,
+    /// AES-128-CBC, whatever the request has.
+    Aes128,
+}
+
 /// What is needed to refuse a message: transactionID, nonce, and how to sign. It cannot make
 /// anything but a FAILURE, and so may come from a message that was not verified
 /// ([`salvage`](crate::salvage)).
@@ -54,6 +74,14 @@ impl FailureContext {
     #[must_use]
     pub const fn signer(&self) -> Option<&CertificateDer> {
         self.signer.as_ref()
+    }
+
+    /// Chooses the digest of the answer's signature; by default it is the request's.
+    pub const fn sign_with(&mut self, digest: ReplyDigest) {
+        match digest {
+            ReplyDigest::Mirror => {}
+            ReplyDigest::Sha256 => self.scheme = SignatureScheme::RsaPkcs1Sha256,
+        }
     }
 
     /// FAILURE. `text` becomes failInfoText (UTF8String): control characters are dropped, it is cut
@@ -210,6 +238,15 @@ impl ReplyContext {
     /// seldom a secret; where a challenge is a word, whoever records the answer can try words at leisure.
     pub fn answer_with(&mut self, challenge: Secret<String>) {
         self.password = Some(challenge);
+    }
+
+    /// Chooses digest and cipher of the answer; by default they are the request's.
+    pub const fn seal_with(&mut self, digest: ReplyDigest, cipher: ReplyCipher) {
+        self.base.sign_with(digest);
+        match (cipher, &mut self.mirror) {
+            (ReplyCipher::Aes128, Some(mirror)) => mirror.encryption = ContentEncryption::Aes128Cbc,
+            (ReplyCipher::Mirror, _) | (ReplyCipher::Aes128, None) => {}
+        }
     }
 
     /// Which of the RA's recipients the envelope names, whether it opened or not: who asked for the RA's certificates

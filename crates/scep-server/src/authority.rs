@@ -1,6 +1,7 @@
 //! A CA of a gateway, and what belongs to it: its RA, its CRL, its OCSP responder, its successor.
 
-use crate::gateway::{CaCertForm, Endpoint, Gateway, PartsError};
+use crate::gateway::{Gateway, PartsError};
+use crate::preset::{CaCertOrder, CaShown, Endpoint, RaShown};
 use crate::slot::Slot;
 use scep_ca::{CaError, CanRevoke, CertificateAuthority, OcspIssuer, OcspSigner};
 use scep_message::{RaIdentity, same_name};
@@ -135,17 +136,26 @@ impl Office {
     /// The certificates that GetCACert returns on this endpoint.
     pub(crate) fn ca_certificates(&self, endpoint: &Endpoint) -> Vec<CertificateDer> {
         let ra = self.ra.get();
-        let mut certificates = Vec::new();
-        // The one to encrypt to comes first: clients that take the first find the right one.
-        if let Some(recipient) = ra.recipients.first() {
-            certificates.push(recipient.certificate.clone());
-        }
-        if endpoint.ca_cert == CaCertForm::RaOnly {
-            return certificates;
-        }
-        for more in std::iter::once(&ra.signing_certificate).chain(self.ca.chain().iter()) {
-            if !certificates.contains(more) {
-                certificates.push(more.clone());
+        let form = endpoint.ca_cert;
+        // The one to encrypt to comes before the one that signs: clients that take the first find the right one.
+        let of_ra = ra.recipients.first().map(|recipient| &recipient.certificate).into_iter();
+        let signing = Some(&ra.signing_certificate).filter(|_| form.ra == RaShown::All);
+        let of_ra: Vec<&CertificateDer> = of_ra.chain(signing).collect();
+        let chain = self.ca.chain();
+        let of_ca = match form.ca {
+            CaShown::Chain => chain,
+            CaShown::Issuer => chain.get(..1).unwrap_or_default(),
+            CaShown::Nothing => &[],
+        };
+        let of_ca: Vec<&CertificateDer> = of_ca.iter().collect();
+        let order = match form.order {
+            CaCertOrder::RaFirst => [of_ra, of_ca],
+            CaCertOrder::CaFirst => [of_ca, of_ra],
+        };
+        let mut certificates: Vec<CertificateDer> = Vec::new();
+        for one in order.into_iter().flatten() {
+            if !certificates.contains(one) {
+                certificates.push(one.clone());
             }
         }
         certificates

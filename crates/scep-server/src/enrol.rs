@@ -3,8 +3,9 @@
 //! The outer function ([`Gateway::pki_operation`]) answers, logs and counts on every way out; the inner ones
 //! only decide. Everything pure comes before the challenge is spent; spending it is the last step before the CA.
 
-use crate::gateway::{Gateway, SignerRule, Site};
+use crate::gateway::{Gateway, Site};
 use crate::pool::Place;
+use crate::preset::SignerRule;
 use crate::query::{Query, is_query};
 use crate::refusal::{Refusal, Whose};
 use crate::renew::Earlier;

@@ -2,97 +2,17 @@
 
 use crate::authority::{Authority, Office};
 use crate::pool::Pool;
+use crate::preset::Endpoint;
 use crate::slot::Slot;
 use crate::trace::Observer;
 use core::time::Duration;
 use scep_challenge::Opener;
 use scep_ledger::Ledger;
-use scep_message::{LegacyAlgorithms, Limits};
-use scep_pkcs10::Rules as CsrRules;
+use scep_message::Limits;
 use scep_policy::{Denials, SiteRules};
-use scep_types::{AuthorityName, Clock, CryptoProvider, ProfileId, SpkiHash};
-use std::collections::BTreeSet;
+use scep_types::{AuthorityName, Clock, CryptoProvider, SpkiHash};
 use std::sync::Arc;
 use thiserror::Error;
-
-/// Whose key must have signed the message around a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum SignerRule {
-    /// The key that the request asks to certify, or the key of a live certificate that this gateway has issued to
-    /// the same device. Nobody on the path can lift an envelope, sign it anew and receive the answer.
-    #[default]
-    CsrKey,
-    /// Any key: Windows makes a throw-away signer for each attempt. Proof of possession is the request's
-    /// own signature; the signer's key is recorded.
-    Any,
-}
-
-/// What a SUCCESS carries.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum ReplyCertificates {
-    /// The leaf alone: Apple binds the first of the set to its key.
-    #[default]
-    Leaf,
-    /// The leaf, then the CA: Cisco's VPN clients want it.
-    LeafAndCa,
-}
-
-/// What GetCACert returns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
-pub enum CaCertForm {
-    /// The RA certificates, then the CA's, as a bundle.
-    #[default]
-    Bundle,
-    /// One bare certificate, the RA's: for clients that look for nothing else.
-    RaOnly,
-}
-
-/// One SCEP endpoint: a path and how it behaves there.
-#[derive(Clone, Debug)]
-pub struct Endpoint {
-    /// Its name in traces and metrics.
-    pub name: String,
-    /// The CA that issues here.
-    pub authority: AuthorityName,
-    /// The profiles that are served here; `None`: all.
-    pub profiles: Option<BTreeSet<ProfileId>>,
-    /// The path it serves and everything below; `/` serves every path that no other endpoint does.
-    pub path: String,
-    /// Whose key signs.
-    pub signer: SignerRule,
-    /// SHA-1 and 3DES.
-    pub legacy: LegacyAlgorithms,
-    /// What a SUCCESS carries.
-    pub reply: ReplyCertificates,
-    /// What GetCACert returns.
-    pub ca_cert: CaCertForm,
-    /// What is accepted of a PKCS #10 request.
-    pub csr: CsrRules,
-}
-
-impl Endpoint {
-    /// For clients that sign with the key they ask to certify.
-    #[must_use]
-    pub fn generic(path: impl Into<String>) -> Self {
-        Self {
-            name: "generic".into(),
-            authority: AuthorityName::main(),
-            profiles: None,
-            path: path.into(),
-            signer: SignerRule::CsrKey,
-            legacy: LegacyAlgorithms::Refuse,
-            reply: ReplyCertificates::Leaf,
-            ca_cert: CaCertForm::Bundle,
-            csr: CsrRules::default(),
-        }
-    }
-
-    /// For Windows: a throw-away signer for each attempt.
-    #[must_use]
-    pub fn windows(path: impl Into<String>) -> Self {
-        Self { name: "windows".into(), signer: SignerRule::Any, ..Self::generic(path) }
-    }
-}
 
 /// Limits of time and number. The defaults are in the README's table.
 #[derive(Clone, Copy, Debug)]

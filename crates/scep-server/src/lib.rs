@@ -15,6 +15,7 @@ mod metrics;
 mod ocsp;
 mod operator;
 mod pool;
+mod preset;
 mod query;
 mod recover;
 mod refusal;
@@ -31,12 +32,14 @@ mod withheld;
 pub use answer::{Answer, answer};
 pub use authority::{Authority, AuthorityHandle, NextCa};
 pub use clock::SystemClock;
-pub use gateway::{
-    CaCertForm, Endpoint, Gateway, Parts, PartsError, ReplyCertificates, ServerLimits, SignerRule,
-};
+pub use gateway::{Gateway, Parts, PartsError, ServerLimits};
 pub use ocsp::OcspSettings;
 pub use operator::{HeldDocument, OperatorToken, OperatorTokenError, Person, PersonError};
+pub use preset::{
+    CaCertForm, CaCertOrder, CaShown, Endpoint, Preset, RaShown, ReplyCertificates, SignerRule,
+};
 pub use revoke::{CrlSettings, RevocationError, Revocations};
+pub use scep_message::{ReplyCipher, ReplyDigest};
 pub use standing::{Availability, EXPIRY_ALARM_DAYS, Expiry, LinkStatus, RenewalContact};
 pub use store::StoreSettings;
 pub use trace::{Observer, Outcome, Stage, Trace};

@@ -1,7 +1,8 @@
 //! What a request is granted, and the bytes of its answer.
 
-use crate::gateway::{Gateway, ReplyCertificates, Site};
+use crate::gateway::{Gateway, Site};
 use crate::pool::Place;
+use crate::preset::{Endpoint, ReplyCertificates};
 use crate::query::PublicCertificate;
 use crate::refusal::{Refusal, refusal_text};
 use crate::trace::{Outcome, Stage, Trace};
@@ -29,6 +30,17 @@ pub(crate) enum Context {
     Full(ReplyContext),
 }
 
+impl Context {
+    /// Has the answer made as the endpoint makes its answers.
+    const fn answered_at(&mut self, endpoint: &Endpoint) {
+        match self {
+            Self::Nobody => {}
+            Self::FailureOnly(context) => context.sign_with(endpoint.digest),
+            Self::Full(context) => context.seal_with(endpoint.digest, endpoint.cipher),
+        }
+    }
+}
+
 /// How a request may end well.
 #[derive(Debug)]
 pub(crate) enum Grant {
@@ -49,7 +61,7 @@ impl Gateway {
         place: &Place,
         site: &Site,
         ra: Arc<RaIdentity>,
-        context: Context,
+        mut context: Context,
         granted: Result<Grant, Refusal>,
         trace: &mut Trace,
     ) -> PkiAnswer {
@@ -71,6 +83,7 @@ impl Gateway {
             Ok(Grant::Crl(_)) => trace.outcome = Outcome::Served,
             Err(_) => {}
         }
+        context.answered_at(&site.endpoint);
         let inner = self.inner.clone();
         let ra = match &context {
             Context::Full(context) => {

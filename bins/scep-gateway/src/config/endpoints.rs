@@ -2,9 +2,9 @@
 
 use super::one_of;
 use crate::error::GatewayError;
-use scep_message::LegacyAlgorithms;
-use scep_pkcs10::Sha1Signatures;
-use scep_server::{CaCertForm, Endpoint, ReplyCertificates, SignerRule};
+use scep_server::{
+    CaCertForm, Endpoint, Preset, ReplyCertificates, ReplyCipher, ReplyDigest, SignerRule,
+};
 use scep_types::{AuthorityName, ProfileId, StringRules};
 use serde::Deserialize;
 use std::collections::BTreeSet;
@@ -16,41 +16,42 @@ pub(super) struct RawEndpoint {
     ca: Option<String>,
     profiles: Option<Vec<String>>,
     #[serde(default)]
-    preset: RawPreset,
+    preset: Option<String>,
     signer: Option<RawSignerRule>,
     pub(super) legacy: Option<bool>,
     reply: Option<RawReply>,
-    ca_cert: Option<RawCaCert>,
+    ca_cert: Option<String>,
+    digest: Option<RawDigest>,
+    cipher: Option<RawCipher>,
     bmp_strings: Option<bool>,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub(super) enum RawPreset {
-    #[default]
-    Generic,
-    Windows,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum RawSignerRule {
+enum RawSignerRule {
     CsrKey,
     Any,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum RawReply {
+enum RawReply {
     Leaf,
     LeafAndCa,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum RawCaCert {
-    Bundle,
-    RaOnly,
+enum RawDigest {
+    Mirror,
+    Sha256,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+enum RawCipher {
+    Mirror,
+    Aes128,
 }
 
 pub(super) fn check_endpoints(
@@ -71,10 +72,11 @@ pub(super) fn check_endpoints(
                 format!("{} is there twice", endpoint.path),
             ));
         }
-        let mut checked = match endpoint.preset {
-            RawPreset::Generic => Endpoint::generic(endpoint.path),
-            RawPreset::Windows => Endpoint::windows(endpoint.path),
+        let preset = match &endpoint.preset {
+            None => &Preset::GENERIC,
+            Some(name) => Preset::named(name).ok_or_else(|| unknown("preset", name))?,
         };
+        let mut checked = preset.endpoint(endpoint.path);
         if let Some(name) = endpoint.ca {
             let named = authorities.iter().find(|one| one.as_str() == name);
             checked.authority = named.cloned().ok_or_else(|| {
@@ -96,21 +98,42 @@ pub(super) fn check_endpoints(
             Some(RawReply::LeafAndCa) => checked.reply = ReplyCertificates::LeafAndCa,
             None => {}
         }
-        match endpoint.ca_cert {
-            Some(RawCaCert::Bundle) => checked.ca_cert = CaCertForm::Bundle,
-            Some(RawCaCert::RaOnly) => checked.ca_cert = CaCertForm::RaOnly,
+        if let Some(name) = &endpoint.ca_cert {
+            let named = CaCertForm::NAMED.iter().find(|(form, _)| form == name);
+            checked.ca_cert = named.ok_or_else(|| unknown("ca_cert", name))?.1;
+        }
+        match endpoint.digest {
+            Some(RawDigest::Mirror) => checked.digest = ReplyDigest::Mirror,
+            Some(RawDigest::Sha256) => checked.digest = ReplyDigest::Sha256,
+            None => {}
+        }
+        match endpoint.cipher {
+            Some(RawCipher::Mirror) => checked.cipher = ReplyCipher::Mirror,
+            Some(RawCipher::Aes128) => checked.cipher = ReplyCipher::Aes128,
             None => {}
         }
         if endpoint.legacy == Some(true) {
-            checked.legacy = LegacyAlgorithms::Accept;
-            checked.csr.sha1 = Sha1Signatures::Accept;
+            checked = checked.with_legacy();
         }
-        if endpoint.bmp_strings == Some(true) {
-            checked.csr.strings = StringRules::AllowBmp;
+        match endpoint.bmp_strings {
+            Some(true) => checked.csr.strings = StringRules::AllowBmp,
+            Some(false) => checked.csr.strings = StringRules::Strict,
+            None => {}
         }
         endpoints.push(checked);
     }
     Ok(endpoints)
+}
+
+/// A word that is none of those there are.
+fn unknown(key: &str, name: &str) -> GatewayError {
+    let there: Vec<&str> = if key == "preset" {
+        Preset::ALL.iter().map(|preset| preset.name).collect()
+    } else {
+        CaCertForm::NAMED.iter().map(|(name, _)| *name).collect()
+    };
+    let why = format!("{name:?} is none of {}", there.join(", "));
+    GatewayError::config(format!("endpoints.{key}"), why)
 }
 
 fn profiles(path: &str, names: Vec<String>) -> Result<BTreeSet<ProfileId>, GatewayError> {

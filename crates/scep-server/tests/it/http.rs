@@ -140,7 +140,7 @@ async fn quirk_15_capabilities_are_lines_of_exact_keywords() {
 async fn quirk_16_17_ca_certificates_come_as_a_bundle_or_as_one() {
     let running = Running::start_with(|parts| {
         let mut one = scep_server::Endpoint::generic("/one");
-        one.ca_cert = scep_server::CaCertForm::RaOnly;
+        one.ca_cert = scep_server::CaCertForm::RA_ONLY;
         parts.endpoints = vec![scep_server::Endpoint::generic("/many"), one];
     })
     .await;
