@@ -4,7 +4,7 @@ use crate::gateway::Gateway;
 use core::time::Duration;
 use scep_ca::{Found, Wanted};
 use scep_ledger::{LedgerError, Recoverable, Standing};
-use scep_types::Timestamp;
+use scep_types::{CertificateDer, NameHash, Timestamp};
 
 /// How often intents that a CA's answer has left open are looked up.
 const RECOVERY_PERIOD: Duration = Duration::from_secs(30);
@@ -68,8 +68,7 @@ impl Gateway {
         };
         match office.ca.find(&wanted).await {
             Ok(Found::Certificate(certificate)) => {
-                let known = parts.ledger.live_certificate(certificate.fingerprint(), now).await?;
-                if known.is_some() {
+                if self.is_on_record(&certificate, now).await? {
                     // Of an earlier request with the same key: it is that one's, and this one's may exist besides.
                     let detail = "the CA has found no other certificate than one already on record";
                     parts.ledger.settle_orphan(open, detail, now).await?;
@@ -94,6 +93,20 @@ impl Gateway {
             }
         }
         Ok(Settled::Yes)
+    }
+
+    /// Whether the ledger has a certificate, be it live, withheld or revoked: it settles no second intent.
+    async fn is_on_record(
+        &self,
+        certificate: &CertificateDer,
+        now: Timestamp,
+    ) -> Result<bool, LedgerError> {
+        let ledger = &self.inner.parts.ledger;
+        let Some(serial) = certificate.serial() else {
+            return Ok(ledger.live_certificate(certificate.fingerprint(), now).await?.is_some());
+        };
+        let issuer = NameHash::of(certificate.issuer_der());
+        Ok(ledger.certificate_status(issuer, &serial).await?.is_some())
     }
 }
 

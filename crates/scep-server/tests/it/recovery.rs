@@ -7,10 +7,10 @@ use scep_ca::{
 use scep_ledger::IssuePermit;
 use scep_message::client::Reply;
 use scep_testkit::House;
-use scep_testkit::ca::{Alteration, AlteringCa, Outcome};
+use scep_testkit::ca::{Alteration, AlteringCa, Outcome, RecordingCa};
 use scep_testkit::house::sign_csr;
 use scep_testkit::keys;
-use scep_types::{CertificateDer, NameHash, Reason, SerialNumber};
+use scep_types::{CertificateDer, Clock as _, NameHash, Reason, SerialNumber};
 use std::sync::Arc;
 
 #[tokio::test]
@@ -138,6 +138,65 @@ async fn attack_46_what_cannot_be_revoked_is_reported_as_unrevocable() {
     assert!(detail.ends_with("unrevocable: this CA does not revoke"), "{detail}");
     let events = running.gateway.ledger().outbox(0, 10).await.unwrap();
     assert!(format!("{events:?}").contains("unrevocable"), "not reported: {events:?}");
+}
+
+/// Chooses its serial numbers itself, loses its second answer and every later one, and is looked through by key: what
+/// it finds is its first certificate.
+#[derive(Debug)]
+struct ByKey(RecordingCa);
+
+#[async_trait::async_trait]
+impl CertificateAuthority for ByKey {
+    fn chain(&self) -> &[CertificateDer] {
+        self.0.chain()
+    }
+    fn capabilities(&self) -> Capabilities {
+        Capabilities { revoke: CanRevoke::No, recover: Recover::ByKey }
+    }
+    fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError> {
+        if self.0.issued().is_empty() { self.0.choose_serial() } else { Ok(None) }
+    }
+    async fn issue(&self, permit: IssuePermit) -> Result<CertificateDer, IssueError> {
+        if self.0.issued().is_empty() {
+            return self.0.issue(permit).await;
+        }
+        Err(IssueError::Unknown(CaError::Unavailable { why: "the line is dead".into() }))
+    }
+    async fn find(&self, wanted: &Wanted<'_>) -> Result<Found, CaError> {
+        let same = |certificate: &CertificateDer| certificate.spki() == wanted.spki;
+        let found = self.0.issued().into_iter().find(same);
+        Ok(found.map_or(Found::Nothing, Found::Certificate))
+    }
+}
+
+#[tokio::test]
+async fn attack_53_recovery_knows_a_certificate_on_record_that_is_not_live() {
+    let house = House::new();
+    let ca = ByKey(RecordingCa::new(house.ca.clone()));
+    let folder = tempfile::tempdir().unwrap();
+    let running = Running::start_in(house, folder, |parts| parts.main.ca = Arc::new(ca)).await;
+    let mut claims = running.house.claims();
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    let first = running.granted(&running.house.send(&csr, &device_key())).await;
+    let ledger = running.gateway.ledger();
+    let now = running.house.clock.now();
+    let reason = scep_ledger::RevocationReason::Superseded;
+    ledger.mark_revoked(first.fingerprint(), reason, now).await.unwrap();
+    // Another challenge for the same device and key, and one for others, whose recovery comes after it.
+    claims.challenge_id = running.house.claims().challenge_id;
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    let again = running.house.send(&csr, &device_key());
+    assert_eq!(running.refused(&again).await, Reason::CaOutcomeUnknown);
+    let other = running.house.enrolment(&other_key());
+    assert_eq!(running.refused(&other).await, Reason::CaOutcomeUnknown);
+    assert_eq!(running.gateway.recover().await.unwrap(), 2);
+    assert!(ledger.unsettled().await.unwrap().is_empty());
+    // The revoked one is nobody's now, and nothing is lost silently.
+    let events = ledger.outbox(0, 100).await.unwrap();
+    let count = |kind| events.iter().filter(|event| event.kind == kind).count();
+    assert_eq!(count(scep_ledger::EventKind::PossibleOrphan), 1);
+    assert_eq!(count(scep_ledger::EventKind::Failed), 1);
+    assert_eq!(count(scep_ledger::EventKind::Issued), 1);
 }
 
 #[tokio::test]
