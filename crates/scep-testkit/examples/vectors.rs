@@ -1,13 +1,21 @@
 //! Writes the test vectors of `vectors/`: blobs, requests and messages, good and bad, with their keys.
 //!
 //! The same files each time: whatever is random in them follows from a seed. A file that is no vector any more is
-//! removed; README.md is written by hand and stays.
+//! removed; README.md is written by hand and stays. With the argument `explain` it writes none, and says of each how it
+//! ends and why.
 #![allow(clippy::expect_used, reason = "a tool for developers: what does not fit is its failure")]
 
 use scep_testkit::vectors::{Kind, all, materials};
 use std::path::Path;
 
 fn main() {
+    if std::env::args().nth(1).as_deref() == Some("explain") {
+        for vector in all() {
+            let (ended, why) = vector.run();
+            println!("{}: {}: {ended}: {why}", vector.path(), vector.about);
+        }
+        return;
+    }
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("vectors");
     for kind in Kind::ALL {
         let of_kind = folder.join(kind.name());

@@ -7,13 +7,16 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+use scep_testkit::programs::available;
 use scep_testkit::vectors::{Expected, Kind, Row, Stage, Vector, all, materials};
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 /// How many there are of each kind, good and bad. One that is lost is a failure, and one that is new is counted here.
 const COUNTS: [(Kind, usize, usize); 3] =
-    [(Kind::Challenge, 12, 115), (Kind::Csr, 46, 248), (Kind::Message, 48, 179)];
+    [(Kind::Challenge, 12, 115), (Kind::Csr, 46, 248), (Kind::Message, 48, 181)];
 
 /// The attacks of which a vector tries at least one form. The others are about time and number (7, 8, 10), replies, the
 /// CA, the issuer's link, or the wire.
@@ -100,7 +103,7 @@ fn the_folder_is_exactly_what_the_program_makes() {
     assert!(missing.is_empty() && strange.is_empty(), "missing: {missing:?}, strange: {strange:?}");
     let other: Vec<_> = made.iter().filter(|(path, text)| files[*path] != **text).collect();
     let other: Vec<_> = other.iter().map(|(path, _)| path).collect();
-    assert!(other.is_empty(), "run `cargo run -p scep-testkit --example vectors`: {other:?}");
+    assert!(other.is_empty(), "README.md says how they are made anew: {other:?}");
 }
 
 #[test]
@@ -175,6 +178,102 @@ fn every_key_says_that_it_is_a_test_key() {
     for vector in read() {
         for key in &vector.keys {
             assert!(files.contains_key(&format!("keys/{key}")), "{}: no {key}", vector.path());
+        }
+    }
+}
+
+/// What OpenSSL does not read, though devices send it.
+const OPENSSL_REFUSES: [(&str, &str); 3] = [
+    ("good-issuer-reversed", "the recipient's issuer has to be octet by octet the certificate's"),
+    ("good-oaep-bare", "OAEP without parameters is not read as OAEP with SHA-1"),
+    ("good-unsorted", "signed attributes are verified as they were sent"),
+];
+
+/// What it did and said: whether it succeeded, standard output, and both streams as text.
+struct Said {
+    ok: bool,
+    out: Vec<u8>,
+    text: String,
+}
+
+fn openssl(arguments: &[&str], input: &[u8]) -> Said {
+    let mut child = Command::new("openssl")
+        .args(arguments)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    let input = input.to_vec();
+    // It may stop reading early: that shows in what it says.
+    let writer = std::thread::spawn(move || drop(stdin.write_all(&input)));
+    let output = child.wait_with_output().unwrap();
+    writer.join().unwrap();
+    let text = [&output.stdout[..], &output.stderr].concat();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    Said { ok: output.status.success(), out: output.stdout, text }
+}
+
+/// Whether a request is signed by its own key. The exit code has not always said so; the words have.
+fn openssl_proves(der: &[u8]) -> bool {
+    openssl(&["req", "-inform", "DER", "-verify", "-noout"], der).text.contains("verify OK")
+}
+
+/// What is in a message's envelope, as OpenSSL reads it.
+fn openssl_opens(message: &[u8]) -> Result<Vec<u8>, String> {
+    let verified = openssl(&["cms", "-verify", "-inform", "DER", "-noverify", "-binary"], message);
+    if !verified.ok {
+        return Err(verified.text);
+    }
+    let key = folder().join("keys/ra-rsa2048.pem").into_os_string().into_string().unwrap();
+    let certificate = folder().join("keys/ra-rsa2048.crt").into_os_string().into_string().unwrap();
+    let arguments =
+        ["cms", "-decrypt", "-inform", "DER", "-binary", "-inkey", &key, "-recip", &certificate];
+    let opened = openssl(&arguments, &verified.out);
+    if opened.ok { Ok(opened.out) } else { Err(opened.text) }
+}
+
+#[test]
+fn openssl_reads_the_good_requests_and_messages() {
+    if !available("openssl", "openssl_reads_the_good_requests_and_messages") {
+        return;
+    }
+    let mut refused = BTreeSet::new();
+    for vector in read().iter().filter(|vector| vector.expected == Expected::Accept) {
+        let path = vector.path();
+        match vector.kind {
+            Kind::Challenge => {}
+            Kind::Csr => assert!(openssl_proves(&vector.body), "{path}"),
+            Kind::Message => match openssl_opens(&vector.body) {
+                Ok(plain) => {
+                    let no_request = ["good-cert-poll", "good-get-cert", "good-get-crl"];
+                    let proven = no_request.contains(&&*vector.name) || openssl_proves(&plain);
+                    assert!(proven, "{path}");
+                }
+                Err(why) => {
+                    let known = OPENSSL_REFUSES.iter().any(|(name, _)| *name == vector.name);
+                    assert!(known, "{path}: {why}");
+                    refused.insert(vector.name.clone());
+                }
+            },
+        }
+    }
+    let expected: BTreeSet<String> =
+        OPENSSL_REFUSES.iter().map(|(name, _)| (*name).to_owned()).collect();
+    assert_eq!(refused, expected, "what it refuses is listed, and nothing else is");
+}
+
+#[test]
+fn openssl_finds_no_proof_of_possession_where_there_is_none() {
+    if !available("openssl", "openssl_finds_no_proof_of_possession_where_there_is_none") {
+        return;
+    }
+    for vector in read() {
+        if let Expected::Refuse { stage: Stage::CsrProof, .. } = vector.expected
+            && vector.kind == Kind::Csr
+        {
+            assert!(!openssl_proves(&vector.body), "{}", vector.path());
         }
     }
 }

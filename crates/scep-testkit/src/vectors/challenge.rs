@@ -257,8 +257,11 @@ fn outer_layer(book: &mut Book) {
     let digest = |dotted| P256.outside(&path(&SIGNED, &[1, 0, 0]), &|_| tlv::oid(&oid(dotted)));
     let about = "digestAlgorithms names SHA-512, the SignerInfo SHA-256";
     bad("digest-algorithms-differ", about, &a(20), digest("2.16.840.1.101.3.4.2.3"));
-    let sha1 = P256.outside(&path(&SIGNER_INFO, &[2, 0]), &|_| tlv::oid(&oid("1.3.14.3.2.26")));
-    bad("signer-digest-sha1", "the SignerInfo's digest is SHA-1", &a(20), sha1);
+    let sha1 = P256.outside(&SIGNED, &|signed| {
+        let named = |_: &[u8]| tlv::oid(&oid("1.3.14.3.2.26"));
+        edit(&edit(signed, &[1, 0, 0], &named), &[3, 0, 2, 0], &named)
+    });
+    bad("digest-sha1", "SHA-1 named as digest, in both places", &a(20), sha1);
     let rsa =
         P256.outside(&path(&SIGNER_INFO, &[4, 0]), &|_| tlv::oid(&oid("1.2.840.113549.1.1.11")));
     let about = "an RSA signatureAlgorithm for a P-256 key";
@@ -459,7 +462,7 @@ fn for_whom(book: &mut Book) {
 fn times(book: &mut Book) {
     let rows = [Row::Attack(19)];
     let good = P256.text(&P256.claims());
-    let about = "one second after it expired, clock skew allowed for";
+    let about = "the first second at which it does not count any more";
     book.bad(("expired", P256.base), (OPEN, Reason::ChallengeExpired), about, &rows, good.clone())
         .at(NOW.plus(HOUR + 5 * MINUTE));
     let wrong = (OPEN, Reason::ChallengeInvalidTimestamp);

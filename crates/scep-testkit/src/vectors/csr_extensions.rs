@@ -226,7 +226,13 @@ fn sids(book: &mut Book) {
     book.bad(("sid-extension-changed", BASE_SID), refused, about, &rows, draft.der());
     let mut draft = with_sid();
     draft.extensions[3].critical = true;
-    book.bad(("sid-extension-critical", BASE_SID), refused, "critical", &rows, draft.der());
+    book.bad(
+        ("sid-extension-critical", BASE_SID),
+        refused,
+        "the extension critical",
+        &rows,
+        draft.der(),
+    );
     let mut draft = with_sid();
     draft.extensions.push(draft.extensions[3].clone());
     let twice = (Stage::CsrParse, Reason::ExtensionNotAllowed);

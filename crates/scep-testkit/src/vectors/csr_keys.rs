@@ -62,11 +62,22 @@ fn product(a: &[u8], b: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The largest odd multiple of a small odd number that is at most the device's modulus.
-fn multiple_of(small: u32) -> Vec<u8> {
-    let mut n = modulus();
-    let rest = n.iter().fold(0_u32, |rest, octet| ((rest << 8) | u32::from(*octet)) % small);
-    let mut subtract = if rest % 2 == 0 { rest } else { rest + small };
+fn modulo(n: &[u8], small: u32) -> u32 {
+    n.iter().fold(0, |rest, octet| ((rest << 8) | u32::from(*octet)) % small)
+}
+
+/// The largest multiple of a prime that is at most the device's modulus and has no smaller prime factor.
+fn multiple_of(prime: u32) -> Vec<u8> {
+    let n = modulus();
+    let multiples = (0..).map(|times| less(&n, modulo(&n, prime) + times * prime));
+    multiples
+        .into_iter()
+        .find(|candidate| (2..prime).all(|smaller| modulo(candidate, smaller) != 0))
+        .expect("one of them")
+}
+
+fn less(n: &[u8], mut subtract: u32) -> Vec<u8> {
+    let mut n = n.to_vec();
     for octet in n.iter_mut().rev() {
         let low = subtract.to_le_bytes()[0];
         let (difference, borrowed) = octet.overflowing_sub(low);

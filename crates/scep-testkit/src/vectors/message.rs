@@ -232,6 +232,13 @@ impl Message {
         content_info(&SIGNED_DATA, &signed)
     }
 
+    /// Another digest, named in both places, and the scheme that goes with it.
+    pub(super) fn digest(&mut self, algorithm: &[u8], scheme: SignatureScheme) {
+        self.scheme = scheme;
+        self.digest_algorithm = algorithm.to_vec();
+        self.digest_algorithms = algorithm.to_vec();
+    }
+
     /// Other values of an attribute.
     pub(super) fn set(&mut self, oid: ObjectIdentifier, values: Vec<Vec<u8>>) {
         self.attributes.retain(|(other, _)| *other != oid);

@@ -135,6 +135,11 @@ fn recipients(book: &mut Book) {
     let agreement = Message::enveloping(&RECIPIENT, &|recipient| {
         tlv::encode(0xa1, &world::parts(recipient).concat())
     });
+    let password = Message::enveloping(&RECIPIENT, &|recipient| {
+        tlv::encode(0xa3, &world::parts(recipient).concat())
+    });
+    let about = "the recipient with the tag of a password's";
+    book.bad(("recipient-by-password", BASE), elsewhere, about, &rows, password);
     let about = "the recipient with the tag of a key agreement's";
     book.bad(("recipient-by-agreement", BASE), elsewhere, about, &rows, agreement);
 }
@@ -274,6 +279,8 @@ fn plaintexts(book: &mut Book) {
     );
     let trailing = [&request(BASE, DEVICE)[..], &[0]].concat();
     bad("plaintext-trailing", "an octet after the request", holding(&trailing));
+    let ber = crate::ber::everything(&request(BASE, DEVICE), 4096);
+    bad("request-in-ber", "the request with indefinite lengths", holding(&ber));
     let typed =
         |number: &str| changed(|message| message.set(MESSAGE_TYPE, vec![printable(number)]));
     bad("request-as-cert-poll", "messageType CertPoll around a request", typed("20"));
@@ -341,7 +348,7 @@ fn enrolments(book: &mut Book) {
     let about = "a RenewalReq for another subject";
     book.bad(("renewal-for-another", "good-renewal-req"), mismatch, about, &a(3), message.der());
     let expired = (Stage::ChallengeOpen, Reason::ChallengeExpired);
-    let about = "one second after its challenge expired";
+    let about = "the first second at which its challenge does not count any more";
     book.bad(("challenge-expired", BASE), expired, about, &a(19), Message::good().der())
         .at(NOW.plus(HOUR + 5 * MINUTE));
 }

@@ -219,10 +219,7 @@ fn algorithms(book: &mut Book) {
         ("good-sha384", "SHA-384", "2.16.840.1.101.3.4.2.2", SignatureScheme::RsaPkcs1Sha384),
         ("good-sha512", "SHA-512", "2.16.840.1.101.3.4.2.3", SignatureScheme::RsaPkcs1Sha512),
     ] {
-        let body = changed(|message| {
-            message.scheme = scheme;
-            message.digest_algorithm = bare(dotted);
-        });
+        let body = changed(|message| message.digest(&bare(dotted), scheme));
         book.good(name, about, &quirk::<25>(), body);
     }
     let sealed_by = |padding, encryption| {
@@ -262,8 +259,7 @@ fn algorithms(book: &mut Book) {
         DEVICE,
         sealed(BASE, RsaPadding::Pkcs1v15, ContentEncryption::DesEde3Cbc, &draft),
     );
-    message.scheme = SignatureScheme::RsaPkcs1Sha1;
-    message.digest_algorithm = algorithm("1.3.14.3.2.26");
+    message.digest(&algorithm("1.3.14.3.2.26"), SignatureScheme::RsaPkcs1Sha1);
     let about = "SHA-1 and 3DES throughout, where they are allowed";
     book.good("good-old-device", about, &rows, message.der()).with(Setting::LegacyAlgorithms);
 }
@@ -275,7 +271,6 @@ pub(super) fn triple_des() -> Vec<u8> {
 
 pub(super) fn sha1() -> Vec<u8> {
     changed(|message| {
-        message.scheme = SignatureScheme::RsaPkcs1Sha1;
-        message.digest_algorithm = algorithm("1.3.14.3.2.26");
+        message.digest(&algorithm("1.3.14.3.2.26"), SignatureScheme::RsaPkcs1Sha1);
     })
 }

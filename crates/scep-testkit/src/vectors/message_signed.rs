@@ -206,25 +206,8 @@ fn signatures(book: &mut Book) {
         message.set(MESSAGE_DIGEST, vec![vec![tag::OCTET_STRING, 0]]);
     });
     bad("digest-empty", "an empty messageDigest, signed", 11, short);
-    let order = [&SIGNER_INFO[..], &[3]].concat();
-    for (at, name, about) in [
-        (0, "attribute-changed-1", "the last bit of the first signed attribute, after signing"),
-        (2, "attribute-changed-3", "the last bit of the third signed attribute, after signing"),
-    ] {
-        // Whichever they are: their values end the attributes.
-        let path = [&order[..], &[at, 1, 0]].concat();
-        let body = reworked(&path, &flipped);
-        let name_of = world::at(&Message::good().der(), &[&order[..], &[at, 0]].concat());
-        if name_of == tlv::oid(&CONTENT_TYPE) {
-            let expected = VERIFIED;
-            book.bad((name, BASE), expected, about, &a(11), body);
-        } else {
-            book.bad((name, BASE), INVALID, about, &a(11), body);
-        }
-    }
-    let mut bad = |name: &str, about: &str, row, body: Vec<u8>| {
-        book.bad((name, BASE), INVALID, about, &a(row), body);
-    };
+    let nonce = changed_after(SENDER_NONCE, &tlv::encode(tag::OCTET_STRING, &[7; 16]));
+    bad("nonce-after-signing", "another senderNonce after signing", 15, nonce);
     let transaction = changed_after(TRANSACTION_ID, &printable("4F8E2AB0C1D4"));
     bad("transaction-after-signing", "another transactionID after signing", 9, transaction);
     let kind = changed_after(MESSAGE_TYPE, &printable("17"));
@@ -351,6 +334,9 @@ fn scep_attributes(book: &mut Book) {
     verified("transaction-nul", "a NUL in the transactionID", nul);
     let broken = set(TRANSACTION_ID, utf8(b"4F8E\xff"));
     verified("transaction-not-utf8", "a transactionID that is not UTF-8", broken);
+    let pieces = [printable("4F8E2AB0"), printable("C1D3")].concat();
+    let constructed = set(TRANSACTION_ID, vec![tlv::encode(0x33, &pieces)]);
+    verified("transaction-constructed", "a transactionID in two pieces", constructed);
     let empty = set(SENDER_NONCE, vec![vec![tag::OCTET_STRING, 0]]);
     verified("nonce-empty", "an empty senderNonce", empty);
     let long = set(SENDER_NONCE, vec![tlv::encode(tag::OCTET_STRING, &[7; 65])]);
