@@ -26,6 +26,8 @@ pub(crate) enum AlarmKind {
     ChallengeDiffers,
     /// Two certificates for one challenge.
     ChallengeUsedTwice,
+    /// A certificate was issued as the successor of another, and does not fit it.
+    RenewalDiffers,
     /// An event lacks what its kind must have.
     UnreadableEvent,
     /// An event is about a certificate that was never reported.
@@ -60,6 +62,7 @@ impl AlarmKind {
             Self::UnknownChallenge => "unknown-challenge",
             Self::ChallengeDiffers => "challenge-differs",
             Self::ChallengeUsedTwice => "challenge-used-twice",
+            Self::RenewalDiffers => "renewal-differs",
             Self::UnreadableEvent => "unreadable-event",
             Self::UnknownCertificate => "unknown-certificate",
             Self::ForeignTenant => "foreign-tenant",

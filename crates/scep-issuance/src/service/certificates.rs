@@ -36,7 +36,18 @@ pub(crate) struct Certificate {
     #[schema(nullable = false)]
     user: Option<String>,
     profile: String,
+    /// The challenge that was spent on it; of one that follows another without, an id made of the other's thumbprint.
     challenge: String,
+    /// The thumbprint of the certificate that it follows without a challenge; absent: a challenge was spent on it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    renews: Option<String>,
+    /// The thumbprint of the one that follows it so.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
+    renewed_by: Option<String>,
+    /// How far it is from the certificate that a challenge was spent on; 0: that one.
+    generation: u32,
     /// SHA-256 over the key that signed the device's message.
     signer_spki_sha256: String,
     /// SHA-256 over the certificate's key.
@@ -98,7 +109,9 @@ impl CertificateState {
 
 const COLUMNS: &str = "thumbprint, issuer, issuer_hash, serial, not_before, not_after, device, owner, \
      profile, challenge, signer_spki, spki, ledger, issued_at, delivered, state, revoked_at, reason, \
-     on_crl_at, id";
+     on_crl_at, id, renews, generation, (SELECT n.thumbprint FROM certificate n \
+     WHERE n.tenant = certificate.tenant AND n.renews = certificate.thumbprint \
+     ORDER BY n.id LIMIT 1)";
 
 impl Certificate {
     fn row(row: &Row, now: Timestamp) -> Result<Self, StoreError> {
@@ -124,6 +137,9 @@ impl Certificate {
             revoked_at: row.get::<Option<i64>>(16)?.map(at),
             reason: row.get(17)?,
             on_crl_at: row.get::<Option<i64>>(18)?.map(at),
+            renews: row.get(20)?,
+            generation: u32::try_from(row.get::<i64>(21)?).unwrap_or(u32::MAX),
+            renewed_by: row.get(22)?,
         })
     }
 }

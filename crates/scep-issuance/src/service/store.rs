@@ -22,6 +22,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("schema/002_connectors.sql"),
     include_str!("schema/003_check_in.sql"),
     include_str!("schema/004_reports.sql"),
+    include_str!("schema/005_renewals.sql"),
 ];
 
 /// Setting, value to set, value read back.

@@ -19,6 +19,7 @@ pub(crate) mod contact;
 mod enrol;
 pub(crate) mod issuer_keys;
 pub(crate) mod keys;
+mod lineage;
 pub(crate) mod possession;
 mod renew;
 mod reports;

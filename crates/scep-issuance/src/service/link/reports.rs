@@ -5,6 +5,7 @@ use crate::service::alarms::{self, AlarmKind};
 use crate::service::db::{Tx, values};
 use crate::service::link::answer::{Refusal, Success};
 use crate::service::link::caller::{Caller, Received};
+use crate::service::link::lineage::{self, Followed, Follower};
 use crate::service::orders::{self, Reported, RevocationBrake};
 use crate::service::store::StoreError;
 use axum::extract::State;
@@ -192,6 +193,9 @@ struct Certified {
     challenge: String,
     signer_spki_sha256: String,
     spki_sha256: String,
+    /// The certificate that it follows without a challenge.
+    renews: Option<String>,
+    generation: Option<i64>,
 }
 
 impl Certified {
@@ -204,7 +208,12 @@ impl Certified {
         }
         ProfileId::new(raw.profile.as_str()).ok()?;
         raw.user.as_deref().map(UserId::new).transpose().ok()?;
+        let renews = match &raw.renews {
+            Some(text) => Some(CertificateFingerprint::from_hex(text)?.to_string()),
+            None => None,
+        };
         Some(Self {
+            renews,
             thumbprint_sha256: CertificateFingerprint::from_hex(&raw.thumbprint_sha256)?
                 .to_string(),
             issuer: cut(&raw.issuer),
@@ -331,7 +340,8 @@ impl Inbox<'_> {
         let new = self.tx.execute(
             "INSERT INTO certificate (tenant, thumbprint, issuer_hash, issuer, serial, not_before, \
              not_after, device, owner, profile, challenge, signer_spki, spki, ledger, issued_at, \
-             state) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) \
+             state, renews, generation) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, \
+             ?13, ?14, ?15, ?16, ?17, ?18) \
              ON CONFLICT (tenant, thumbprint) DO NOTHING",
             values![
                 tenant,
@@ -350,14 +360,16 @@ impl Inbox<'_> {
                 self.ledger,
                 event.at.seconds(),
                 state,
+                facts.renews.as_ref(),
+                facts.generation.unwrap_or(0),
             ],
         )?;
         if new == 0 {
             return self.known_already(event, &facts);
         }
-        let challenged_at = self.compare(&facts)?;
+        let challenged_at = self.compare(event, &facts)?;
         orders::follow(self.tx, &self.source.tenant, &facts.thumbprint_sha256, None, self.now)?;
-        // Of a challenge that is not ours nothing is known, its device neither.
+        // Of a challenge, or a predecessor, that is not ours nothing is known, its device neither.
         let Some(challenged_at) = challenged_at else { return Ok(()) };
         let (Ok(device), Ok(profile), Some(thumbprint)) = (
             DeviceId::new(facts.device.as_str()),
@@ -402,8 +414,9 @@ impl Inbox<'_> {
         self.alarm(AlarmKind::ForeignLedger, thumbprint, &detail)
     }
 
-    /// Compares what was issued with the challenge that was made for it. Gives when that was, if it was.
-    fn compare(&self, facts: &Certified) -> Result<Option<Timestamp>, StoreError> {
+    /// Compares what was issued with the challenge that was made for it, or with the certificate that it follows. Gives
+    /// when the challenge was made, if it was.
+    fn compare(&self, event: &Event, facts: &Certified) -> Result<Option<Timestamp>, StoreError> {
         let subject = &facts.thumbprint_sha256;
         let challenge = &facts.challenge;
         let twice = self.tx.exists(
@@ -413,6 +426,9 @@ impl Inbox<'_> {
         if twice {
             let detail = format!("another certificate was issued for challenge {challenge}");
             self.alarm(AlarmKind::ChallengeUsedTwice, subject, &detail)?;
+        }
+        if let Some(renews) = facts.renews.as_deref().and_then(CertificateFingerprint::from_hex) {
+            return self.compare_with(renews, event, facts);
         }
         let made: Option<([Option<String>; 4], i64)> = self.tx.one(
             "SELECT device, owner, profile, gateway_group, issued_at FROM challenge \
@@ -442,6 +458,40 @@ impl Inbox<'_> {
             self.alarm(AlarmKind::ChallengeDiffers, subject, &detail)?;
         }
         Ok(Some(Timestamp::from_seconds(issued_at)))
+    }
+
+    /// Compares what was issued without a challenge with the certificate that it follows.
+    fn compare_with(
+        &self,
+        renews: CertificateFingerprint,
+        event: &Event,
+        facts: &Certified,
+    ) -> Result<Option<Timestamp>, StoreError> {
+        let told = Follower {
+            renews,
+            generation: facts.generation.unwrap_or(0),
+            challenge: &facts.challenge,
+            device: &facts.device,
+            user: facts.user.as_deref(),
+            profile: &facts.profile,
+            ledger: self.ledger,
+            issued_at: event.at,
+        };
+        let subject = &facts.thumbprint_sha256;
+        match lineage::compare(self.tx, &self.source.tenant, &told)? {
+            Followed::Unknown => {
+                let detail = format!("it follows certificate {renews}, which was not reported");
+                self.alarm(AlarmKind::UnknownCertificate, subject, &detail)?;
+                Ok(None)
+            }
+            Followed::Known { differences, challenged_at } => {
+                if !differences.is_empty() {
+                    let detail = format!("renewal of {renews}: {}", differences.join(", "));
+                    self.alarm(AlarmKind::RenewalDiffers, subject, &detail)?;
+                }
+                Ok(Some(challenged_at))
+            }
+        }
     }
 
     /// A certificate that is here has got further.

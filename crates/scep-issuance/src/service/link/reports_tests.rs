@@ -793,3 +793,98 @@ proptest! {
         prop_assert!(alarms.iter().all(|kind| kind == "events-missing"), "{:?}", alarms);
     }
 }
+
+/// Certificate `n` as the successor of certificate `of`, without a challenge.
+fn renewed(sequence: u64, n: u32, of: u32, generation: i64) -> Event {
+    let mut event = issued(sequence, n, "laptop");
+    let mut facts = event.body.facts().clone();
+    let predecessor = CertificateFingerprint::from_hex(&hash(of)).unwrap();
+    facts.insert("challenge".into(), json!(lineage::successor_id(predecessor).to_string()));
+    facts.insert("renews".into(), json!(hash(of)));
+    facts.insert("generation".into(), json!(generation));
+    event.body = Body::parse(&Value::Object(facts).to_string()).unwrap();
+    event
+}
+
+/// With one fact changed; a null takes it away.
+fn but(mut event: Event, name: &str, value: &Value) -> Event {
+    let mut facts = event.body.facts().clone();
+    facts.insert(name.into(), value.clone());
+    event.body = Body::parse(&Value::Object(facts).to_string()).unwrap();
+    event
+}
+
+#[test]
+fn a_renewal_without_a_challenge_is_linked_to_the_certificate_that_it_follows() {
+    let desk = furnished(1);
+    desk.report(vec![renewed(2, 11, 1, 1), renewed(3, 12, 11, 2), renewed(4, 13, 12, 3)]).unwrap();
+    assert_eq!(desk.alarms(), [""; 0]);
+    let renews = desk.column("SELECT renews FROM certificate ORDER BY id");
+    assert_eq!(renews, [String::new(), hash(1), hash(11), hash(12)]);
+    let generations = "SELECT CAST(generation AS TEXT) FROM certificate ORDER BY id";
+    assert_eq!(desk.column(generations), ["0", "1", "2", "3"]);
+    // They are the device's: what is ordered for it is ordered for them.
+    desk.order("laptop", NOW);
+    assert_eq!(desk.states().len(), 4);
+}
+
+#[test]
+fn attack_03_a_renewal_that_does_not_fit_its_predecessor_is_alarmed() {
+    let differs = "renewal-differs";
+    for (what, event, alarm) in [
+        ("user", but(renewed(2, 11, 1, 1), "user", &json!("boss")), differs),
+        ("profile", but(renewed(2, 11, 1, 1), "profile", &json!("vpn")), differs),
+        ("generation", renewed(2, 11, 1, 2), differs),
+        ("no generation", but(renewed(2, 11, 1, 1), "generation", &json!(null)), differs),
+        ("another's id", but(renewed(2, 11, 1, 1), "challenge", &json!(challenge(9))), differs),
+        ("predecessor", renewed(2, 11, 9, 1), "unknown-certificate"),
+        ("no predecessor", but(renewed(2, 11, 1, 1), "renews", &json!(null)), "unknown-challenge"),
+        ("nonsense", but(renewed(2, 11, 1, 1), "renews", &json!("x")), "unreadable-event"),
+    ] {
+        let desk = furnished(1);
+        desk.report(vec![event]).unwrap();
+        assert_eq!(desk.alarms(), [alarm], "{what}");
+        // It is there all the same, and can be revoked.
+        let there = if what == "nonsense" { 1 } else { 2 };
+        assert_eq!(desk.column("SELECT thumbprint FROM certificate").len(), there, "{what}");
+    }
+    // Of another device.
+    let desk = furnished(1);
+    desk.device("phone", "enrolled");
+    let mut event = but(renewed(2, 11, 1, 1), "device", &json!("phone"));
+    event.device = Some(DeviceId::new("phone").unwrap());
+    desk.report(vec![event]).unwrap();
+    assert_eq!(desk.alarms(), [differs]);
+    // The fourth, a second successor, and one of a certificate that was revoked before.
+    let desk = furnished(1);
+    let line = vec![renewed(2, 11, 1, 1), renewed(3, 12, 11, 2), renewed(4, 13, 12, 3)];
+    desk.report(line).unwrap();
+    desk.report(vec![renewed(5, 14, 13, 4)]).unwrap();
+    assert_eq!(desk.alarms(), [differs]);
+    desk.report(vec![renewed(6, 15, 12, 3)]).unwrap();
+    assert_eq!(desk.alarms()[1..], ["challenge-used-twice"]);
+    desk.report(vec![about(7, "revoked", 13, json!({ "reason": "keyCompromise" }))]).unwrap();
+    let mut late = but(renewed(8, 16, 13, 4), "generation", &json!(4));
+    late.at = NOW.plus(Duration::from_secs(1));
+    desk.report(vec![late]).unwrap();
+    let details =
+        desk.column("SELECT detail FROM alarm WHERE kind = 'renewal-differs' ORDER BY id");
+    assert!(details.last().unwrap().contains("was revoked before"), "{details:?}");
+}
+
+#[test]
+fn attack_03_the_line_of_a_former_life_of_the_device_is_revoked_when_it_is_renewed() {
+    let desk = furnished(1);
+    desk.report(vec![renewed(2, 11, 1, 1)]).unwrap();
+    // Wiped after the challenge of the line was made, and set up anew since.
+    desk.write(move |tx| {
+        let (device, end) = (DeviceId::new("laptop").unwrap(), NOW.plus(Duration::from_secs(60)));
+        orders::on_device(tx, BRAKE, &tenant(), &device, RevokeOn::Wipe, end)
+    });
+    let mut late = renewed(3, 12, 11, 2);
+    late.at = NOW.plus(Duration::from_secs(100));
+    desk.report(vec![late]).unwrap();
+    let ordered = desk.column("SELECT thumbprint FROM revocation ORDER BY seq");
+    assert_eq!(ordered, [hash(1), hash(11), hash(12)]);
+    assert_eq!(desk.alarms(), [""; 0]);
+}
