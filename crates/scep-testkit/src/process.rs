@@ -10,6 +10,7 @@
 
 pub mod openbao;
 pub mod peers;
+pub mod step_ca;
 
 use core::time::Duration;
 use std::collections::HashMap;

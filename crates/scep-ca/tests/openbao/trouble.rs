@@ -9,7 +9,7 @@ use scep_ca::{
 use scep_testkit::conformance::{Line, attempt};
 use scep_testkit::process::openbao::OpenBao as Server;
 use scep_testkit::process::{PATIENCE, free_address, temporary, wait_for};
-use scep_types::{Secret, Timestamp};
+use scep_types::{CsrInfoHash, Secret, Timestamp};
 use std::sync::Arc;
 
 /// The trouble that there is.
@@ -75,7 +75,14 @@ pub(crate) async fn a_sealed_or_restarted_server_is_asked_for_nothing_until_it_w
     server.unseal();
     attempt(&adapter, now()).await.1.unwrap();
     assert_eq!(trouble(&adapter), None);
-    let wanted = Wanted { serial: None, spki: &key, subject_der: &[], since: now() };
+    let wanted = Wanted {
+        serial: None,
+        spki: &key,
+        request: CsrInfoHash::from_bytes([0; 32]),
+        pending: false,
+        subject_der: &[],
+        since: now(),
+    };
     let found = tokio::time::timeout(PATIENCE, async {
         loop {
             match adapter.find(&wanted).await {
