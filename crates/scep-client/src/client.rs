@@ -8,10 +8,9 @@ use crate::path::{Judge, is_ca};
 use crate::server::{CaCertificates, Server, Trust};
 use core::fmt;
 use core::time::Duration;
-use scep_cms::{SignedData, ber};
 use scep_message::caps::Capabilities;
 use scep_message::client::{self, Ask, Expected, Reply};
-use scep_message::{MessageError, MessageType, ca_cert, next_ca};
+use scep_message::{MessageType, ca_cert, next_ca};
 use scep_types::tlv::{Reader, Tlv, TlvError, tag};
 use scep_types::{
     CertificateDer, CryptoProvider, KeyAlgorithm, ObjectIdentifier, Secret, SerialNumber, SpkiDer,
@@ -241,7 +240,7 @@ impl ScepClient {
     }
 
     /// GetNextCACert: the CA certificates that come after the present ones, in the order sent. The answer must be
-    /// signed by the key of a certificate that is trusted now (RFC 8894, 4.7.1).
+    /// signed by the key of a CA that is trusted now (RFC 8894, 4.7.1).
     ///
     /// # Errors
     /// When the exchange fails, the answer cannot be read, or nobody that is trusted has signed it.
@@ -255,7 +254,8 @@ impl ScepClient {
         let (certificates, signer) = next_ca::parse(&body, provider, *legacy, limits)
             .map_err(ClientError::CaCertificates)?;
         let trusted = server.certificates.trusted();
-        if !trusted.iter().any(|c| *c.spki() == signer) {
+        // The CA itself: an RA's key, which every request meets, must not be worth a new trust anchor.
+        if !trusted.iter().any(|c| is_ca(c) && *c.spki() == signer) {
             return Err(ClientError::NextCaUnsigned);
         }
         Ok(certificates)

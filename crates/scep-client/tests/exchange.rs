@@ -16,11 +16,11 @@ use scep_client::{
     Answer, Capabilities, ClientError, ClientSettings, FailInfo, Identity, Issued,
     LegacyAlgorithms, MessageError, Pending, Polling, ScepClient, Server, Step, Transport, Trust,
 };
-use scep_cms::{CmsError, Limits, Recipient, SignerId, ToSign};
+use scep_cms::{CmsError, Limits, Recipient};
 use scep_keys::{AwsLc, SoftwareKey};
 use scep_message::http::{self, Operation};
 use scep_message::{
-    MessageType, PkiMessage, RaIdentity, ReplyChain, ReplyContext, Request, ca_cert,
+    MessageType, PkiMessage, RaIdentity, ReplyChain, ReplyContext, Request, ca_cert, next_ca,
 };
 use scep_pkcs10::CsrBuilder;
 use scep_types::{
@@ -52,7 +52,10 @@ fn name(text: &str) -> DistinguishedName {
 
 /// A CA named `O=Example, CN=Root`: two calls make two of one name.
 fn ca() -> LocalCa {
-    let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap().signer();
+    ca_of(SoftwareKey::generate(KeyAlgorithm::P256).unwrap().signer())
+}
+
+fn ca_of(key: Arc<dyn Signer>) -> LocalCa {
     let subject = name("O=Example, CN=Root");
     let root = LocalCa::self_signed_root(&*key, &subject, DAY * 1000, NOW, &AwsLc).unwrap();
     LocalCa::new(key, root, vec![], LocalCaSettings::default(), Arc::new(AwsLc)).unwrap()
@@ -103,6 +106,7 @@ struct Fake {
     impostor: RaIdentity,
     caps: Result<&'static str, StatusCode>,
     ca_cert: Vec<CertificateDer>,
+    ca_key: Arc<dyn Signer>,
     next_ca: Vec<u8>,
     script: Mutex<Vec<Say>>,
     seen: Mutex<Vec<Seen>>,
@@ -133,7 +137,8 @@ fn ra(ca: &LocalCa, key: &SoftwareKey) -> RaIdentity {
 impl Fake {
     /// A good server that says these things in turn.
     fn new(script: Vec<Say>) -> Self {
-        let ca = ca();
+        let ca_key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap().signer();
+        let ca = ca_of(Arc::clone(&ca_key));
         let ra = ra(&ca, &RSA[1]);
         let ca_cert = vec![ra.signing_certificate.clone(), root(&ca)];
         Self {
@@ -142,6 +147,7 @@ impl Fake {
             ra,
             caps: Ok(CAPS),
             ca_cert,
+            ca_key,
             next_ca: vec![],
             script: Mutex::new(script),
             seen: Mutex::default(),
@@ -761,35 +767,31 @@ async fn certificates_and_crls_are_fetched_by_serial_number() {
     assert_eq!(kinds, [GetCert, GetCrl, GetCert, GetCert, GetCrl]);
 }
 
-/// GetNextCACert's answer, signed by an RA.
-fn next_ca(ra: &RaIdentity, next: &CertificateDer) -> Vec<u8> {
-    let content = scep_cms::certs_only(std::slice::from_ref(next));
-    let what = ToSign {
-        content_type: ObjectIdentifier::new_unwrap("1.2.840.113549.1.7.1"),
-        content: &content,
-        attributes: &[],
-        certificates: &[],
-        signer_id: SignerId::Certificate(&ra.signing_certificate),
-        scheme: SignatureScheme::RsaPkcs1Sha256,
-    };
-    scep_cms::sign(&*ra.signing_key, &what).unwrap()
-}
-
 #[tokio::test]
 async fn the_next_ca_is_believed_when_the_present_one_has_signed() {
     let next = root(&ca());
+    let after = core::slice::from_ref(&next);
     let mut fake = Fake::new(vec![]);
-    fake.next_ca = next_ca(&fake.ra, &next);
+    fake.next_ca = next_ca::response(&*fake.ca_key, &root(&fake.ca), after).unwrap();
     let fake = Arc::new(fake);
     let (client, server) = fake.client().await;
     assert_eq!(client.get_next_ca_cert(&server, &AwsLc).await, Ok(vec![next.clone()]));
 
-    let mut fake = Fake::new(vec![]);
-    fake.next_ca = next_ca(&fake.impostor, &next);
-    let fake = Arc::new(fake);
-    let (client, server) = fake.client().await;
-    let result = client.get_next_ca_cert(&server, &AwsLc).await;
-    assert_eq!(result, Err(ClientError::NextCaUnsigned));
+    // Neither an RA of the CA, nor a stranger's CA of the same name, names the next one.
+    let impostor = SoftwareKey::generate(KeyAlgorithm::P256).unwrap().signer();
+    let strange = root(&ca_of(Arc::clone(&impostor)));
+    for by_ra in [true, false] {
+        let mut fake = Fake::new(vec![]);
+        fake.next_ca = if by_ra {
+            next_ca::response(&*fake.ra.signing_key, &fake.ra.signing_certificate, after).unwrap()
+        } else {
+            next_ca::response(&*impostor, &strange, after).unwrap()
+        };
+        let fake = Arc::new(fake);
+        let (client, server) = fake.client().await;
+        let result = client.get_next_ca_cert(&server, &AwsLc).await;
+        assert_eq!(result, Err(ClientError::NextCaUnsigned));
+    }
 
     // Certificates without any signature are not an answer.
     let mut fake = Fake::new(vec![]);
