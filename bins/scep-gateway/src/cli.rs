@@ -78,6 +78,12 @@ pub(crate) enum Command {
     ///
     /// The key never leaves the token. Afterwards put its URI and the file into the configuration.
     TokenKey(TokenKeyOptions),
+    /// The roll-over of a CA: what the next one needs.
+    Ca {
+        /// What to do.
+        #[command(subcommand)]
+        command: CaCommand,
+    },
     /// Order the revocation of a certificate that this gateway has issued. The gateway must be stopped.
     Revoke(RevokeOptions),
     /// Let the revocations go that the brake on mass revocation holds. The gateway must be stopped.
@@ -374,6 +380,76 @@ pub(crate) struct StatusOptions {
     /// For programs: one JSON object.
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+/// What `ca` does.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CaCommand {
+    /// Make the next CA and its RA in a folder of its name beside the configuration, with the answer to GetNextCACert
+    /// that the present CA signs; and say what to add to the configuration.
+    ///
+    /// Nothing changes until that is done, and nothing is issued by the next CA before an endpoint names it. The gateway
+    /// may run meanwhile.
+    Prepare(PrepareOptions),
+    /// Sign an answer to GetNextCACert about a CA that was made elsewhere.
+    Announce(AnnounceOptions),
+}
+
+/// Options of `ca prepare`.
+#[derive(Debug, Args)]
+pub(crate) struct PrepareOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The next CA's name in the configuration, and the ledger's for ever: g2, or 2027.
+    #[arg(long)]
+    pub(crate) name: String,
+    /// The present CA, by its name in [[authorities]]. Its key must be here.
+    #[arg(long, default_value = "main", value_name = "NAME")]
+    pub(crate) after: String,
+    /// The name in its certificate, most significant part first: another than any CA's here. By default the present CA's,
+    /// and --name after it.
+    #[arg(long, value_name = "DN")]
+    pub(crate) ca_name: Option<String>,
+    /// Its key: p256, p384, rsa2048, rsa3072 or rsa4096. By default as the present CA's.
+    #[arg(long, value_name = "ALGORITHM")]
+    pub(crate) ca_key: Option<String>,
+    /// How long its certificate is good.
+    #[arg(long, default_value_t = 3_650)]
+    pub(crate) days: u32,
+    /// Make the CA's key on a token: pkcs11:token=...;object=...?module-path=...&pin-source=...; with --certificate the key
+    /// that is there already, on a token or in a file.
+    #[arg(long, value_name = "URI")]
+    pub(crate) key: Option<String>,
+    /// Its certificate, where another CA has certified its key: for a present CA that is below another one.
+    #[arg(long, value_name = "FILE", requires = "key", conflicts_with_all = ["ca_name", "ca_key"])]
+    pub(crate) certificate: Option<PathBuf>,
+    /// The CAs above it.
+    #[arg(long, value_name = "FILE", requires = "certificate")]
+    pub(crate) chain: Option<PathBuf>,
+    /// Make the RA's signing key on a token.
+    #[arg(long, value_name = "URI")]
+    pub(crate) ra_signing_key: Option<String>,
+    /// Make the RA's encryption key on a token.
+    #[arg(long, value_name = "URI")]
+    pub(crate) ra_encryption_key: Option<String>,
+}
+
+/// Options of `ca announce`.
+#[derive(Debug, Args)]
+pub(crate) struct AnnounceOptions {
+    /// The configuration file.
+    #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
+    pub(crate) config: PathBuf,
+    /// The present CA, by its name in [[authorities]]. Its key must be here.
+    #[arg(long, default_value = "main", value_name = "NAME")]
+    pub(crate) after: String,
+    /// The next CA's certificate, and those above it after it.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) certificate: PathBuf,
+    /// The file to write, for `next_answer`. Never overwritten.
+    #[arg(long, value_name = "FILE")]
+    pub(crate) out: PathBuf,
 }
 
 /// Options of `revoke`.

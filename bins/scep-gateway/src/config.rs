@@ -8,6 +8,7 @@ mod endpoints;
 mod ledger;
 mod limits;
 mod operator;
+mod present;
 mod ra;
 mod services;
 
@@ -17,6 +18,7 @@ pub(crate) use connector::LinkConfig;
 pub(crate) use ledger::LedgerConfig;
 pub(crate) use limits::LogFormat;
 pub(crate) use operator::AdminToken;
+pub(crate) use present::Present;
 pub(crate) use services::OcspConfig;
 
 use crate::error::GatewayError;

@@ -23,6 +23,7 @@ mod openbao;
 mod renewal;
 mod responder;
 mod revoke;
+mod rollover;
 mod serve;
 mod status;
 mod template;
@@ -56,6 +57,7 @@ fn main() -> ExitCode {
         Command::ClockReset(options) => clock_reset::run(&options),
         Command::Revoke(options) => revoke::run(&options),
         Command::ConfirmRevocations(options) => revoke::confirm(&options),
+        Command::Ca { command } => rollover::run(&command),
         Command::Crl(options) => revoke::crl(&options),
         Command::Doctor(options) => doctor::run(&options),
         Command::Demo(options) => demo::run(&options),

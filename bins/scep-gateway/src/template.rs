@@ -122,6 +122,94 @@ preset = "windows"
     }
 }
 
+/// OCSP of a next CA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NextOcsp {
+    /// The present CA has none.
+    No,
+    /// As the present CA's.
+    Yes,
+    /// It would need a key on the token.
+    NeedsKey,
+}
+
+/// What stands in a configuration about a CA that is to take over.
+pub(crate) struct NextAuthority<'a> {
+    pub(crate) name: &'a str,
+    /// The present one.
+    pub(crate) follows: &'a str,
+    /// Where its files are.
+    pub(crate) folder: &'a str,
+    pub(crate) ca_key: &'a str,
+    /// Whether there are CAs above it.
+    pub(crate) chain: bool,
+    pub(crate) urls: &'a scep_ca::LocalCaSettings,
+    pub(crate) ocsp: NextOcsp,
+    /// Of the RA: signing, encryption.
+    pub(crate) ra_keys: [&'a str; 2],
+    /// The file with what GetNextCACert answers.
+    pub(crate) answer: &'a str,
+}
+
+impl NextAuthority<'_> {
+    /// The lines to add.
+    pub(crate) fn to_toml(&self) -> String {
+        let Self { name, follows, folder, ca_key, chain, urls, ocsp, ra_keys, answer } = self;
+        let list = |key: &str, urls: &[String]| {
+            let quoted: Vec<String> = urls.iter().map(|url| quoted(url)).collect();
+            if quoted.is_empty() {
+                String::new()
+            } else {
+                format!("{key} = [{}]\n", quoted.join(", "))
+            }
+        };
+        let chain =
+            if *chain { format!("chain = \"{folder}/chain.pem\"\n") } else { String::new() };
+        let (crl_urls, ocsp_urls) =
+            (list("crl_urls", &urls.crl_urls), list("ocsp_urls", &urls.ocsp_urls));
+        let ocsp = match ocsp {
+            NextOcsp::No => String::new(),
+            NextOcsp::Yes => "\n[authorities.ocsp]\n".to_owned(),
+            NextOcsp::NeedsKey => {
+                "\n# OCSP needs a key beside the CA's: scep-gateway token-key --for ocsp\n\
+                                   # [authorities.ocsp]\n# key = \"pkcs11:...\"\n"
+                    .to_owned()
+            }
+        };
+        let rollover = if *follows == "main" {
+            format!("[rollover]\nnext = {}\nnext_answer = \"{folder}/{answer}\"\n", quoted(name))
+        } else {
+            format!(
+                "# And these two lines in the [[authorities]] of {follows}:\n\
+                 # next = {}\n# next_answer = \"{folder}/{answer}\"\n",
+                quoted(name)
+            )
+        };
+        let [ra_signing, ra_encryption] = ra_keys.map(quoted);
+        format!(
+            r#"[[authorities]]
+name = {name}
+follows = {follows}
+
+[authorities.ca]
+kind = "local"
+key = {ca_key}
+certificate = "{folder}/ca.cert.pem"
+{chain}{crl_urls}{ocsp_urls}{ocsp}
+[authorities.ra]
+signing_key = {ra_signing}
+signing_certificate = "{folder}/ra-sign.cert.pem"
+encryption_key = {ra_encryption}
+encryption_certificate = "{folder}/ra-encrypt.cert.pem"
+
+{rollover}"#,
+            name = quoted(name),
+            follows = quoted(follows),
+            ca_key = quoted(ca_key),
+        )
+    }
+}
+
 /// The site rules of a new gateway: these suffixes, client certificates, a year.
 pub(crate) fn site_rules(suffixes: &[String]) -> String {
     let list: Vec<String> = suffixes.iter().map(|s| format!("{s:?}")).collect();

@@ -21,7 +21,7 @@ pub(super) struct RawCrl {
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct RawOcsp {
-    path: Option<String>,
+    pub(super) path: Option<String>,
     validity: Option<String>,
     key: Option<String>,
 }
