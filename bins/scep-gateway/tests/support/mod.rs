@@ -97,6 +97,17 @@ impl Gateway {
         self.challenge = read_public_key(public_key).unwrap();
     }
 
+    /// From now on it is the gateway of another folder, which its `init` has made; with its keys, at its ports.
+    pub(crate) fn folder_is(&mut self, folder: &std::path::Path) {
+        self.challenge = read_public_key(&folder.join("challenge.pub.pem")).unwrap();
+        std::fs::remove_dir_all(self.file("gw")).unwrap();
+        std::fs::rename(folder, self.file("gw")).unwrap();
+        let (old, admin) = ("127.0.0.1:8080", "127.0.0.1:9090");
+        self.configure(|text| {
+            text.replace(old, &self.address.to_string()).replace(admin, &free_address().to_string())
+        });
+    }
+
     /// Where SCEP is served.
     pub(crate) const fn address(&self) -> SocketAddr {
         self.address
@@ -196,6 +207,11 @@ impl Gateway {
 
     /// A device with a key and a challenge of its own.
     pub(crate) fn device(&self) -> Device {
+        self.device_of("wifi")
+    }
+
+    /// The same, of this profile.
+    pub(crate) fn device_of(&self, profile: &str) -> Device {
         let n = self.devices.fetch_add(1, Ordering::Relaxed);
         let name = format!("device-{n}");
         let mut id = [0; 16];
@@ -208,7 +224,7 @@ impl Gateway {
             issuer_key: self.issuer.public_key().key_id(),
             audience: GatewayGroupId::new("main").unwrap(),
             recipient_key: self.challenge.key_id(),
-            profile: ProfileId::new("wifi").unwrap(),
+            profile: ProfileId::new(profile).unwrap(),
             device: DeviceId::new(name.clone()).unwrap(),
             user: None,
             issued_at: now,
@@ -264,6 +280,11 @@ impl Device {
     pub(crate) fn with_another_key(&self) -> Self {
         let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
         Self { claims: self.claims.clone(), blob: self.blob.clone(), key }
+    }
+
+    /// Its challenge.
+    pub(crate) fn challenge(&self) -> &str {
+        &self.blob
     }
 
     pub(crate) fn public_key(&self) -> &SpkiDer {
