@@ -231,8 +231,7 @@ impl Played<'_> {
             | Step::Hold(_)
             | Step::DecideHeld(..)
             | Step::CaPends(_)
-            | Step::LeavePending(_)
-            | Step::SettleRefused(_) => panic!("{step:?} is not of this world"),
+            | Step::LeavePending(_) => panic!("{step:?} is not of this world"),
         }
     }
 

@@ -293,9 +293,10 @@ fn broken_what_comes_late_is_dropped() {
 fn two_gateways_and_a_person_who_must_approve() {
     let reached = [what_was_held_is_released(), a_person_or_the_ca_says_no()];
     let requests = same_challenge([2, 0, 1]);
-    let protocol = Protocol { requests, holds: true, ..two_gateways(Recover::None) };
+    let protocol = Protocol { requests, holds: true, ..two_gateways(Recover::BySerial) };
     holds(&protocol, reached);
-    breaks(protocol, Broken::AsksNobody, APPROVED);
+    breaks(protocol.clone(), Broken::AsksNobody, APPROVED);
+    breaks(protocol, Broken::FreesOnUnknown, FREED);
 }
 
 #[test]

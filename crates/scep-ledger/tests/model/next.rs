@@ -54,10 +54,7 @@ impl Next<'_> {
                 self.world.phases[request] = Phase::Issuing(at, of);
             }
             Step::CaIssues(call, conforms) => self.ca(call, At::Issued { conforms }),
-            Step::CaRefuses(call) => {
-                let later = self.world.calls[call].is_some_and(|call| call.at == At::Pending);
-                self.ca(call, if later { At::Refused } else { At::Nothing });
-            }
+            Step::CaRefuses(call) => self.ca(call, At::Nothing),
             Step::CaPends(call) => self.ca(call, At::Pending),
             Step::CaAnswers(request) => self.ca_answers(request),
             Step::CaAnswerLost(request) => {
@@ -108,11 +105,6 @@ impl Next<'_> {
             }
             Step::SettleFound(at) => self.settle_found(at),
             Step::SettleNothing(at) => self.settle_nothing(at),
-            Step::SettleRefused(at) => {
-                if let Some((of, _)) = self.done(at) {
-                    self.settle(of, S::Refused);
-                }
-            }
             Step::SettleOrphan(at) => {
                 if let Some((of, _)) = self.done(at) {
                     self.settle(of, S::Orphan);
@@ -284,13 +276,19 @@ impl Next<'_> {
         }
     }
 
-    /// Settles an intent without a certificate, unless it is settled.
+    /// Settles an intent without a certificate, unless it is settled. What the CA decides on later, only what it says then
+    /// ends; what a person has approved stays approved when nothing was issued.
     fn settle(&mut self, of: UseId, state: State) -> Settled {
         let twice = self.is(Broken::SettlesTwice);
         let Some(of) = &mut self.world.uses[of] else { return Settled::No };
-        if !of.state.is_left() && !twice {
+        let may = match of.state {
+            S::Pending => matches!(state, S::Orphan | S::Refused),
+            before => before.is_left(),
+        };
+        if !may && !twice {
             return Settled::No;
         }
+        let state = if state == S::Freed && of.approved { S::Held } else { state };
         of.state = state;
         of.outcomes += u8::from(state.is_settled());
         Settled::Now
@@ -390,7 +388,7 @@ impl Next<'_> {
             self.ca(of, At::Issued { conforms: true });
             self.put(of, of, Standing::Issued, true);
         } else {
-            self.settle(of, S::Freed);
+            self.settle(of, if seen == S::Pending { S::Refused } else { S::Freed });
         }
     }
 

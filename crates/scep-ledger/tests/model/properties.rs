@@ -91,7 +91,8 @@ pub(crate) fn invariants() -> Vec<Property<Protocol>> {
             !world.of_another && at_most_one(world, |_, of| of.state != State::Freed)
         }),
         property(FREED, Always, |protocol, world| {
-            uses(world).filter(|(_, of)| of.state == State::Freed).all(|(at, of)| {
+            let is_free = |of: &Use| matches!(of.state, State::Freed | State::Held);
+            uses(world).filter(|(_, of)| is_free(of)).all(|(at, of)| {
                 let outlived = protocol.faults.outlived > 0
                     && (world.rows[at].is_none() || is_withheld(world, at));
                 of.certificate.is_none()

@@ -122,7 +122,6 @@ impl Protocol {
             looked_at.into_iter().filter(|at| issued(*at)).map(Found::Certificate).collect();
         match found.is_empty() {
             false => found,
-            true if is(of, At::Refused) => vec![Found::Refused],
             true => vec![Found::Nothing],
         }
     }
@@ -247,7 +246,6 @@ impl Protocol {
                 Recovery::Left(of, _) => {
                     steps.extend(self.findings(world, of).into_iter().map(|f| Step::Find(at, f)));
                 }
-                Recovery::Looked(_, _, Found::Refused) => steps.push(Step::SettleRefused(at)),
                 Recovery::Looked(_, _, Found::Nothing) => steps.push(Step::SettleNothing(at)),
                 Recovery::Looked(_, _, Found::Unknown) => steps.push(Step::SettleOrphan(at)),
                 Recovery::Looked(of, _, Found::Certificate(call)) => {

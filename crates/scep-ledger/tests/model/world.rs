@@ -104,8 +104,6 @@ pub(crate) enum At {
     UnderWay,
     /// The CA decides later.
     Pending,
-    /// It has decided later, against it.
-    Refused,
     /// The CA has issued; whether what was approved.
     Issued { conforms: bool },
     /// It has issued nothing, and never will for this call.
@@ -222,7 +220,6 @@ impl Phase {
 pub(crate) enum Found {
     Certificate(CallId),
     Nothing,
-    Refused,
     Unknown,
 }
 
@@ -293,7 +290,6 @@ pub(crate) enum Step {
     Find(ReplicaId, Found),
     SettleFound(ReplicaId),
     SettleNothing(ReplicaId),
-    SettleRefused(ReplicaId),
     SettleOrphan(ReplicaId),
     Crash(ReplicaId),
     LeaseEnds(ReplicaId),
