@@ -53,10 +53,12 @@ pub(super) fn pinned(pins: &[SpkiHash], roots: &[CertificateDer]) -> Result<Clie
 /// nothing.
 pub(super) fn about_certificate(error: &(dyn std::error::Error + 'static)) -> Option<String> {
     let mut next = Some(error);
-    while let Some(error) = next {
-        let inner = error.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        let tls: Option<&Error> = inner.and_then(|inner| inner.downcast_ref());
-        match tls.or_else(|| error.downcast_ref()) {
+    while let Some(mut error) = next {
+        // What lies in an I/O error is not its source, and one may lie in another.
+        while let Some(inner) = error.downcast_ref().and_then(std::io::Error::get_ref) {
+            error = inner;
+        }
+        match error.downcast_ref() {
             // The library shows the other error as a programmer would see it.
             Some(Error::InvalidCertificate(CertificateError::Other(OtherError(cause)))) => {
                 return Some(cause.to_string());
