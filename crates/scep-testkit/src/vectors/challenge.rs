@@ -272,6 +272,13 @@ fn outer_layer(book: &mut Book) {
         tlv::encode(attributes[0], &parts.concat())
     });
     bad("attributes-unsorted", "the signed attributes in the other order", &a(28), swapped);
+    let name = tlv::sequence(&[&tlv::sequence(&[]), &tlv::small_int(1)]);
+    let by_name = P256.outside(&SIGNER_INFO, &|info| {
+        let parts = world::parts(info);
+        let rest = parts[2..].concat();
+        tlv::encode(info[0], &[tlv::small_int(1), name.clone(), rest].concat())
+    });
+    bad("signer-by-issuer", "the signer named by issuer and serial number", &a(16), by_name);
     let no_digest = P256.outside(&path(&SIGNER_INFO, &[3]), &|attributes| without(attributes, 1));
     bad("no-message-digest", "without the messageDigest attribute", &a(11), no_digest);
     let absent = P256.outside(&path(&SIGNED, &[2]), &|content| without(content, 1));
@@ -373,6 +380,27 @@ fn inner_layer(book: &mut Book) {
     bad("user-keying-material", "with user keying material", 24, &P256, ukm);
     let kdf = P256.enveloped(&[1, 0, 2, 0], &|_| tlv::oid(&oid("1.3.133.16.840.63.0.2")));
     bad("kdf-sha1", "key agreement with SHA-1 as its KDF's hash", 20, &P256, kdf);
+    let wrap = P256.enveloped(&[1, 0, 2, 1, 0], &|_| tlv::oid(&oid("2.16.840.1.101.3.4.1.5")));
+    bad("wrap-aes128", "aes128-wrap named instead of aes256-wrap", 24, &P256, wrap);
+    let null = P256.enveloped(&[1, 0, 2, 1], &|wrap| with_another(wrap, &[tag::NULL, 0]));
+    bad("wrap-with-null", "aes256-wrap with NULL parameters", 24, &P256, null);
+    let curve = P256.enveloped(&[1, 0, 1, 0, 0], &|algorithm| {
+        with_another(algorithm, &tlv::oid(&oid("1.2.840.10045.3.1.7")))
+    });
+    bad("originator-with-curve", "the curve repeated in originatorKey", 24, &P256, curve);
+    let version = P256.enveloped(&[1, 0, 0], &|_| tlv::small_int(2));
+    bad("recipient-version-2", "KeyAgreeRecipientInfo of version 2", 20, &P256, version);
+    let date = tlv::encode(tag::GENERALIZED_TIME, b"20261124080000Z");
+    let date = P256.enveloped(&[1, 0, 3, 0, 0], &|id| with_another(id, &date));
+    bad("recipient-with-date", "a date beside the recipient's key id", 24, &P256, date);
+    let two = P256.enveloped(&[1, 0, 3], &doubled);
+    bad("encrypted-key-twice", "the recipient's encrypted key twice", 23, &P256, two);
+    let id = P256.enveloped(&[1, 0, 3, 0, 0, 0], &|id| tlv::encode(id[0], &id[2..21]));
+    bad("recipient-id-short", "a recipient's key id of 19 octets", 17, &P256, id);
+    let short = P256.enveloped(&[1, 0, 3, 0, 1], &|key| tlv::encode(key[0], &key[2..34]));
+    bad("wrapped-key-short", "a wrapped key of 32 octets", 24, &P256, short);
+    let short = RSA.enveloped(&[1, 0, 3], &|key| tlv::encode(key[0], &key[4..259]));
+    bad("rsa-key-short", "an encrypted key of one octet less", 21, &RSA, short);
     let pkcs1 = RSA.enveloped(&[1, 0, 2], &|_| {
         tlv::sequence(&[&tlv::oid(&oid("1.2.840.113549.1.1.1")), &[tag::NULL, 0]])
     });

@@ -1,7 +1,7 @@
 //! Challenge blobs whose plaintext is not what it must be.
 
 use super::challenge::forged;
-use super::world::{self, HOUR, NOW, edit, oid, parts, with_another, without};
+use super::world::{self, HOUR, NOW, doubled, edit, oid, parts, with_another, without};
 use super::{Book, Row, Stage};
 use scep_challenge::{ApprovalMode, ChallengeClaims, DemandUsages, Purpose, Renewal, Sid};
 use scep_types::tlv::{self, tag};
@@ -19,6 +19,7 @@ pub(super) fn sid() -> Sid {
 pub(super) fn add(book: &mut Book) {
     good(book);
     let plain = world::claims().to_der().expect("claims");
+    let full = everything().to_der().expect("claims");
     let changed =
         |path: &[usize], change: &dyn Fn(&[u8]) -> Vec<u8>| forged(&edit(&plain, path, change));
     let unread = (Stage::ChallengeOpen, Reason::ChallengeDeserializationError);
@@ -55,8 +56,8 @@ pub(super) fn add(book: &mut Book) {
     bad("claims-field-twice", "expiresAt twice", 28, twice);
     let padded = changed(&[9], &|n| tlv::encode(tag::INTEGER, &[&[0], &n[2..]].concat()));
     bad("claims-integer-padded", "a number with a leading zero octet", 28, padded);
-    let text = changed(&[9], &|_| tlv::encode(tag::UTF8_STRING, b"1795507200"));
-    bad("claims-number-as-text", "a number as a string", 28, text);
+    let number = changed(&[9], &|_| tlv::encode(tag::UTF8_STRING, b"1795507200"));
+    bad("claims-number-as-text", "a number as a string", 28, number);
     let overlong = changed(&[2], &|_| tlv::encode(tag::UTF8_STRING, b"contos\xc1\xaf"));
     bad("claims-utf8-overlong", "an over-long UTF-8 sequence", 28, overlong);
     let printable =
@@ -88,6 +89,73 @@ pub(super) fn add(book: &mut Book) {
     bad("claims-nameless", "neither a subject nor a subjectAltName", 18, nameless);
     let twice = changed(&[EXPECTATION, 1], &|names| with_another(names, &parts(names)[0]));
     bad("claims-name-twice", "a subjectAltName twice", 28, twice);
+    let text = |text: &'static [u8]| move |_: &[u8]| tlv::encode(tag::UTF8_STRING, text);
+    let blank = changed(&[7], &text(b"device 1"));
+    bad("claims-id-with-blank", "a blank in the device's id", 28, blank);
+    let path = changed(&[7], &text(b"../device-1"));
+    bad("claims-id-with-slash", "a slash in the device's id", 51, path);
+    let long = changed(&[2], &text(&[b'a'; 65]));
+    bad("claims-tenant-too-long", "a tenant of 65 characters", 29, long);
+    let user = changed(&[8], &|user| tlv::encode(user[0], &[]));
+    bad("claims-user-empty", "an empty user", 28, user);
+    let negative = changed(&[9], &|_| vec![tag::INTEGER, 1, 0xff]);
+    bad("claims-negative-time", "an issuedAt before 1970", 19, negative);
+    let late = changed(&[10], &int(253_402_300_800));
+    bad("claims-year-10000", "an expiresAt in the year 10000", 19, late);
+    let no_usage = changed(&[EXPECTATION, 2], &|_| vec![tag::BIT_STRING, 1, 0]);
+    bad("claims-no-key-usage", "a keyUsage without a bit", 39, no_usage);
+    let no_purpose = changed(&[EXPECTATION, 3], &|_| vec![tag::SEQUENCE, 0]);
+    bad("claims-no-purpose", "no extended key usage", 40, no_purpose);
+    let two = changed(&[EXPECTATION, 3], &doubled);
+    bad("claims-purpose-twice", "an extended key usage twice", 40, two);
+    let unsorted = changed(&[EXPECTATION, 3], &|purposes| {
+        let any = tlv::oid(&oid("1.3.6.1.4.1.311.20.2.2"));
+        tlv::encode(tag::SEQUENCE, &[any, parts(purposes).concat()].concat())
+    });
+    bad("claims-purposes-unsorted", "another extended key usage, out of order", 28, unsorted);
+    let twice = changed(&[EXPECTATION, 5], &doubled);
+    bad("claims-key-algorithm-twice", "the key algorithms twice", 28, twice);
+    let curve = changed(&[EXPECTATION, 5, 1], &|_| tlv::oid(&oid("1.3.132.0.10")));
+    bad("claims-curve-unknown", "secp256k1 allowed", 44, curve);
+    let names: Vec<u8> =
+        (0..65).flat_map(|n| tlv::encode(0x82, format!("d{n}.example.org").as_bytes())).collect();
+    let many = changed(&[EXPECTATION, 1], &|_| tlv::encode(tag::SEQUENCE, &names));
+    bad("claims-too-many-names", "65 subjectAltNames where 64 are the most", 29, many);
+    let nul = changed(&[EXPECTATION, 1, 0], &|_| tlv::encode(0x82, b"a.example.org\0"));
+    bad("claims-nul-in-name", "a NUL in a dNSName", 33, nul);
+    let control = changed(&[EXPECTATION, 0, 2, 0, 1], &text(b"device-1\n"));
+    bad("claims-control-in-name", "a line feed in the commonName", 33, control);
+    let upn = tlv::encode(0xa0, &tlv::encode(tag::IA5_STRING, b"device-1@example.org"));
+    let upn = changed(&[EXPECTATION, 1, 1, 1], &|_| upn.clone());
+    bad("claims-upn-type", "a userPrincipalName as IA5String", 33, upn);
+    let deep = (0..16).fold(vec![tag::NULL, 0], |inner, _| tlv::encode(tag::SEQUENCE, &inner));
+    let deep = GeneralName::Other(oid("1.2.3"), deep).to_der();
+    let deep = changed(&[EXPECTATION, 1, 0], &|_| deep.clone());
+    bad("claims-nested-name", "an otherName 17 deep", 29, deep);
+    let window = |seconds| edit(&full, &[EXPECTATION, 9], &int(seconds));
+    let mut full_bad = |name: &str, about: &str, row: u8, body: Vec<u8>| {
+        book.bad((name, "good-everything"), unread, about, &[Row::Attack(row)], body);
+    };
+    let body = forged(&window(365 * 86_400));
+    full_bad("claims-window", "a renewal window as long as the validity", 18, body);
+    full_bad("claims-window-zero", "a renewal window of no time", 18, forged(&window(0)));
+    let critical = edit(&full, &[EXPECTATION, 8, 0], &|extension| {
+        let fields = parts(extension);
+        tlv::sequence(&[&fields[0], &[tag::BOOLEAN, 1, 0xff], &fields[1]])
+    });
+    full_bad("claims-sid-critical", "a critical SID extension", 42, forged(&critical));
+    let explicit = edit(&full, &[EXPECTATION, 8, 0], &|extension| {
+        let fields = parts(extension);
+        tlv::sequence(&[&fields[0], &[tag::BOOLEAN, 1, 0], &fields[1]])
+    });
+    full_bad("claims-sid-not-critical", "FALSE written out", 28, forged(&explicit));
+    let twice = edit(&full, &[EXPECTATION, 8], &doubled);
+    full_bad("claims-sid-twice", "the SID extension twice", 42, forged(&twice));
+    let hash = edit(&full, &[EXPECTATION, 6], &|hash| tlv::encode(hash[0], &hash[2..33]));
+    full_bad("claims-hash-short", "a key's hash of 31 octets", 44, forged(&hash));
+    let mut bad = |name: &str, about: &str, row: u8, body: Vec<u8>| {
+        book.bad((name, BASE), unread, about, &[Row::Attack(row)], body);
+    };
     let extension = |dotted: &str, value: &[u8]| {
         let one = tlv::sequence(&[&tlv::oid(&oid(dotted)), &tlv::encode(tag::OCTET_STRING, value)]);
         changed(&[EXPECTATION, 7], &|_| tlv::encode(tag::SEQUENCE, &one))
@@ -101,9 +169,7 @@ pub(super) fn add(book: &mut Book) {
     let sid_uri = format!("TAG:microsoft.com,2022-09-14:sid:{SID}");
     let lookalike = changed(&[EXPECTATION, 1], &|names| with_another(names, &uri(&sid_uri)));
     bad("claims-sid-lookalike", "a URI that resembles a SID's", 42, lookalike);
-    let differ = edit(&everything().to_der().expect("claims"), &[EXPECTATION, 1, 2], &|_| {
-        other.to_uri().expect("a URI").to_der()
-    });
+    let differ = edit(&full, &[EXPECTATION, 1, 2], &|_| other.to_uri().expect("a URI").to_der());
     let about = "the URI names another SID than the extension beside it";
     let name = ("claims-sids-differ", "good-everything");
     book.bad(name, unread, about, &[Row::Attack(42)], forged(&differ));

@@ -243,6 +243,12 @@ fn names(book: &mut Book) {
     book.good("good-dns-name-in-capitals", "a dNSName in other case", &rows, body);
     let about = "every kind of subjectAltName that a site can allow";
     book.good("good-every-name", about, &rows, every_name().der());
+    let draft = Draft::expecting("good-64-names", |claims| {
+        let names = (0..64).map(|n| GeneralName::dns(&format!("host-{n}.example.org")));
+        claims.expectation.subject_alt_names = names.map(|name| name.expect("a name")).collect();
+    });
+    let about = "64 subjectAltNames, the most";
+    book.good("good-64-names", about, &[Row::Attack(29)], draft.der());
     let draft = Draft::expecting("good-without-subject", |claims| {
         claims.expectation.subject = DistinguishedName::empty();
     });

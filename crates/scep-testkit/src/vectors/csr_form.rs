@@ -2,7 +2,8 @@
 
 use super::csr::{BASE, string, windows_attributes};
 use super::draft::{
-    CHALLENGE_PASSWORD, Draft, EXTENSION_REQUEST, KEY_USAGE, changed, extension, printable,
+    CHALLENGE_PASSWORD, Draft, EXTENDED_KEY_USAGE, EXTENSION_REQUEST, KEY_USAGE, SUBJECT_ALT_NAME,
+    changed, extension, printable,
 };
 use super::world::{doubled, edit, oid, parts, with_another, without};
 use super::{Book, Row, Setting, Stage};
@@ -82,6 +83,41 @@ fn encoding(book: &mut Book) {
     bad("critical-false", "critical FALSE written out", explicit(&[tag::BOOLEAN, 1, 0]));
     bad("critical-one", "a BOOLEAN of 01", explicit(&[tag::BOOLEAN, 1, 1]));
     bad("critical-long", "a BOOLEAN of two octets", explicit(&[tag::BOOLEAN, 2, 0xff, 0xff]));
+    let bits = changed(|draft| {
+        draft.rework(EXTENSION_REQUEST, |request| {
+            edit(request, &[1, 0, 0, 1], &|value| [&[tag::BIT_STRING], &value[1..]].concat())
+        });
+    });
+    bad("extension-value-bit-string", "an extnValue as BIT STRING", bits);
+    let list = changed(|draft| {
+        draft.rework(EXTENSION_REQUEST, |request| {
+            edit(request, &[1], &|values| [&[tag::SEQUENCE], &values[1..]].concat())
+        });
+    });
+    bad("attribute-values-in-a-sequence", "an attribute's values in a SEQUENCE", list);
+    let more = changed(|draft| {
+        draft.rework(EXTENSION_REQUEST, |request| with_another(request, &[tag::NULL, 0]));
+    });
+    bad("field-after-attribute-values", "a NULL after an attribute's values", more);
+    let more = changed(|draft| {
+        draft.rework(EXTENSION_REQUEST, |request| {
+            edit(request, &[1, 0, 0], &|extension| with_another(extension, &[tag::NULL, 0]))
+        });
+    });
+    bad("field-after-extension-value", "a NULL after an extension's value", more);
+    for (name, about, which) in [
+        ("names-trailing", "a NULL after the subjectAltName's value", SUBJECT_ALT_NAME),
+        ("extended-trailing", "a NULL after the extKeyUsage's value", EXTENDED_KEY_USAGE),
+    ] {
+        let body = changed(|draft| {
+            let found = draft.extensions.iter().find(|extension| extension.oid == which);
+            let value = found.expect("an extension").value.clone();
+            draft.value(which, [&value[..], &[tag::NULL, 0]].concat());
+        });
+        bad(name, about, body);
+    }
+    let no_key = reworked(&[0], &|info| without(info, 2));
+    bad("key-left-out", "without a key", no_key);
     let trailing = changed(|draft| draft.value(KEY_USAGE, vec![3, 2, 5, 0xa0, 5, 0]));
     bad("key-usage-trailing", "a NULL after the keyUsage's value", trailing);
     let bits = changed(|draft| draft.value(KEY_USAGE, vec![3, 2, 0, 0xa0]));
@@ -301,10 +337,27 @@ fn sizes(book: &mut Book) {
     let about = "33 extensions where 32 are the most";
     book.bad(("too-many-extensions", BASE), UNREAD, about, &rows, body);
     let body = changed(|draft| {
+        let one = |n: u8| super::csr::dn(&format!("OU={n}")).to_der()[2..].to_vec();
+        let all: Vec<u8> = (0..33).flat_map(one).collect();
+        draft.subject = tlv::encode(tag::SEQUENCE, &all);
+    });
+    let about = "33 RDNs where 32 are the most";
+    book.bad(("too-many-rdns", BASE), UNREAD, about, &rows, body);
+    let body = changed(|draft| {
+        let one = |n: u8| {
+            let value = string(tag::UTF8_STRING, &n.to_string());
+            tlv::sequence(&[&tlv::oid(&oid("2.5.4.11")), &value])
+        };
+        let all: Vec<u8> = (0..9).flat_map(one).collect();
+        draft.subject = tlv::encode(tag::SEQUENCE, &tlv::encode(tag::SET, &all));
+    });
+    let about = "nine attributes in an RDN where eight are the most";
+    book.bad(("too-many-attributes-in-rdn", BASE), UNREAD, about, &rows, body);
+    let body = changed(|draft| {
         let names: Vec<Vec<u8>> = (0..65)
             .map(|n| tlv::encode(0x82, format!("host-{n}.example.org").as_bytes()))
             .collect();
-        draft.value(super::draft::SUBJECT_ALT_NAME, tlv::encode(tag::SEQUENCE, &names.concat()));
+        draft.value(SUBJECT_ALT_NAME, tlv::encode(tag::SEQUENCE, &names.concat()));
     });
     let about = "65 subjectAltNames where 64 are the most";
     book.bad(("too-many-names", BASE), UNREAD, about, &rows, body);

@@ -57,6 +57,12 @@ fn structure(book: &mut Book) {
     let version = Message::enveloping(&[1, 0, 0], &|_| tlv::small_int(5));
     bad("enveloped-data-version-5", "EnvelopedData of version 5", 14, version);
     let typed = |dotted| Message::enveloping(&under(&CONTENT, &[0]), &|_| tlv::oid(&oid(dotted)));
+    let originator = Message::enveloping(&[1, 0], &|envelope| {
+        let mut fields = world::parts(envelope);
+        fields.insert(1, tlv::encode(tag::context_constructed(0), &[]));
+        tlv::encode(tag::SEQUENCE, &fields.concat())
+    });
+    bad("originator-info", "an originatorInfo, which is empty", 14, originator);
     let about = "the encrypted content's type is SignedData";
     bad("encrypted-signed-data", about, 14, typed("1.2.840.113549.1.7.2"));
     let about = "the encrypted content's type is CompressedData";

@@ -11,7 +11,7 @@ use crate::ber;
 use crate::device::TestExtension;
 use scep_message::{ContentEncryption, client};
 use scep_types::tlv::{self, tag};
-use scep_types::{CertificateDer, OaepHash, RsaPadding, SignatureScheme};
+use scep_types::{CertificateDer, OaepHash, ObjectIdentifier, RsaPadding, SignatureScheme};
 
 /// Where the one recipient of an envelope is.
 pub(super) const RECIPIENT: [usize; 4] = [1, 0, 1, 0];
@@ -94,6 +94,12 @@ fn recipients(book: &mut Book) {
     });
     let about = "the recipient's issuer with an organizationName as PrintableString";
     book.good("good-issuer-encoded-otherwise", about, &quirk::<21>(), body);
+    let unprotected = super::message::attribute(&world::oid("1.2.3.4"), &[vec![tag::NULL, 0]]);
+    let body = Message::enveloping(&[1, 0], &|envelope| {
+        world::with_another(envelope, &tlv::encode(tag::context_constructed(1), &unprotected))
+    });
+    let about = "an unprotected attribute in the envelope, which nobody reads";
+    book.good("good-unprotected-attribute", about, &[Row::Attack(24)], body);
     for version in [1, 2] {
         let body = Message::enveloping(&[1, 0, 0], &|_| tlv::small_int(version));
         let name = format!("good-enveloped-data-version-{version}");
@@ -145,6 +151,17 @@ fn signers(book: &mut Book) {
     );
     let body = changed(|message| message.certificates.push(message.certificates[0].clone()));
     book.good("good-signer-twice", "the signer's certificate twice", &quirk::<26>(), body);
+    let body = changed(|message| {
+        message.certificates = vec![message.certificates[0].clone(); 10];
+    });
+    book.good("good-ten-certificates", "ten certificates, the most", &[Row::Attack(59)], body);
+    let unsigned = Message::good().der();
+    let unsigned = edit(&unsigned, &[1, 0, 4, 0], &|info| {
+        let nothing = super::message::attribute(&world::oid("1.2.3.4"), &[vec![tag::NULL, 0]]);
+        world::with_another(info, &tlv::encode(tag::context_constructed(1), &nothing))
+    });
+    let about = "an unsigned attribute, which nobody reads";
+    book.good("good-unsigned-attribute", about, &[Row::Attack(13)], unsigned);
     let key_id = key(DEVICE).public_key().key_id();
     let by_id = TestExtension {
         oid: world::oid("2.5.29.14"),
@@ -202,6 +219,19 @@ fn attributes(book: &mut Book) {
     let body = set(TRANSACTION_ID, printable(&"A".repeat(128)));
     let about = "a transactionID of 128 characters";
     book.good("good-transaction-of-128", about, &[Row::Attack(15)], body);
+    let body = set(SENDER_NONCE, tlv::encode(tag::OCTET_STRING, &[7; 64]));
+    book.good("good-nonce-of-64", "a senderNonce of 64 octets", &[Row::Attack(15)], body);
+    let recipient_nonce = world::oid("2.16.840.1.113733.1.9.6");
+    let body = set(recipient_nonce, tlv::encode(tag::OCTET_STRING, &[7; 16]));
+    let about = "a recipientNonce, which no request needs";
+    book.good("good-recipient-nonce", about, &quirk::<30>(), body);
+    let body = changed(|message| {
+        for n in 0..27 {
+            let unknown = ObjectIdentifier::new(&format!("1.2.3.{n}")).expect("an OID");
+            message.attributes.push((unknown, vec![vec![tag::NULL, 0]]));
+        }
+    });
+    book.good("good-32-attributes", "32 signed attributes, the most", &[Row::Attack(59)], body);
     let body = set(SIGNING_TIME, tlv::time(NOW));
     book.good("good-signing-time", "with a signingTime", &quirk::<35>(), body);
     let body = set(SIGNING_TIME, tlv::encode(tag::UTC_TIME, b"700101000000Z"));
