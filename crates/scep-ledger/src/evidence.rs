@@ -197,13 +197,15 @@ pub enum LeftBehind {
     Interrupted,
     /// The CA's answer was such that nobody can tell.
     OutcomeUnknown,
+    /// The CA has said that it decides later.
+    Pending,
 }
 
-/// An intent that a crash left.
+/// An intent without an outcome: that a crash left, or that its CA decides on later.
 #[derive(Debug)]
 pub struct Recoverable {
     pub(crate) row: i64,
-    state: State,
+    pub(crate) state: State,
     pub(crate) intent: Intent,
 }
 
@@ -271,9 +273,14 @@ impl Recoverable {
     pub fn left_behind(&self) -> LeftBehind {
         match self.state {
             State::Unknown => LeftBehind::OutcomeUnknown,
-            State::Open | State::Orphan | State::Issued | State::Withheld | State::Freed => {
-                LeftBehind::Interrupted
-            }
+            State::Pending => LeftBehind::Pending,
+            State::Open
+            | State::Orphan
+            | State::Issued
+            | State::Withheld
+            | State::Freed
+            | State::Held
+            | State::Refused => LeftBehind::Interrupted,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Requests that wait: for a person, or for a CA that decides later.
 
+use crate::LedgerError;
 use crate::evidence::Recall;
 use core::fmt;
 use scep_policy::HeldClaims;
@@ -28,6 +29,38 @@ pub enum HeldVerdict {
     Approve,
     /// It may not.
     Deny,
+}
+
+impl HeldVerdict {
+    pub(crate) const ALL: [Self; 2] = [Self::Approve, Self::Deny];
+
+    /// As it is told in events.
+    pub(crate) const fn word(self) -> &'static str {
+        match self {
+            Self::Approve => "approved",
+            Self::Deny => "denied",
+        }
+    }
+
+    /// As it is in the audit table.
+    pub(crate) const fn action(self) -> &'static str {
+        match self {
+            Self::Approve => "held-approve",
+            Self::Deny => "held-deny",
+        }
+    }
+
+    /// The number in the database.
+    pub(crate) const fn code(self) -> i64 {
+        match self {
+            Self::Approve => 1,
+            Self::Deny => 0,
+        }
+    }
+
+    pub(crate) fn from_code(code: i64) -> Option<Self> {
+        Self::ALL.into_iter().find(|verdict| verdict.code() == code)
+    }
 }
 
 /// How far a held request is.
@@ -78,6 +111,50 @@ pub struct HeldRequest {
     pub until: Timestamp,
     /// How far it is.
     pub state: HeldState,
+}
+
+/// What is on record of a held request.
+#[derive(Debug)]
+pub(crate) struct HeldRow {
+    pub(crate) row: u64,
+    pub(crate) authority: AuthorityName,
+    pub(crate) transaction: TransactionId,
+    pub(crate) spki: SpkiHash,
+    /// DER.
+    pub(crate) claims: Vec<u8>,
+    pub(crate) asked_at: Timestamp,
+    pub(crate) until: Timestamp,
+    pub(crate) state: HeldState,
+}
+
+impl HeldRow {
+    /// As an operator sees it.
+    pub(crate) fn into_request(self) -> Result<HeldRequest, LedgerError> {
+        let claims = HeldClaims::from_ledger(&self.claims)
+            .map_err(|_| LedgerError::Damaged { what: "held.claims" })?;
+        let claims = claims.claims();
+        Ok(HeldRequest {
+            row: self.row,
+            tenant: claims.tenant.clone(),
+            device: claims.device.clone(),
+            profile: claims.profile.clone(),
+            user: claims.user.clone(),
+            challenge: claims.challenge_id,
+            authority: self.authority,
+            transaction: self.transaction,
+            subject: claims.expectation.subject.to_string(),
+            subject_alt_names: claims
+                .expectation
+                .subject_alt_names
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
+            spki: self.spki,
+            asked_at: self.asked_at,
+            until: self.until,
+            state: self.state,
+        })
+    }
 }
 
 /// A request that a person has approved: to be decided on again, and then admitted.

@@ -2,8 +2,8 @@
 
 use core::fmt;
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, ProfileId, SerialNumber,
-    SpkiHash, TenantId, Timestamp, TransactionId, UserId,
+    AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, ProfileId,
+    SerialNumber, SpkiHash, TenantId, Timestamp, TransactionId, UserId,
 };
 
 /// Whether a reply got out.
@@ -44,6 +44,12 @@ pub struct InventoryEntry {
     pub transaction: TransactionId,
     /// The key that signed the message which asked for it.
     pub signer: SpkiHash,
+    /// Of which CA.
+    pub authority: AuthorityName,
+    /// How far it is from the certificate that a challenge was spent on: 0 for that one itself.
+    pub generation: u8,
+    /// The certificate on whose word it was issued, if it was not on a challenge's.
+    pub renews: Option<CertificateFingerprint>,
     /// The certificate.
     pub certificate: CertificateDer,
     /// Whether it may be released.
@@ -153,8 +159,14 @@ pub struct Counters {
     pub failed: u64,
     /// Certificates withheld, and possible orphans.
     pub withheld: u64,
-    /// Intents without an outcome, at this moment.
+    /// Intents without an outcome, at this moment, without those that the CA decides on later.
     pub unsettled: u64,
+    /// Requests that the CA decides on later, at this moment.
+    pub pending: u64,
+    /// Requests that wait for a person, or are approved and not fetched, at this moment.
+    pub held: u64,
+    /// Since when the oldest of those waits that nobody has decided on.
+    pub waiting_since: Option<Timestamp>,
     /// Events that the issuer has not acknowledged, at this moment.
     pub outbox: u64,
     /// Of the certificates issued, those whose event the issuer has acknowledged.

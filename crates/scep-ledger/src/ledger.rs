@@ -3,24 +3,24 @@
 use crate::clock::{EffectiveNow, HighWater, MAX_LAG};
 use crate::error::{AdmitError, LedgerError};
 use crate::evidence::{Admission, Obligation, Recall, Recoverable, Releasable, Unsettled};
-use crate::held::{Asked, HeldRequest, HeldVerdict, Polled};
+use crate::held::Asked;
 use crate::inventory::{
     Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason, Standing,
 };
 use crate::live::Live;
 use crate::report::{Acknowledged, Denied, Found, OutboxEvent};
-use crate::revocation::{
-    CertificateStatus, CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
-    RevocationStore, RevocationWork,
-};
 use crate::settings::{LedgerSettings, MAX_SKEW};
-use crate::store::{self, Admitted, Intent, Judged, Mismatch, Settlement, Store};
-use scep_policy::{Approval, Conforming, Denials, Holdable, Predecessor, RetryKey};
+use crate::store::{
+    self, Admitted, Intent, Judged, Mismatch, Remembered, Settlement, State, Store, Terms,
+};
+use scep_policy::{Approval, Conforming, Denials, Grounds, RetryKey};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, CrlDer, LedgerId, NameHash, Reason,
-    SerialNumber, SpkiHash, TenantId, Timestamp, TransactionId,
+    CertificateDer, CertificateFingerprint, ChallengeId, LedgerId, Reason, TenantId, Timestamp,
 };
 use std::sync::Arc;
+
+mod held;
+mod revocation;
 
 /// The gateway's durable memory. Cheap to clone; the last clone that is dropped waits until everything is written.
 ///
@@ -121,9 +121,15 @@ impl Ledger {
         let Some(remembered) = self.store.recall(key.hash()).await? else {
             return Ok(Recall::Nothing);
         };
+        self.recalled(remembered, now)
+    }
+
+    fn recalled(&self, remembered: Remembered, now: Timestamp) -> Result<Recall, LedgerError> {
         Ok(match store::judge_recall(remembered, now, &self.settings)? {
             Judged::Nothing => Recall::Nothing,
             Judged::InProgress => Recall::InProgress,
+            Judged::Pending => Recall::Pending,
+            Judged::Approved(held) => Recall::Approved(held),
             Judged::Over(reason) => Recall::Over(reason),
             Judged::Release(certificate) => Recall::Releasable(Releasable::new(certificate)),
         })
@@ -168,119 +174,25 @@ impl Ledger {
             renewable_by: approval.renewable_by(),
             at: now,
         };
-        let obligation = self.admit_intent(intent, approval.issuance_per_hour()).await?;
+        let claims = match intent.grounds {
+            Grounds::Challenge | Grounds::Renewal { .. } => None,
+            // What was decoded encodes again.
+            Grounds::Held => claims.to_der().ok(),
+        };
+        let terms = Terms { per_hour: approval.issuance_per_hour(), claims };
+        let obligation = self.admit_intent(intent, terms).await?;
         Ok(Admission::new(approval, obligation))
-    }
-
-    /// Takes the challenge for a request that a person must approve, durably, and keeps the request until `until`; or why
-    /// not. Refuses what [`Ledger::admit`] would refuse. Reported as an event.
-    ///
-    /// # Errors
-    /// [`AdmitError::Refused`] when the ledger says no; otherwise when it could not be asked.
-    pub async fn hold(
-        &self,
-        holdable: Holdable,
-        asked: &Asked<'_>,
-        until: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), AdmitError> {
-        let _ = (holdable, asked, until, now);
-        Err(AdmitError::Ledger(LedgerError::Damaged { what: "hold" }))
-    }
-
-    /// The requests that wait for a person, and those decided on that their device has not asked for since; oldest first.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub async fn held(
-        &self,
-        limit: u32,
-        after: Option<u64>,
-    ) -> Result<Vec<HeldRequest>, LedgerError> {
-        let _ = (limit, after);
-        Err(LedgerError::Damaged { what: "held" })
-    }
-
-    /// A person approves or refuses a request that waits, by its row; in the audit table and as an event under that name.
-    /// Decided is decided: saying the same again changes nothing.
-    ///
-    /// # Errors
-    /// [`LedgerError::NotHeld`] when no such request waits, or it was decided otherwise, or its time is over; otherwise
-    /// when it cannot be made durable.
-    pub async fn decide_held(
-        &self,
-        row: u64,
-        verdict: HeldVerdict,
-        person: &str,
-        now: Timestamp,
-    ) -> Result<(), LedgerError> {
-        let _ = (row, verdict, person, now);
-        Err(LedgerError::Damaged { what: "decide_held" })
-    }
-
-    /// What became of the last request of a transaction, for CertPoll: only the signer of that request is told. With the
-    /// request itself while it is kept, whose challenge the answer to an EC key is encrypted with.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub async fn poll(
-        &self,
-        transaction: &TransactionId,
-        signer: SpkiHash,
-        now: Timestamp,
-    ) -> Result<Polled, LedgerError> {
-        let _ = (transaction, signer, now);
-        Err(LedgerError::Damaged { what: "poll" })
-    }
-
-    /// A live certificate of this gateway that may be renewed on its own word, by its DER's fingerprint. `None`: it is not
-    /// ours, not live, or its claims want a fresh challenge.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub async fn predecessor(
-        &self,
-        fingerprint: CertificateFingerprint,
-        now: Timestamp,
-    ) -> Result<Option<Predecessor>, LedgerError> {
-        let _ = (fingerprint, now);
-        Ok(None)
-    }
-
-    /// The CA has the request and decides later: recovery asks it again and again, and the device polls. Keeps the request.
-    ///
-    /// # Errors
-    /// When it cannot be made durable; the intent then stays open, which recovery treats alike.
-    pub async fn leave_pending(
-        &self,
-        unsettled: Unsettled,
-        now: Timestamp,
-    ) -> Result<(), LedgerError> {
-        self.leave_unknown(unsettled, "the CA has not decided yet", now).await
-    }
-
-    /// A certificate on record by the name of its issuer and its serial number, for GetCert; released or releasable only.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub async fn certificate_by_serial(
-        &self,
-        issuer: NameHash,
-        serial: &SerialNumber,
-    ) -> Result<Option<InventoryEntry>, LedgerError> {
-        let _ = (issuer, serial);
-        Err(LedgerError::Damaged { what: "certificate_by_serial" })
     }
 
     /// [`Ledger::admit`] without the evidence, which tests of the stores cannot make.
     pub(crate) async fn admit_intent(
         &self,
         intent: Intent,
-        per_hour: u32,
+        terms: Terms,
     ) -> Result<Obligation, AdmitError> {
         self.clock.see(intent.at);
         let live = self.live.enter(&intent.tenant, intent.challenge);
-        match self.store.admit(intent.clone(), per_hour).await? {
+        match self.store.admit(intent.clone(), terms).await? {
             Admitted::Yes(row) => Ok(Obligation::new(row, intent, live)),
             Admitted::No(reason) => Err(AdmitError::Refused(reason)),
         }
@@ -322,7 +234,8 @@ impl Ledger {
         Ok(Releasable::new(certificate))
     }
 
-    /// The CA is known to have issued nothing: the challenge is free again; the failure is reported.
+    /// The CA is known to have issued nothing: the challenge is free again, or a request that was held waits again,
+    /// approved; the failure is reported.
     ///
     /// # Errors
     /// When it cannot be made durable; the intent then stays open.
@@ -431,8 +344,8 @@ impl Ledger {
         self.store.sent(certificate, delivered, now)
     }
 
-    /// Intents without an outcome, for recovery: those of an earlier run, those left unknown, and those that this
-    /// process has dropped. What it is working on is left out.
+    /// Intents without an outcome, for recovery: those of an earlier run, those left unknown or pending, and those that
+    /// this process has dropped. A pending one is asked for until its CA has answered, however long that takes. What it is working on is left out.
     ///
     /// # Errors
     /// When the ledger cannot be read.
@@ -455,7 +368,9 @@ impl Ledger {
         self.store.settle(recoverable.row, recoverable.intent, settlement, now).await
     }
 
-    /// Recovery found nothing issued: the challenge is free again; the failure is reported.
+    /// Recovery found nothing issued: the challenge is free again, or a request that was held waits again, approved; the
+    /// failure is reported. When the CA had said that it decides later, it has decided: the request is refused
+    /// (CaRefused), and its challenge stays spent.
     ///
     /// # Errors
     /// [`LedgerError::AlreadySettled`] when somebody was faster; otherwise when it cannot be made durable.
@@ -464,8 +379,14 @@ impl Ledger {
         recoverable: Recoverable,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
-        let detail = String::from("recovery found that nothing was issued");
-        self.settle_left(recoverable, Settlement::Freed(Reason::CaUnavailable, detail), now).await
+        let settlement = if recoverable.state == State::Pending {
+            let detail = String::from("the CA has refused what it had kept waiting");
+            Settlement::Refused(Reason::CaRefused, detail)
+        } else {
+            let detail = String::from("recovery found that nothing was issued");
+            Settlement::Freed(Reason::CaUnavailable, detail)
+        };
+        self.settle_left(recoverable, settlement, now).await
     }
 
     /// Recovery found the certificate. When it is what was approved it is recorded, and the retry will get it;
@@ -558,161 +479,6 @@ impl Ledger {
         self.store.mark_revoked(certificate, reason, now).await
     }
 
-    fn revocations(&self) -> Result<&dyn RevocationStore, LedgerError> {
-        self.store.revocations().ok_or(LedgerError::NoRevocations)
-    }
-
-    /// Orders a revocation. Only of what this ledger has issued, by issuer and serial number; ordering it again
-    /// changes nothing, and tells how far it is.
-    ///
-    /// # Errors
-    /// When it cannot be made durable.
-    pub async fn queue_revocation(
-        &self,
-        order: RevocationOrder,
-        now: Timestamp,
-    ) -> Result<QueueOutcome, LedgerError> {
-        self.clock.see(now);
-        self.revocations()?.queue_revocation(order, now).await
-    }
-
-    /// How far the revocation of a certificate is; `None` when none was ordered.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub async fn revocation(
-        &self,
-        issuer: NameHash,
-        serial: &SerialNumber,
-    ) -> Result<Option<RevocationState>, LedgerError> {
-        self.revocations()?.revocation(issuer, serial.clone()).await
-    }
-
-    /// What is on record about the certificates with this issuer and serial number, as of every commit before this
-    /// call; `None`: this ledger has issued none.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read, or keeps no revocations.
-    pub async fn certificate_status(
-        &self,
-        issuer: NameHash,
-        serial: &SerialNumber,
-    ) -> Result<Option<CertificateStatus>, LedgerError> {
-        self.revocations()?.certificate_status(issuer, serial.clone()).await
-    }
-
-    /// What there is to do about an issuer's revocations. Reads only, and cheaply.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read, or keeps no revocations.
-    pub async fn revocation_work(&self, issuer: NameHash) -> Result<RevocationWork, LedgerError> {
-        self.revocations()?.revocation_work(issuer).await
-    }
-
-    /// The next revocations to ask the CA for, oldest first, at most `limit` new ones; durably `sent` before this answers. What an
-    /// earlier run has left in `sent` comes first and again: the CA must take it as the same order.
-    ///
-    /// Issuers' orders that are more within an hour than [`crate::LedgerSettings::revocations`] allows wait, all of
-    /// them, until [`Ledger::confirm_revocations`]; that is reported.
-    ///
-    /// # Errors
-    /// When it cannot be made durable.
-    pub async fn next_revocations(
-        &self,
-        issuer: NameHash,
-        limit: u32,
-        now: Timestamp,
-    ) -> Result<Vec<RevocationJob>, LedgerError> {
-        self.clock.see(now);
-        self.revocations()?.next_revocations(issuer, limit, now).await
-    }
-
-    /// The CA has revoked it, `at` this time: as [`Ledger::mark_revoked`], and the next CRL lists it.
-    ///
-    /// # Errors
-    /// When it cannot be made durable; it then stays `sent`.
-    pub async fn revocation_done(
-        &self,
-        job: &RevocationJob,
-        at: Timestamp,
-        now: Timestamp,
-    ) -> Result<(), LedgerError> {
-        self.clock.see(now);
-        self.revocations()?.revocation_done(job.row, at).await
-    }
-
-    /// The CA refuses, for good. That it cannot be reached is no failure: the job stays `sent`.
-    ///
-    /// # Errors
-    /// When it cannot be made durable; it then stays `sent`.
-    pub async fn revocation_failed(
-        &self,
-        job: &RevocationJob,
-        why: &str,
-        now: Timestamp,
-    ) -> Result<(), LedgerError> {
-        self.clock.see(now);
-        self.revocations()?.revocation_failed(job.row, why.to_owned(), now).await
-    }
-
-    /// An operator lets the revocations go that wait now; in the audit table and as an event under the operator's
-    /// name. Gives how many. Later orders are counted from nothing.
-    ///
-    /// # Errors
-    /// When it cannot be made durable.
-    pub async fn confirm_revocations(
-        &self,
-        operator: &str,
-        now: Timestamp,
-    ) -> Result<u64, LedgerError> {
-        self.clock.see(now);
-        self.revocations()?.confirm_revocations(operator.to_owned(), now).await
-    }
-
-    /// What the issuer's next CRL must list, in no particular order. A certificate that has expired is left out once
-    /// a CRL made after that has listed it (RFC 5280, 3.3).
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub async fn crl_entries(&self, issuer: NameHash) -> Result<Vec<CrlEntry>, LedgerError> {
-        let (mut all, mut more) = self.revocations()?.crl_entries(issuer, 0).await?;
-        while let Some(after) = more {
-            let (page, next) = self.revocations()?.crl_entries(issuer, after).await?;
-            all.extend(page);
-            more = next;
-        }
-        Ok(all)
-    }
-
-    /// The issuer's last CRL.
-    ///
-    /// # Errors
-    /// When the ledger cannot be read.
-    pub async fn last_crl(&self, issuer: NameHash) -> Result<Option<CrlDer>, LedgerError> {
-        let Some(der) = self.revocations()?.last_crl(issuer).await? else { return Ok(None) };
-        CrlDer::parse(&der).map(Some).map_err(|_| LedgerError::Damaged { what: "crl.der" })
-    }
-
-    /// Keeps a CRL before anybody sees it; the revocations that it lists are fulfilled, and reported, in the same
-    /// commit. Gives how many. `after` is the last CRL's number as [`Ledger::revocation_work`] gave it before
-    /// [`Ledger::crl_entries`] was asked: of two gateways that make a CRL at once, one is refused, so that no CRL lacks
-    /// what an earlier one lists.
-    ///
-    /// # Errors
-    /// [`LedgerError::CrlOvertaken`] when another was recorded since; [`LedgerError::CrlNumber`] when the number is not above the last one's; otherwise when it cannot be made
-    /// durable: it must then not be shown to anybody.
-    pub async fn record_crl(
-        &self,
-        issuer: NameHash,
-        after: Option<u64>,
-        number: u64,
-        crl: &CrlDer,
-        now: Timestamp,
-    ) -> Result<u64, LedgerError> {
-        self.clock.see(now);
-        self.revocations()?.record_crl(issuer, (after, number), crl.clone(), now).await
-    }
-
     /// Disables a device, a user or a profile.
     ///
     /// # Errors
@@ -772,6 +538,9 @@ impl Ledger {
 
     /// Forgets uses and mismatches of challenges that are over: expired by more than the largest skew and the retry
     /// window, and settled. Never a certificate, a possible orphan or an intent without an outcome. Gives how many.
+    ///
+    /// Refuses held requests whose time is over (ApprovalExpired), and reports that; for [`Ledger::recall`] they are over
+    /// without it.
     ///
     /// Single use holds without them: an opener refuses what has expired, and `admit` refuses every challenge that
     /// expires no later than the latest one forgotten, whatever the clock says by then.

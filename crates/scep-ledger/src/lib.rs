@@ -14,6 +14,7 @@ mod evidence;
 mod expected;
 mod held;
 mod inventory;
+mod judge;
 mod ledger;
 mod live;
 #[cfg(feature = "postgres")]

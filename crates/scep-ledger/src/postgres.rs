@@ -4,13 +4,14 @@
 //! - `connection`: what must be in force on a connection; `schema`: the tables.
 //! - `unit`: a transaction that writes; why all gateways take turns.
 //! - `writer`: the thread that commits jobs in groups and settles commits whose answer was lost; `reader`: the rest.
-//! - `enrolment`, `certificate`, `revocation`, `mismatch`, `denial`, `outbox`, `ledger_row`: what is done to which table.
+//! - `enrolment`, `held`, `certificate`, `revocation`, `mismatch`, `denial`, `outbox`, `ledger_row`: what is done to which table.
 
 mod certificate;
 mod config;
 mod connection;
 mod denial;
 mod enrolment;
+mod held;
 mod ledger_row;
 mod mismatch;
 mod outbox;
@@ -25,6 +26,7 @@ mod writer;
 pub use config::PostgresConfig;
 
 use crate::clock::HighWater;
+use crate::held::{HeldRequest, HeldVerdict};
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
 use crate::ledger::Ledger;
 use crate::report::{Acknowledged, OutboxEvent};
@@ -32,7 +34,10 @@ use crate::revocation::{
     CertificateStatus, CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
     RevocationStore, RevocationWork,
 };
-use crate::store::{Admitted, Intent, Mismatch, OpenIntent, Remembered, Settlement, Store};
+use crate::store::{
+    Admitted, Hold, Intent, Mismatch, OpenIntent, Remembered, RememberedPredecessor, Settlement,
+    Store, Terms,
+};
 use crate::{LedgerError, LedgerSettings};
 use async_trait::async_trait;
 use connection::Link;
@@ -41,7 +46,7 @@ use reader::Reader;
 use scep_policy::Denials;
 use scep_types::{
     CertificateFingerprint, ChallengeId, CrlDer, CsrInfoHash, LedgerId, NameHash, SerialNumber,
-    TenantId, Timestamp,
+    SpkiHash, TenantId, Timestamp, TransactionId,
 };
 use std::sync::Arc;
 use tls::Tls;
@@ -148,10 +153,70 @@ impl Store for PostgresStore {
             .await
     }
 
-    async fn admit(&self, intent: Intent, per_hour: u32) -> Result<Admitted, LedgerError> {
+    async fn admit(&self, intent: Intent, terms: Terms) -> Result<Admitted, LedgerError> {
         let settings = self.settings;
         self.writer
-            .run(async move |unit| enrolment::admit(unit, &intent, per_hour, &settings).await)
+            .run(async move |unit| enrolment::admit(unit, &intent, &terms, &settings).await)
+            .await
+    }
+
+    async fn hold(&self, hold: Hold) -> Result<Admitted, LedgerError> {
+        let settings = self.settings;
+        self.writer.run(async move |unit| held::hold(unit, &hold, &settings).await).await
+    }
+
+    async fn held(&self, limit: u32, after: Option<u64>) -> Result<Vec<HeldRequest>, LedgerError> {
+        self.pages
+            .ask(move |conn| Box::pin(async move { held::page(&conn, limit, after).await }))
+            .await
+    }
+
+    async fn decide_held(
+        &self,
+        row: u64,
+        verdict: HeldVerdict,
+        person: String,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.writer
+            .run(async move |unit| held::decide(unit, row, verdict, &person, now).await)
+            .await
+    }
+
+    async fn poll(
+        &self,
+        transaction: TransactionId,
+        signer: SpkiHash,
+    ) -> Result<Option<Remembered>, LedgerError> {
+        self.quick
+            .ask(move |conn| {
+                let transaction = transaction.clone();
+                Box::pin(async move { enrolment::poll(&conn, &transaction, signer).await })
+            })
+            .await
+    }
+
+    async fn predecessor(
+        &self,
+        fingerprint: CertificateFingerprint,
+    ) -> Result<Option<RememberedPredecessor>, LedgerError> {
+        self.quick
+            .ask(move |conn| {
+                Box::pin(async move { certificate::predecessor(&conn, fingerprint).await })
+            })
+            .await
+    }
+
+    async fn certificate_by_serial(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<InventoryEntry>, LedgerError> {
+        self.quick
+            .ask(move |conn| {
+                let serial = serial.clone();
+                Box::pin(async move { certificate::by_serial(&conn, issuer, &serial).await })
+            })
             .await
     }
 

@@ -1,8 +1,10 @@
 //! Events for the issuer: what is in the outbox.
 
+use crate::held::HeldVerdict;
 use crate::inventory::{Delivery, RevocationReason};
 use crate::store::Intent;
 use core::fmt;
+use scep_policy::Grounds;
 use scep_types::{
     CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, DistinguishedName, NameHash,
     ProfileId, Reason, StringRules, TenantId, Timestamp,
@@ -63,6 +65,10 @@ kinds! {
     Failed = "failed",
     /// A request with a verified challenge was refused.
     Refused = "refused",
+    /// A request waits for a person.
+    Held = "held",
+    /// A person has decided on a request that waited.
+    HeldDecided = "held-decided",
     /// A challenge came again with other content: the signal of RFC 8894, 7.3.
     Breach = "breach",
     /// The CA returned something else than was approved. It was not released.
@@ -174,6 +180,7 @@ impl Body {
             .text("signer_spki_sha256", intent.signer)
             .text("spki_sha256", intent.spki.hash())
             .text("request_info_sha256", intent.info)
+            .text("authority", &intent.authority)
             .text("admitted_at", intent.at);
         match &intent.user {
             Some(user) => body.text("user", user),
@@ -240,6 +247,12 @@ pub(crate) fn issued(
     let body = Body::new(&key_of(kind, row), at)
         .certificate(certificate)
         .with("recovered", Value::Bool(found == Found::ByRecovery));
+    let body = match intent.grounds {
+        Grounds::Challenge | Grounds::Held => body,
+        Grounds::Renewal { predecessor, generation } => {
+            body.text("renews", predecessor).with("generation", Value::from(generation))
+        }
+    };
     of_intent(kind, intent, row, at, body)
 }
 
@@ -258,16 +271,56 @@ pub(crate) fn withheld(
     of_intent(kind, intent, row, at, body)
 }
 
+/// `before`: how often the CA has failed this intent already, which only one that was held survives.
 pub(crate) fn failed(
+    intent: &Intent,
+    row: i64,
+    before: u32,
+    reason: Reason,
+    detail: &str,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::Failed;
+    let key = if before == 0 { key_of(kind, row) } else { format!("{kind}:{row}:{before}") };
+    let body = Body::new(&key, at).text("reason", reason).text("detail", cut(detail));
+    Draft { key, ..of_intent(kind, intent, row, at, body) }
+}
+
+/// `until`: when it is over unless somebody decides.
+pub(crate) fn held(intent: &Intent, row: i64, until: Timestamp) -> Draft {
+    let kind = EventKind::Held;
+    let body = Body::new(&key_of(kind, row), intent.at).text("until", until);
+    of_intent(kind, intent, row, intent.at, body)
+}
+
+pub(crate) fn held_decided(
+    intent: &Intent,
+    row: i64,
+    verdict: HeldVerdict,
+    person: &str,
+    at: Timestamp,
+) -> Draft {
+    let kind = EventKind::HeldDecided;
+    let body = Body::new(&key_of(kind, row), at)
+        .text("verdict", verdict.word())
+        .text("person", cut(person));
+    of_intent(kind, intent, row, at, body)
+}
+
+/// A request that was kept is over: its person has said no, or nobody anything in time, or its CA has refused it.
+pub(crate) fn over(
     intent: &Intent,
     row: i64,
     reason: Reason,
     detail: &str,
     at: Timestamp,
 ) -> Draft {
-    let kind = EventKind::Failed;
-    let body = Body::new(&key_of(kind, row), at).text("reason", reason).text("detail", cut(detail));
-    of_intent(kind, intent, row, at, body)
+    let kind = EventKind::Refused;
+    let key = key_of(kind, row);
+    let body = Body::new(&key, at)
+        .with("reasons", Value::Array(vec![Value::String(reason.code().to_owned())]))
+        .text("detail", cut(detail));
+    Draft { key, ..of_intent(kind, intent, row, at, body) }
 }
 
 pub(crate) fn possible_orphan(intent: &Intent, row: i64, detail: &str, at: Timestamp) -> Draft {

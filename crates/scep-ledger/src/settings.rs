@@ -15,6 +15,8 @@ pub struct LedgerSettings {
     pub max_mismatches: u32,
     /// How far behind the high-water mark the clock may be before an alarm. 5 min.
     pub clock_tolerance: Duration,
+    /// Requests that may wait for a person at the same time; what comes then is refused (RateExceeded). 10 000.
+    pub max_held: u32,
     /// How many revocations an hour an issuer may order before an operator must confirm. 5 % or 10.
     pub revocations: RevocationBrake,
 }
@@ -40,6 +42,7 @@ impl Default for LedgerSettings {
             retry_window: Duration::from_secs(24 * 60 * 60),
             max_mismatches: 10,
             clock_tolerance: Duration::from_secs(5 * 60),
+            max_held: 10_000,
             revocations: RevocationBrake::default(),
         }
     }

@@ -3,6 +3,7 @@
 mod certificate;
 mod denial;
 mod enrolment;
+mod held;
 mod ledger_row;
 mod mismatch;
 mod open;
@@ -14,6 +15,7 @@ mod threads;
 
 use crate::clock::HighWater;
 use crate::error::EngineError;
+use crate::held::{HeldRequest, HeldVerdict};
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
 use crate::ledger::Ledger;
 use crate::report::{Acknowledged, OutboxEvent};
@@ -21,14 +23,17 @@ use crate::revocation::{
     CertificateStatus, CrlEntry, QueueOutcome, RevocationJob, RevocationOrder, RevocationState,
     RevocationStore, RevocationWork,
 };
-use crate::store::{Admitted, Intent, Mismatch, OpenIntent, Remembered, Settlement, Store};
+use crate::store::{
+    Admitted, Hold, Intent, Mismatch, OpenIntent, Remembered, RememberedPredecessor, Settlement,
+    Store, Terms,
+};
 use crate::{LedgerError, LedgerSettings};
 use async_trait::async_trait;
 use rusqlite::Connection;
 use scep_policy::Denials;
 use scep_types::{
-    CertificateFingerprint, ChallengeId, CrlDer, CsrInfoHash, NameHash, SerialNumber, TenantId,
-    Timestamp,
+    CertificateFingerprint, ChallengeId, CrlDer, CsrInfoHash, NameHash, SerialNumber, SpkiHash,
+    TenantId, Timestamp, TransactionId,
 };
 use std::path::Path;
 use std::sync::Arc;
@@ -130,14 +135,58 @@ impl Store for SqliteStore {
         self.readers.ask(move |conn| enrolment::recall(conn, info)).await
     }
 
-    async fn admit(&self, intent: Intent, per_hour: u32) -> Result<Admitted, LedgerError> {
+    async fn admit(&self, intent: Intent, terms: Terms) -> Result<Admitted, LedgerError> {
         let settings = self.settings;
         self.writer
             .run(
-                move |conn, tally| enrolment::admit(conn, tally, &intent, per_hour, &settings),
+                move |conn, tally| enrolment::admit(conn, tally, &intent, &terms, &settings),
                 |_| (),
             )
             .await
+    }
+
+    async fn hold(&self, hold: Hold) -> Result<Admitted, LedgerError> {
+        let settings = self.settings;
+        self.writer.run(move |conn, tally| held::hold(conn, tally, &hold, &settings), |_| ()).await
+    }
+
+    async fn held(&self, limit: u32, after: Option<u64>) -> Result<Vec<HeldRequest>, LedgerError> {
+        self.readers.ask(move |conn| held::page(conn, limit, after)).await
+    }
+
+    async fn decide_held(
+        &self,
+        row: u64,
+        verdict: HeldVerdict,
+        person: String,
+        now: Timestamp,
+    ) -> Result<(), LedgerError> {
+        self.writer
+            .run(move |conn, tally| held::decide(conn, tally, row, verdict, &person, now), |()| ())
+            .await
+    }
+
+    async fn poll(
+        &self,
+        transaction: TransactionId,
+        signer: SpkiHash,
+    ) -> Result<Option<Remembered>, LedgerError> {
+        self.readers.ask(move |conn| enrolment::poll(conn, &transaction, signer)).await
+    }
+
+    async fn predecessor(
+        &self,
+        fingerprint: CertificateFingerprint,
+    ) -> Result<Option<RememberedPredecessor>, LedgerError> {
+        self.readers.ask(move |conn| certificate::predecessor(conn, fingerprint)).await
+    }
+
+    async fn certificate_by_serial(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<InventoryEntry>, LedgerError> {
+        self.readers.ask(move |conn| certificate::by_serial(conn, issuer, &serial)).await
     }
 
     async fn settle(
@@ -236,7 +285,7 @@ impl Store for SqliteStore {
 
     async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError> {
         let window = self.settings.retry_window;
-        self.writer.run(move |conn, _| enrolment::prune(conn, window, now), |_| ()).await
+        self.writer.run(move |conn, tally| enrolment::prune(conn, tally, window, now), |_| ()).await
     }
 
     fn revocations(&self) -> Option<&dyn RevocationStore> {

@@ -1,31 +1,40 @@
 //! What a back end must do: atomic transactions over plain rows.
 //!
 //! A [`Store`] says what its transactions found and did; [`crate::Ledger`] makes the evidence out of it. Every
-//! decision that must be taken inside a transaction is a pure function here, so that all stores decide alike.
+//! decision that must be taken inside a transaction is a pure function of `judge`, so that all stores decide alike.
 
 use crate::LedgerError;
+use crate::held::{HeldRequest, HeldVerdict};
 use crate::inventory::{Counters, Delivery, DenialSubject, InventoryEntry, RevocationReason};
+pub(crate) use crate::judge::{
+    AdmitFacts, HeldFacts, Judged, PredecessorFacts, PriorUse, Verdict, judge_admission,
+    judge_hold, judge_predecessor, judge_recall, judge_verdict,
+};
 use crate::report::{Acknowledged, Denied, Found, OutboxEvent};
 use crate::revocation::RevocationStore;
-use crate::settings::{LedgerSettings, MAX_SKEW};
 use async_trait::async_trait;
 use core::fmt;
 use core::time::Duration;
 use scep_policy::{Denials, Grounds};
 use scep_types::{
     AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId,
-    GatewayGroupId, ProfileId, Reason, SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp,
-    TransactionId, UserId,
+    GatewayGroupId, NameHash, ProfileId, Reason, SerialNumber, SpkiDer, SpkiHash, TenantId,
+    Timestamp, TransactionId, UserId,
 };
-
-/// The most breach events of one use: the next ones say nothing new, and the outbox must not grow at a
-/// stranger's will.
-pub(crate) const MAX_BREACHES: u32 = 10;
 
 /// The width of the brake's counters. The brake counts whole minutes, hence up to a minute more than an hour.
 pub(crate) const BRAKE_SLOT: i64 = 60;
 /// The brake's window, and the shortest time between two of its alarms.
 pub(crate) const BRAKE_WINDOW: Duration = Duration::from_secs(3_600);
+
+/// Where an intent goes of which the CA has issued nothing. What a person has approved stays approved until its own end:
+/// its challenge has expired by then, so that its device could not ask anew.
+pub(crate) const fn freed_to(grounds: Grounds) -> State {
+    match grounds {
+        Grounds::Challenge | Grounds::Renewal { .. } => State::Freed,
+        Grounds::Held => State::Held,
+    }
+}
 
 /// What is about to be asked of a CA, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -53,6 +62,28 @@ pub(crate) struct Intent {
     pub(crate) at: Timestamp,
 }
 
+/// Grounds as they are in the database: their kind, the predecessor, and the generation.
+pub(crate) const fn grounds_columns(grounds: Grounds) -> (i64, Option<CertificateFingerprint>, u8) {
+    match grounds {
+        Grounds::Challenge => (0, None, 0),
+        Grounds::Held => (1, None, 0),
+        Grounds::Renewal { predecessor, generation } => (2, Some(predecessor), generation),
+    }
+}
+
+pub(crate) const fn grounds_from(
+    kind: i64,
+    predecessor: Option<CertificateFingerprint>,
+    generation: u8,
+) -> Option<Grounds> {
+    match (kind, predecessor) {
+        (0, None) => Some(Grounds::Challenge),
+        (1, None) => Some(Grounds::Held),
+        (2, Some(predecessor)) => Some(Grounds::Renewal { predecessor, generation }),
+        _ => None,
+    }
+}
+
 /// How far an enrolment is. The numbers are in the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum State {
@@ -68,11 +99,26 @@ pub(crate) enum State {
     Withheld,
     /// Nothing was issued; the challenge is free.
     Freed,
+    /// It waits for a person, or is approved and its device has not come for it.
+    Held,
+    /// The CA has it and decides later; recovery asks again and again.
+    Pending,
+    /// A person or the CA has said no, or its time is over. The challenge stays spent.
+    Refused,
 }
 
 impl State {
-    pub(crate) const ALL: [Self; 6] =
-        [Self::Open, Self::Unknown, Self::Orphan, Self::Issued, Self::Withheld, Self::Freed];
+    pub(crate) const ALL: [Self; 9] = [
+        Self::Open,
+        Self::Unknown,
+        Self::Orphan,
+        Self::Issued,
+        Self::Withheld,
+        Self::Freed,
+        Self::Held,
+        Self::Pending,
+        Self::Refused,
+    ];
 
     pub(crate) const fn code(self) -> i64 {
         match self {
@@ -82,98 +128,23 @@ impl State {
             Self::Issued => 3,
             Self::Withheld => 4,
             Self::Freed => 5,
+            Self::Held => 6,
+            Self::Pending => 7,
+            Self::Refused => 8,
+        }
+    }
+
+    /// Nothing more happens to it.
+    pub(crate) const fn is_settled(self) -> bool {
+        match self {
+            Self::Orphan | Self::Issued | Self::Withheld | Self::Freed | Self::Refused => true,
+            Self::Open | Self::Unknown | Self::Held | Self::Pending => false,
         }
     }
 
     pub(crate) fn from_code(code: i64) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.code() == code)
     }
-}
-
-/// The use that a challenge has already.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PriorUse {
-    pub(crate) row: i64,
-    pub(crate) info: CsrInfoHash,
-    pub(crate) state: State,
-    pub(crate) breaches: u32,
-}
-
-/// What decides about an admission, read inside its transaction.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct AdmitFacts {
-    pub(crate) prior: Option<PriorUse>,
-    pub(crate) mismatches: u32,
-    /// The latest expiry of a use that was pruned.
-    pub(crate) pruned_through: Timestamp,
-    /// When this ledger was last found to be restored from a backup.
-    pub(crate) restored_at: Timestamp,
-    pub(crate) denied: bool,
-    /// The key is certified, or may become so, for another device.
-    pub(crate) key_of_another: bool,
-    pub(crate) admitted_last_hour: u64,
-}
-
-/// What to do about an admission.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
-    Admit,
-    Refuse(Reason),
-    /// Refuse as used, and report the `nth` attempt on the use of this row.
-    Breach {
-        row: i64,
-        nth: u32,
-    },
-    /// Refuse, count against the challenge and report.
-    Mismatch(Reason),
-    /// Refuse, and alarm unless that was done within the hour.
-    Brake,
-}
-
-/// The decision on an admission.
-pub(crate) fn judge_admission(
-    intent: &Intent,
-    per_hour: u32,
-    facts: &AdmitFacts,
-    settings: &LedgerSettings,
-) -> Verdict {
-    // A use that was pruned is forgotten; so a challenge that could be one of the forgotten is over, even
-    // after an operator has set the mark back below the time of the pruning.
-    if intent.at >= intent.expires_at.plus(MAX_SKEW) || intent.expires_at <= facts.pruned_through {
-        return Verdict::Refuse(Reason::ChallengeExpired);
-    }
-    // A backup has forgotten the uses since it was made.
-    if intent.issued_at <= facts.restored_at {
-        return Verdict::Refuse(Reason::ChallengeBeforeRestore);
-    }
-    if let Some(prior) = facts.prior {
-        return match (prior.info == intent.info, prior.state) {
-            // Recorded between this request's recall and its admission: the next recall releases it.
-            (true, State::Open | State::Unknown | State::Issued) => {
-                Verdict::Refuse(Reason::RequestInProgress)
-            }
-            (true, State::Orphan | State::Withheld | State::Freed) => {
-                Verdict::Refuse(Reason::ChallengeAlreadyUsed)
-            }
-            (false, _) if prior.breaches < MAX_BREACHES => {
-                Verdict::Breach { row: prior.row, nth: prior.breaches.saturating_add(1) }
-            }
-            (false, _) => Verdict::Refuse(Reason::ChallengeAlreadyUsed),
-        };
-    }
-    if facts.mismatches >= settings.max_mismatches {
-        return Verdict::Refuse(Reason::ChallengeLocked);
-    }
-    if facts.denied {
-        return Verdict::Mismatch(Reason::ScepProfileNoLongerTargetedToTheClient);
-    }
-    if facts.key_of_another {
-        return Verdict::Mismatch(Reason::KeyAlreadyCertified);
-    }
-    if facts.admitted_last_hour >= u64::from(per_hour) {
-        return Verdict::Brake;
-    }
-    Verdict::Admit
 }
 
 /// How far beyond the last event an acknowledgement may be and still tell a restored backup. Who acknowledges more
@@ -188,11 +159,50 @@ pub(crate) enum Admitted {
     No(Reason),
 }
 
+/// What an admission is asked with besides its intent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Terms {
+    /// The brake that was in force when it was approved.
+    pub(crate) per_hour: u32,
+    /// The claims of a request that was held, DER: they must be those that are kept.
+    pub(crate) claims: Option<Vec<u8>>,
+}
+
+/// A request to be held.
+#[derive(Clone, Debug)]
+pub(crate) struct Hold {
+    pub(crate) intent: Intent,
+    pub(crate) csr: Vec<u8>,
+    /// DER.
+    pub(crate) claims: Vec<u8>,
+    pub(crate) until: Timestamp,
+}
+
+/// What is kept of a request that waits.
+#[derive(Debug)]
+pub(crate) struct RememberedHeld {
+    pub(crate) csr: Vec<u8>,
+    /// Claims and end, where a person decides.
+    pub(crate) held: Option<(Vec<u8>, Timestamp)>,
+    pub(crate) approved: bool,
+}
+
+/// A certificate that may be renewed by, and how far it is from its challenge.
+#[derive(Debug)]
+pub(crate) struct RememberedPredecessor {
+    pub(crate) certificate: CertificateDer,
+    pub(crate) facts: PredecessorFacts,
+}
+
 /// What is remembered of a request.
 #[derive(Debug)]
 pub(crate) struct Remembered {
     pub(crate) state: State,
     pub(crate) certificate: Option<RememberedCertificate>,
+    /// While it is kept.
+    pub(crate) kept: Option<RememberedHeld>,
+    /// Why it is refused, in that state.
+    pub(crate) refusal: Option<Reason>,
     /// Its device, profile or user is disabled.
     pub(crate) denied: bool,
 }
@@ -204,42 +214,6 @@ pub(crate) struct RememberedCertificate {
     pub(crate) revoked: bool,
 }
 
-/// The decision on a request that was seen before.
-pub(crate) enum Judged {
-    Nothing,
-    InProgress,
-    Over(Reason),
-    Release(CertificateDer),
-}
-
-pub(crate) fn judge_recall(
-    remembered: Remembered,
-    now: Timestamp,
-    settings: &LedgerSettings,
-) -> Result<Judged, LedgerError> {
-    Ok(match remembered.state {
-        State::Freed => Judged::Nothing,
-        State::Open | State::Unknown => Judged::InProgress,
-        State::Orphan => Judged::Over(Reason::CaOutcomeUnknown),
-        State::Withheld => Judged::Over(Reason::CertificateDiffers),
-        State::Issued => {
-            let Some(held) = remembered.certificate else {
-                return Err(LedgerError::Damaged { what: "enrolment.certificate" });
-            };
-            if remembered.denied {
-                Judged::Over(Reason::ScepProfileNoLongerTargetedToTheClient)
-            } else if held.revoked
-                || now > held.issued_at.plus(settings.retry_window)
-                || now > held.certificate.not_after()
-            {
-                Judged::Over(Reason::ChallengeExpired)
-            } else {
-                Judged::Release(held.certificate)
-            }
-        }
-    })
-}
-
 /// The outcome of an intent.
 #[derive(Debug)]
 pub(crate) enum Settlement {
@@ -248,6 +222,10 @@ pub(crate) enum Settlement {
     Freed(Reason, String),
     Unknown,
     Orphan(String),
+    /// The CA decides later; with the request's DER.
+    Pending(Vec<u8>),
+    /// The CA has decided, against it.
+    Refused(Reason, String),
 }
 
 /// An intent without an outcome.
@@ -318,7 +296,32 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     async fn reset_clock(&self, to: Timestamp, operator: String) -> Result<(), LedgerError>;
 
     async fn recall(&self, info: CsrInfoHash) -> Result<Option<Remembered>, LedgerError>;
-    async fn admit(&self, intent: Intent, per_hour: u32) -> Result<Admitted, LedgerError>;
+    async fn admit(&self, intent: Intent, terms: Terms) -> Result<Admitted, LedgerError>;
+    async fn hold(&self, hold: Hold) -> Result<Admitted, LedgerError>;
+    async fn held(&self, limit: u32, after: Option<u64>) -> Result<Vec<HeldRequest>, LedgerError>;
+    async fn decide_held(
+        &self,
+        row: u64,
+        verdict: HeldVerdict,
+        person: String,
+        now: Timestamp,
+    ) -> Result<(), LedgerError>;
+    /// The latest of this transaction and signer.
+    async fn poll(
+        &self,
+        transaction: TransactionId,
+        signer: SpkiHash,
+    ) -> Result<Option<Remembered>, LedgerError>;
+    async fn predecessor(
+        &self,
+        fingerprint: CertificateFingerprint,
+    ) -> Result<Option<RememberedPredecessor>, LedgerError>;
+    /// The latest that may be released.
+    async fn certificate_by_serial(
+        &self,
+        issuer: NameHash,
+        serial: SerialNumber,
+    ) -> Result<Option<InventoryEntry>, LedgerError>;
     /// Only an intent without an outcome can be settled.
     async fn settle(
         &self,

@@ -1,14 +1,15 @@
 //! The inventory.
 
 use super::connection::Connection;
-use super::row::{get, id, number, octets, optional_id, signed, time};
+use super::row::{get, id, number, octets, optional_id, optional_octets, signed, time};
 use super::unit::{LedgerRow, Unit};
 use crate::LedgerError;
 use crate::inventory::{Delivery, InventoryEntry, RevocationReason, Standing};
 use crate::report;
+use crate::store::{PredecessorFacts, RememberedPredecessor};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, ProfileId, SpkiHash, TenantId,
-    Timestamp, TransactionId, UserId,
+    AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, NameHash,
+    ProfileId, SerialNumber, SpkiHash, TenantId, Timestamp, TransactionId, UserId,
 };
 use tokio_postgres::Row;
 
@@ -88,12 +89,73 @@ pub(super) async fn by_fingerprint(
     let rows = conn
         .read(
             "SELECT id, tenant, device, profile, user_id, challenge, transaction_id, signer, der, \
-             standing, issued_at, delivered, revoked_at, revocation_reason FROM certificate \
+             standing, issued_at, delivered, revoked_at, revocation_reason, authority, \
+             generation, predecessor FROM certificate \
              WHERE fingerprint = $1",
             &[&fingerprint.as_bytes().as_slice()],
         )
         .await?;
     rows.first().map(entry).transpose()
+}
+
+/// The latest that may be released.
+pub(super) async fn by_serial(
+    conn: &Connection,
+    issuer: NameHash,
+    serial: &SerialNumber,
+) -> Result<Option<InventoryEntry>, LedgerError> {
+    let rows = conn
+        .read(
+            "SELECT id, tenant, device, profile, user_id, challenge, transaction_id, signer, der, \
+             standing, issued_at, delivered, revoked_at, revocation_reason, authority, \
+             generation, predecessor FROM certificate WHERE standing = 0 AND id IN (\
+             SELECT certificate FROM certificate_name WHERE issuer = $1 AND serial = $2) \
+             ORDER BY id DESC LIMIT 1",
+            &[&issuer.as_bytes().as_slice(), &serial.as_content()],
+        )
+        .await?;
+    rows.first().map(entry).transpose()
+}
+
+const PREDECESSOR: &str = "SELECT der, tenant, device, authority, standing, issued_at, not_after, \
+     generation, renewable_by, revoked_at IS NOT NULL \
+     OR EXISTS (SELECT 1 FROM revocation r WHERE r.certificate = c.id) \
+     FROM certificate c WHERE fingerprint = $1";
+
+/// A certificate that another is to follow.
+pub(super) async fn predecessor(
+    conn: &Connection,
+    fingerprint: CertificateFingerprint,
+) -> Result<Option<RememberedPredecessor>, LedgerError> {
+    let rows = conn.read(PREDECESSOR, &[&fingerprint.as_bytes().as_slice()]).await?;
+    rows.first()
+        .map(|row| {
+            Ok(RememberedPredecessor { certificate: der(row, 0)?, facts: predecessor_facts(row)? })
+        })
+        .transpose()
+}
+
+/// The same, for a decision.
+pub(super) async fn predecessor_within(
+    unit: &mut Unit,
+    fingerprint: CertificateFingerprint,
+) -> Result<Option<PredecessorFacts>, LedgerError> {
+    let rows = unit.query(PREDECESSOR, &[&fingerprint.as_bytes().as_slice()]).await?;
+    rows.first().map(predecessor_facts).transpose()
+}
+
+fn predecessor_facts(row: &Row) -> Result<PredecessorFacts, LedgerError> {
+    Ok(PredecessorFacts {
+        tenant: id(row, 1, "certificate.tenant", TenantId::new)?,
+        device: id(row, 2, "certificate.device", DeviceId::new)?,
+        authority: id(row, 3, "certificate.authority", AuthorityName::new)?,
+        issued: get::<i64>(row, 4, "certificate.standing")? == standing_code(Standing::Issued),
+        issued_at: time(row, 5, "certificate.issued_at")?,
+        not_after: time(row, 6, "certificate.not_after")?,
+        generation: number(row, 7, "certificate.generation")?,
+        renewable_by: get(row, 8, "certificate.renewable_by")?,
+        revoked: get(row, 9, "certificate.revoked_at")?,
+    })
 }
 
 pub(super) async fn page(
@@ -104,7 +166,8 @@ pub(super) async fn page(
     let rows = conn
         .read(
             "SELECT id, tenant, device, profile, user_id, challenge, transaction_id, signer, der, \
-             standing, issued_at, delivered, revoked_at, revocation_reason FROM certificate \
+             standing, issued_at, delivered, revoked_at, revocation_reason, authority, \
+             generation, predecessor FROM certificate \
              WHERE id < $1 ORDER BY id DESC LIMIT $2",
             &[&before.map_or(i64::MAX, signed), &i64::from(limit)],
         )
@@ -152,5 +215,9 @@ fn entry(row: &Row) -> Result<InventoryEntry, LedgerError> {
                     .ok_or_else(|| damaged("certificate.revocation_reason"))
             })
             .transpose()?,
+        authority: id(row, 14, "certificate.authority", AuthorityName::new)?,
+        generation: number(row, 15, "certificate.generation")?,
+        renews: optional_octets(row, 16, "certificate.predecessor")?
+            .map(CertificateFingerprint::from_bytes),
     })
 }

@@ -2,22 +2,25 @@
 
 use super::certificate::{self, standing_code};
 use super::connection::Connection;
-use super::row::{get, id, number, octets, optional_id, time};
+use super::row::{get, id, number, octets, optional_id, optional_octets, time};
 use super::unit::{LedgerRow, Unit};
-use super::{mismatch, revocation};
+use super::{held, mismatch, revocation};
+use crate::held::HeldVerdict;
 use crate::inventory::Standing;
 use crate::report::{self, Draft, Found};
 use crate::settings::MAX_SKEW;
 use crate::store::{
     AdmitFacts, Admitted, BRAKE_SLOT, BRAKE_WINDOW, Intent, Mismatch, OpenIntent, PriorUse,
-    Remembered, RememberedCertificate, Settlement, State, Verdict, judge_admission,
+    Remembered, RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
+    grounds_columns, grounds_from, judge_admission,
 };
 use crate::{LedgerError, LedgerSettings};
 use core::time::Duration;
 use scep_policy::Grounds;
 use scep_types::{
-    CertificateDer, ChallengeId, CsrInfoHash, DeviceId, GatewayGroupId, ProfileId, Reason,
-    SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp, TransactionId, UserId,
+    AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId,
+    GatewayGroupId, ProfileId, Reason, SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp,
+    TransactionId, UserId,
 };
 use tokio_postgres::Row;
 
@@ -39,13 +42,37 @@ pub(super) async fn recall(
         .read(
             "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, EXISTS (\
              SELECT 1 FROM denial d WHERE d.tenant = e.tenant AND (d.kind, d.subject) IN (\
-             (0, e.device), (1, e.user_id), (2, e.profile))) \
-             FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
+             (0, e.device), (1, e.user_id), (2, e.profile))), e.refusal, h.csr, h.claims, h.until, \
+             h.verdict FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
+             LEFT JOIN held h ON h.enrolment = e.id \
              WHERE e.info_hash = $1 ORDER BY e.id DESC LIMIT 1",
             &[&info.as_bytes().as_slice()],
         )
         .await?;
-    let Some(row) = rows.first() else { return Ok(None) };
+    rows.first().map(remembered).transpose()
+}
+
+/// The latest of a transaction and its signer.
+pub(super) async fn poll(
+    conn: &Connection,
+    transaction: &TransactionId,
+    signer: SpkiHash,
+) -> Result<Option<Remembered>, LedgerError> {
+    let rows = conn
+        .read(
+            "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, EXISTS (\
+             SELECT 1 FROM denial d WHERE d.tenant = e.tenant AND (d.kind, d.subject) IN (\
+             (0, e.device), (1, e.user_id), (2, e.profile))), e.refusal, h.csr, h.claims, h.until, \
+             h.verdict FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
+             LEFT JOIN held h ON h.enrolment = e.id \
+             WHERE e.transaction_id = $1 AND e.signer = $2 ORDER BY e.id DESC LIMIT 1",
+            &[&transaction.as_str(), &signer.as_bytes().as_slice()],
+        )
+        .await?;
+    rows.first().map(remembered).transpose()
+}
+
+fn remembered(row: &Row) -> Result<Remembered, LedgerError> {
     let certificate = match get::<Option<i64>>(row, 2, "certificate.issued_at")? {
         None => None,
         Some(issued_at) => Some(RememberedCertificate {
@@ -54,23 +81,75 @@ pub(super) async fn recall(
             revoked: get(row, 3, "certificate.revoked_at")?,
         }),
     };
-    let denied = get(row, 4, "denial.subject")?;
-    Ok(Some(Remembered { state: state(row, 0)?, certificate, denied }))
+    let kept = match get::<Option<Vec<u8>>>(row, 6, "held.csr")? {
+        None => None,
+        Some(csr) => {
+            let claims: Option<Vec<u8>> = get(row, 7, "held.claims")?;
+            let until: Option<i64> = get(row, 8, "held.until")?;
+            let verdict: Option<i64> = get(row, 9, "held.verdict")?;
+            Some(RememberedHeld {
+                csr,
+                held: claims.zip(until.map(Timestamp::from_seconds)),
+                approved: verdict == Some(HeldVerdict::Approve.code()),
+            })
+        }
+    };
+    Ok(Remembered {
+        state: state(row, 0)?,
+        certificate,
+        kept,
+        refusal: refusal(row, 5)?,
+        denied: get(row, 4, "denial.subject")?,
+    })
+}
+
+fn refusal(row: &Row, at: usize) -> Result<Option<Reason>, LedgerError> {
+    let what = "enrolment.refusal";
+    get::<Option<&str>>(row, at, what)?
+        .map(|code| Reason::from_code(code).ok_or(LedgerError::Damaged { what }))
+        .transpose()
 }
 
 pub(super) async fn admit(
     unit: &mut Unit,
     intent: &Intent,
-    per_hour: u32,
+    terms: &Terms,
     settings: &LedgerSettings,
 ) -> Result<Admitted, LedgerError> {
     let facts = facts(unit, intent).await?;
-    match judge_admission(intent, per_hour, &facts, settings) {
+    let claims = terms.claims.as_deref();
+    match judge_admission(intent, claims, terms.per_hour, &facts, settings) {
         Verdict::Admit => {
-            let row = insert(unit, intent).await?;
+            count_admission(unit, intent.at).await?;
+            let row = insert(unit, intent, State::Open).await?;
             unit.admitted = Some(row);
             Ok(Admitted::Yes(row))
         }
+        Verdict::Resume { row } => {
+            count_admission(unit, intent.at).await?;
+            held::resume(unit, row, intent).await?;
+            unit.admitted = Some(row);
+            Ok(Admitted::Yes(row))
+        }
+        Verdict::Brake => {
+            if unit.row.last_brake_alarm <= intent.at.minus(BRAKE_WINDOW) {
+                unit.row.last_brake_alarm = intent.at;
+                unit.tell(report::brake_engaged(terms.per_hour, intent.at));
+            }
+            Ok(Admitted::No(Reason::IssuanceBrakeEngaged))
+        }
+        other => refuse(unit, intent, other, settings).await,
+    }
+}
+
+/// What is done about a request that is neither admitted nor held.
+pub(super) async fn refuse(
+    unit: &mut Unit,
+    intent: &Intent,
+    verdict: Verdict,
+    settings: &LedgerSettings,
+) -> Result<Admitted, LedgerError> {
+    match verdict {
         Verdict::Refuse(reason) => Ok(Admitted::No(reason)),
         Verdict::Breach { row, nth } => {
             let breaches = i64::from(nth);
@@ -85,17 +164,14 @@ pub(super) async fn admit(
             mismatch::count(unit, &denied, settings.max_mismatches, intent.at).await?;
             Ok(Admitted::No(reason))
         }
-        Verdict::Brake => {
-            if unit.row.last_brake_alarm <= intent.at.minus(BRAKE_WINDOW) {
-                unit.row.last_brake_alarm = intent.at;
-                unit.tell(report::brake_engaged(per_hour, intent.at));
-            }
-            Ok(Admitted::No(Reason::IssuanceBrakeEngaged))
+        // The caller's own; none of them is decided on a request to be held.
+        Verdict::Admit | Verdict::Resume { .. } | Verdict::Brake => {
+            Ok(Admitted::No(Reason::InternalError))
         }
     }
 }
 
-async fn facts(unit: &mut Unit, intent: &Intent) -> Result<AdmitFacts, LedgerError> {
+pub(super) async fn facts(unit: &mut Unit, intent: &Intent) -> Result<AdmitFacts, LedgerError> {
     let rows = unit
         .query(
             "SELECT p.id, p.info_hash, p.state, p.breaches, \
@@ -105,10 +181,12 @@ async fn facts(unit: &mut Unit, intent: &Intent) -> Result<AdmitFacts, LedgerErr
              EXISTS (SELECT 1 FROM certificate \
              WHERE spki_hash = $6 AND (tenant <> $1 OR device <> $3)) \
              OR EXISTS (SELECT 1 FROM enrolment \
-             WHERE state <= 2 AND spki_hash = $6 AND (tenant <> $1 OR device <> $3)), \
-             (SELECT coalesce(sum(admitted), 0)::bigint FROM admission_rate WHERE slot >= $7) \
+             WHERE state IN (0, 1, 2, 6, 7) AND spki_hash = $6 AND (tenant <> $1 OR device <> $3)), \
+             (SELECT coalesce(sum(admitted), 0)::bigint FROM admission_rate WHERE slot >= $7), \
+             p.refusal, h.claims, h.until, h.verdict \
              FROM (SELECT 1) AS one LEFT JOIN enrolment p \
-             ON p.tenant = $1 AND p.challenge = $2 AND p.state <> 5",
+             ON p.tenant = $1 AND p.challenge = $2 AND p.state <> 5 \
+             LEFT JOIN held h ON h.enrolment = p.id",
             &[
                 &intent.tenant.as_str(),
                 &intent.challenge.as_bytes().as_slice(),
@@ -128,9 +206,11 @@ async fn facts(unit: &mut Unit, intent: &Intent) -> Result<AdmitFacts, LedgerErr
             info: octets(row, 1, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
             state: state(row, 2)?,
             breaches: number(row, 3, "enrolment.breaches")?,
+            refusal: refusal(row, 8)?,
+            held: held::facts(row, 9)?,
         }),
     };
-    Ok(AdmitFacts {
+    let mut facts = AdmitFacts {
         prior,
         mismatches: number(row, 4, "mismatch.count")?,
         pruned_through: unit.row.pruned_through,
@@ -138,18 +218,48 @@ async fn facts(unit: &mut Unit, intent: &Intent) -> Result<AdmitFacts, LedgerErr
         denied: get(row, 5, "denial.subject")?,
         key_of_another: get(row, 6, "certificate.spki_hash")?,
         admitted_last_hour: number(row, 7, "admission_rate.admitted")?,
-    })
+        predecessor: None,
+        succeeded: false,
+    };
+    if let Grounds::Renewal { predecessor, .. } = intent.grounds {
+        facts.predecessor = certificate::predecessor_within(unit, predecessor).await?;
+        // What is on record counts, even if its use was pruned.
+        let rows = unit
+            .query(
+                "SELECT EXISTS (SELECT 1 FROM enrolment WHERE predecessor = $1 AND state <> 5) \
+                 OR EXISTS (SELECT 1 FROM certificate WHERE predecessor = $1 AND standing = 0)",
+                &[&predecessor.as_bytes().as_slice()],
+            )
+            .await?;
+        let row = rows.first().ok_or(LedgerError::Damaged { what: "enrolment" })?;
+        facts.succeeded = get(row, 0, "enrolment.predecessor")?;
+    }
+    Ok(facts)
 }
 
-async fn insert(unit: &mut Unit, intent: &Intent) -> Result<i64, LedgerError> {
+async fn count_admission(unit: &mut Unit, at: Timestamp) -> Result<(), LedgerError> {
+    unit.query(
+        "INSERT INTO admission_rate (slot, admitted) VALUES ($1, 1) \
+         ON CONFLICT (slot) DO UPDATE SET admitted = admission_rate.admitted + 1",
+        &[&slot(at)],
+    )
+    .await?;
+    Ok(())
+}
+
+pub(super) async fn insert(
+    unit: &mut Unit,
+    intent: &Intent,
+    state: State,
+) -> Result<i64, LedgerError> {
     let instance = unit.instance;
+    let (grounds, predecessor, generation) = grounds_columns(intent.grounds);
     unit.count(
-        "WITH counted AS (INSERT INTO admission_rate (slot, admitted) VALUES ($18, 1) \
-         ON CONFLICT (slot) DO UPDATE SET admitted = admission_rate.admitted + 1) \
-         INSERT INTO enrolment (state, owner, tenant, challenge, issued_at, expires_at, device, \
+        "INSERT INTO enrolment (state, owner, tenant, challenge, issued_at, expires_at, device, \
          profile, user_id, audience, info_hash, spki, spki_hash, signer, transaction_id, serial, \
-         expected, admitted_at) VALUES (0, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, \
-         $14, $15, $16, $17) RETURNING id",
+         expected, admitted_at, authority, grounds, predecessor, generation, renewable_by) \
+         VALUES ($18, $1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, \
+         $19, $20, $21, $22, $23) RETURNING id",
         &[
             &instance.octets(),
             &intent.tenant.as_str(),
@@ -168,7 +278,12 @@ async fn insert(unit: &mut Unit, intent: &Intent) -> Result<i64, LedgerError> {
             &intent.serial.as_ref().map(SerialNumber::as_content),
             &intent.expected.as_slice(),
             &intent.at.seconds(),
-            &slot(intent.at),
+            &state.code(),
+            &intent.authority.as_str(),
+            &grounds,
+            &predecessor.as_ref().map(|of| of.as_bytes().as_slice()),
+            &i64::from(generation),
+            &intent.renewable_by,
         ],
     )
     .await
@@ -211,37 +326,61 @@ pub(super) async fn settle(
             return late(unit, row, intent, der, now).await;
         }
         Settlement::Freed(reason, detail) => {
-            (State::Freed, Some(report::failed(intent, row, *reason, detail, now)))
+            let before = failures(unit, row).await?;
+            let event = report::failed(intent, row, before, *reason, detail, now);
+            (freed_to(intent.grounds), Some(event))
         }
         Settlement::Unknown => (State::Unknown, None),
         Settlement::Orphan(detail) => {
             (State::Orphan, Some(report::possible_orphan(intent, row, detail, now)))
         }
+        Settlement::Pending(_) => (State::Pending, None),
+        Settlement::Refused(reason, detail) => {
+            (State::Refused, Some(report::over(intent, row, *reason, detail, now)))
+        }
     };
-    let settled_at = (state != State::Unknown).then_some(now.seconds());
-    // What was not issued does not count towards the brake.
+    let refusal = match settlement {
+        Settlement::Refused(reason, _) => Some(reason.code()),
+        _ => None,
+    };
+    let settled_at = state.is_settled().then_some(now.seconds());
+    // What was not issued does not count towards the brake. What the CA has said it decides on later, only what it
+    // says then ends.
     let changed = unit
         .count(
-            "WITH settled AS (UPDATE enrolment SET state = $2, settled_at = $3 \
-             WHERE id = $1 AND state <= 1 RETURNING id), \
+            "WITH settled AS (UPDATE enrolment SET state = $2::bigint, settled_at = $3, refusal = $5, \
+             failures = failures + CASE WHEN $2::bigint = 6 THEN 1 ELSE 0 END \
+             WHERE id = $1 AND (state IN (0, 1) OR state = 7 AND $2::bigint IN (2, 8)) RETURNING id), \
              uncounted AS (UPDATE admission_rate SET admitted = admitted - 1 \
-             WHERE slot = $4 AND admitted > 0 AND $2::bigint = 5 AND EXISTS (SELECT 1 FROM settled)) \
+             WHERE slot = $4 AND admitted > 0 AND $2::bigint IN (5, 6, 8) AND EXISTS (SELECT 1 FROM settled)) \
              SELECT count(*) FROM settled",
-            &[&row, &state.code(), &settled_at, &slot(intent.at)],
+            &[&row, &state.code(), &settled_at, &slot(intent.at), &refusal],
         )
         .await?;
     if changed != 1 {
         return Ok(Settled::Before);
     }
-    match state {
-        State::Freed => LedgerRow::add(&mut unit.row.failed),
-        State::Orphan => LedgerRow::add(&mut unit.row.withheld),
-        State::Open | State::Unknown | State::Issued | State::Withheld => {}
+    if let Settlement::Pending(csr) = settlement {
+        held::keep(unit, row, csr).await?;
+    }
+    match settlement {
+        Settlement::Freed(..) | Settlement::Refused(..) => LedgerRow::add(&mut unit.row.failed),
+        Settlement::Orphan(_) => LedgerRow::add(&mut unit.row.withheld),
+        Settlement::Recorded(..)
+        | Settlement::Withheld(..)
+        | Settlement::Unknown
+        | Settlement::Pending(_) => {}
     }
     if let Some(event) = event {
         unit.tell(event);
     }
     Ok(Settled::Now)
+}
+
+/// How often the CA has failed it before.
+async fn failures(unit: &mut Unit, row: i64) -> Result<u32, LedgerError> {
+    let rows = unit.query("SELECT failures FROM enrolment WHERE id = $1", &[&row]).await?;
+    rows.first().map_or(Ok(0), |row| number(row, 0, "enrolment.failures"))
 }
 
 /// Settles an intent with a certificate; whether it was there to be settled. Otherwise nothing is written.
@@ -258,14 +397,17 @@ async fn put(
         Standing::Withheld => State::Withheld,
     };
     let (issuer, serial) = revocation::name(der);
+    let (_, predecessor, generation) = grounds_columns(intent.grounds);
     let changed = unit
         .count(
             "WITH made AS (INSERT INTO certificate (standing, tenant, device, profile, user_id, \
-             challenge, transaction_id, signer, fingerprint, spki_hash, der, not_after, issued_at) \
-             SELECT $3::bigint, $4, $5, $6, $7, $8::bytea, $9, $10::bytea, $11::bytea, $12::bytea, $13::bytea, $14::bigint, $15::bigint \
-             WHERE EXISTS (SELECT 1 FROM enrolment WHERE id = $1 AND state <= 1) RETURNING id), \
+             challenge, transaction_id, signer, fingerprint, spki_hash, der, not_after, issued_at, \
+             authority, generation, predecessor, renewable_by) \
+             SELECT $3::bigint, $4, $5, $6, $7, $8::bytea, $9, $10::bytea, $11::bytea, $12::bytea, \
+             $13::bytea, $14::bigint, $15::bigint, $18, $19::bigint, $20::bytea, $21::bytea \
+             WHERE EXISTS (SELECT 1 FROM enrolment WHERE id = $1 AND state IN (0, 1, 7)) RETURNING id), \
              settled AS (UPDATE enrolment SET state = $2, settled_at = $15, \
-             certificate = (SELECT id FROM made) WHERE id = $1 AND state <= 1 RETURNING id), \
+             certificate = (SELECT id FROM made) WHERE id = $1 AND state IN (0, 1, 7) RETURNING id), \
              named AS (INSERT INTO certificate_name (issuer, serial, certificate) \
              SELECT $16::bytea, $17::bytea, id FROM made) \
              SELECT count(*) FROM settled",
@@ -287,6 +429,10 @@ async fn put(
                 &now.seconds(),
                 &issuer.as_slice(),
                 &serial,
+                &intent.authority.as_str(),
+                &i64::from(generation),
+                &predecessor.as_ref().map(|of| of.as_bytes().as_slice()),
+                &intent.renewable_by,
             ],
         )
         .await?;
@@ -303,11 +449,13 @@ async fn late(
     now: Timestamp,
 ) -> Result<Settled, LedgerError> {
     let (issuer, serial) = revocation::name(der);
+    let (_, predecessor, generation) = grounds_columns(intent.grounds);
     let rows = unit
         .query(
             "WITH made AS (INSERT INTO certificate (standing, tenant, device, profile, user_id, \
-             challenge, transaction_id, signer, fingerprint, spki_hash, der, not_after, issued_at) \
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) \
+             challenge, transaction_id, signer, fingerprint, spki_hash, der, not_after, issued_at, \
+             authority, generation, predecessor, renewable_by) \
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $16, $17, $18, $19) \
              ON CONFLICT (fingerprint) DO NOTHING RETURNING id), \
              named AS (INSERT INTO certificate_name (issuer, serial, certificate) \
              SELECT $14, $15, id FROM made) SELECT id FROM made",
@@ -327,6 +475,10 @@ async fn late(
                 &now.seconds(),
                 &issuer.as_slice(),
                 &serial,
+                &intent.authority.as_str(),
+                &i64::from(generation),
+                &predecessor.as_ref().map(|of| of.as_bytes().as_slice()),
+                &intent.renewable_by,
             ],
         )
         .await?;
@@ -344,7 +496,8 @@ pub(super) async fn claim(unit: &mut Unit) -> Result<Vec<OpenIntent>, LedgerErro
     let instance = unit.instance;
     // The first condition is the index's.
     unit.query(
-        "UPDATE enrolment e SET owner = $1 WHERE state <= 2 AND state <= 1 AND owner <> $1 \
+        "UPDATE enrolment e SET owner = $1 WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) \
+         AND owner <> $1 \
          AND NOT EXISTS (SELECT 1 FROM gateway g \
          WHERE g.instance = e.owner AND g.lease_until > clock_timestamp())",
         &[&instance.octets()],
@@ -353,12 +506,29 @@ pub(super) async fn claim(unit: &mut Unit) -> Result<Vec<OpenIntent>, LedgerErro
     let rows = unit
         .query(
             "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
-             audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at \
-             FROM enrolment WHERE state <= 2 AND state <= 1 AND owner = $1 ORDER BY id",
+             audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, authority, \
+             grounds, predecessor, generation, renewable_by FROM enrolment \
+             WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) AND owner = $1 ORDER BY id",
             &[&instance.octets()],
         )
         .await?;
     rows.iter().map(open_intent).collect()
+}
+
+/// The intent of a row.
+pub(super) async fn intent_of(
+    unit: &mut Unit,
+    row: i64,
+) -> Result<Option<OpenIntent>, LedgerError> {
+    let rows = unit
+        .query(
+            "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
+             audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, authority, \
+             grounds, predecessor, generation, renewable_by FROM enrolment WHERE id = $1",
+            &[&row],
+        )
+        .await?;
+    rows.first().map(open_intent).transpose()
 }
 
 fn open_intent(row: &Row) -> Result<OpenIntent, LedgerError> {
@@ -385,10 +555,16 @@ fn open_intent(row: &Row) -> Result<OpenIntent, LedgerError> {
                 .transpose()
                 .map_err(|_| damaged("enrolment.serial"))?,
             expected: get(row, 15, "enrolment.expected")?,
-            authority: scep_types::AuthorityName::main(),
-            grounds: Grounds::Challenge,
-            renewable_by: None,
             at: time(row, 16, "enrolment.admitted_at")?,
+            authority: id(row, 17, "enrolment.authority", AuthorityName::new)?,
+            grounds: grounds_from(
+                get(row, 18, "enrolment.grounds")?,
+                optional_octets(row, 19, "enrolment.predecessor")?
+                    .map(CertificateFingerprint::from_bytes),
+                number(row, 20, "enrolment.generation")?,
+            )
+            .ok_or_else(|| damaged("enrolment.grounds"))?,
+            renewable_by: get(row, 21, "enrolment.renewable_by")?,
         },
     })
 }
@@ -399,13 +575,20 @@ pub(super) async fn prune(
     retry_window: Duration,
     now: Timestamp,
 ) -> Result<u64, LedgerError> {
+    let refused = held::refuse_overdue(unit, now).await?;
     let horizon = now.minus(MAX_SKEW).minus(retry_window).seconds();
     // Recovery may have recorded a certificate long after the challenge's expiry: its own window counts.
     let settled_by = now.minus(retry_window).seconds();
+    unit.query(
+        "DELETE FROM held WHERE enrolment IN (SELECT id FROM enrolment \
+         WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2)",
+        &[&horizon, &settled_by],
+    )
+    .await?;
     let rows = unit
         .query(
             "WITH uses AS (DELETE FROM enrolment \
-             WHERE expires_at < $1 AND state >= 3 AND settled_at < $2 RETURNING expires_at), \
+             WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2 RETURNING expires_at), \
              mismatches AS (DELETE FROM mismatch WHERE expires_at < $1 RETURNING expires_at), \
              rates AS (DELETE FROM admission_rate WHERE slot < $3), \
              gateways AS (DELETE FROM gateway g \
@@ -420,5 +603,5 @@ pub(super) async fn prune(
         let latest = Timestamp::from_seconds(latest);
         unit.row.pruned_through = unit.row.pruned_through.max(latest);
     }
-    number(row, 0, "enrolment")
+    Ok(refused.saturating_add(number(row, 0, "enrolment")?))
 }

@@ -1,7 +1,7 @@
 //! The one row about the ledger itself, and what operators did to it.
 
 use super::connection::Connection;
-use super::row::number;
+use super::row::{get, number};
 use super::unit::Unit;
 use crate::LedgerError;
 use crate::inventory::Counters;
@@ -31,9 +31,13 @@ pub(super) async fn counters(conn: &Connection) -> Result<Counters, LedgerError>
     let rows = conn
         .read(
             "SELECT issued, delivered, refused, failed, withheld, \
-             (SELECT count(*) FROM enrolment WHERE state <= 2 AND state <= 1), \
+             (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1)), \
              (SELECT count(*) FROM outbox), \
-             issued - (SELECT count(*) FROM outbox WHERE kind = 'issued'), last_event FROM ledger",
+             issued - (SELECT count(*) FROM outbox WHERE kind = 'issued'), last_event, \
+             (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state = 7), \
+             (SELECT count(*) FROM enrolment WHERE state = 6), \
+             (SELECT e.admitted_at FROM enrolment e JOIN held h ON h.enrolment = e.id \
+             WHERE e.state = 6 AND h.verdict IS NULL ORDER BY e.id LIMIT 1) FROM ledger",
             &[],
         )
         .await?;
@@ -48,5 +52,9 @@ pub(super) async fn counters(conn: &Connection) -> Result<Counters, LedgerError>
         outbox: number(row, 6, "outbox.sequence")?,
         reported: number(row, 7, "ledger.issued")?,
         last_event: number(row, 8, "ledger.last_event")?,
+        pending: number(row, 9, "enrolment.state")?,
+        held: number(row, 10, "enrolment.state")?,
+        waiting_since: get::<Option<i64>>(row, 11, "enrolment.admitted_at")?
+            .map(Timestamp::from_seconds),
     })
 }

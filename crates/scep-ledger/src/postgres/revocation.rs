@@ -134,7 +134,7 @@ pub(super) async fn queue(
     Ok(outcome)
 }
 
-async fn audit(
+pub(super) async fn audit(
     unit: &mut Unit,
     action: &str,
     operator: &str,

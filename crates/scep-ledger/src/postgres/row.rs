@@ -23,6 +23,17 @@ pub(super) fn octets<const N: usize>(
     get::<&[u8]>(row, at, what)?.try_into().map_err(|_| LedgerError::Damaged { what })
 }
 
+/// So many octets, or none.
+pub(super) fn optional_octets<const N: usize>(
+    row: &Row,
+    at: usize,
+    what: &'static str,
+) -> Result<Option<[u8; N]>, LedgerError> {
+    get::<Option<&[u8]>>(row, at, what)?
+        .map(|octets| octets.try_into().map_err(|_| LedgerError::Damaged { what }))
+        .transpose()
+}
+
 /// A text id.
 pub(super) fn id<T>(
     row: &Row,

@@ -7,7 +7,7 @@ use crate::LedgerError;
 use scep_types::CertificateDer;
 
 /// One step per schema version, each run once and in order. A released step is never edited.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// The newest schema known here.
 pub(super) fn known() -> i64 {
@@ -204,6 +204,59 @@ CREATE TABLE crl (
     this_update BIGINT NOT NULL,
     der BYTEA NOT NULL
 );
+";
+
+const V3: &str = "
+ALTER TABLE enrolment DROP CONSTRAINT enrolment_state_check;
+ALTER TABLE enrolment ADD CONSTRAINT enrolment_state_check CHECK (state BETWEEN 0 AND 8);
+-- The CA that is asked.
+ALTER TABLE enrolment ADD COLUMN authority TEXT NOT NULL DEFAULT 'main';
+ALTER TABLE enrolment ALTER COLUMN authority DROP DEFAULT;
+-- On whose word: 0 the challenge's, 1 a person's besides, 2 the predecessor's.
+ALTER TABLE enrolment ADD COLUMN grounds BIGINT NOT NULL DEFAULT 0 CHECK (grounds IN (0, 1, 2));
+ALTER TABLE enrolment ALTER COLUMN grounds DROP DEFAULT;
+ALTER TABLE enrolment ADD COLUMN predecessor BYTEA CHECK (length(predecessor) = 32);
+ALTER TABLE enrolment ADD COLUMN generation BIGINT NOT NULL DEFAULT 0 CHECK (generation BETWEEN 0 AND 255);
+-- The claims that the certificate may be renewed by on its own word; NULL: it needs a fresh challenge.
+ALTER TABLE enrolment ADD COLUMN renewable_by BYTEA;
+-- How often the CA has failed what was held, which then waits again.
+ALTER TABLE enrolment ADD COLUMN failures BIGINT NOT NULL DEFAULT 0;
+-- The reason why it is refused.
+ALTER TABLE enrolment ADD COLUMN refusal TEXT;
+ALTER TABLE enrolment ADD CONSTRAINT enrolment_refusal_check CHECK ((state = 8) = (refusal IS NOT NULL));
+ALTER TABLE enrolment ADD CONSTRAINT enrolment_renewal_check
+    CHECK ((grounds = 2) = (predecessor IS NOT NULL) AND (grounds = 2) = (generation > 0));
+-- A certificate has one successor.
+CREATE UNIQUE INDEX enrolment_successor ON enrolment (predecessor) WHERE state <> 5 AND predecessor IS NOT NULL;
+CREATE INDEX enrolment_transaction ON enrolment (transaction_id, signer);
+DROP INDEX enrolment_pending;
+-- Keys that may become certified, what recovery looks for, and what waits. Once settled, the certificate's row tells.
+CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state IN (0, 1, 2, 6, 7);
+CREATE INDEX enrolment_held ON enrolment (id) WHERE state = 6;
+
+-- Requests that wait for a person, or for a CA that decides later; kept as long as their enrolment's row.
+CREATE TABLE held (
+    enrolment BIGINT PRIMARY KEY REFERENCES enrolment (id),
+    csr BYTEA NOT NULL,
+    -- What a person is asked about, and until when. NULL: nobody was asked.
+    claims BYTEA,
+    until BIGINT,
+    -- 0 denied, 1 approved.
+    verdict BIGINT CHECK (verdict IN (0, 1)),
+    person TEXT,
+    decided_at BIGINT,
+    CHECK ((claims IS NULL) = (until IS NULL)),
+    CHECK ((verdict IS NULL) = (person IS NULL)),
+    CHECK ((verdict IS NULL) = (decided_at IS NULL)),
+    CHECK (verdict IS NULL OR claims IS NOT NULL)
+);
+
+ALTER TABLE certificate ADD COLUMN authority TEXT NOT NULL DEFAULT 'main';
+ALTER TABLE certificate ADD COLUMN generation BIGINT NOT NULL DEFAULT 0 CHECK (generation BETWEEN 0 AND 255);
+ALTER TABLE certificate ADD COLUMN predecessor BYTEA CHECK (length(predecessor) = 32);
+ALTER TABLE certificate ADD COLUMN renewable_by BYTEA;
+CREATE UNIQUE INDEX certificate_successor ON certificate (predecessor) WHERE standing = 0 AND predecessor IS NOT NULL;
+CREATE INDEX revocation_certificate ON revocation (certificate);
 ";
 
 /// How many certificates are named at once.

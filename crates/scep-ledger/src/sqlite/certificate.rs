@@ -5,11 +5,11 @@ use super::{Tally, outbox, revocation};
 use crate::LedgerError;
 use crate::inventory::{Delivery, InventoryEntry, RevocationReason, Standing};
 use crate::report;
-use crate::store::Intent;
+use crate::store::{Intent, PredecessorFacts, RememberedPredecessor, grounds_columns};
 use rusqlite::{Connection, Row, params};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, ProfileId, SpkiHash, TenantId,
-    Timestamp, TransactionId, UserId,
+    AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, DeviceId, NameHash,
+    ProfileId, SerialNumber, SpkiHash, TenantId, Timestamp, TransactionId, UserId,
 };
 
 const fn standing_code(standing: Standing) -> i64 {
@@ -33,11 +33,13 @@ pub(super) fn insert(
     standing: Standing,
     now: Timestamp,
 ) -> Result<i64, LedgerError> {
+    let (_, predecessor, generation) = grounds_columns(intent.grounds);
     change(
         conn,
         "INSERT INTO certificate (standing, tenant, device, profile, user, challenge, transaction_id, \
-         signer, fingerprint, spki_hash, der, not_after, issued_at) \
-         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)",
+         signer, fingerprint, spki_hash, der, not_after, issued_at, authority, generation, predecessor, \
+         renewable_by) \
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
         params![
             standing_code(standing),
             intent.tenant.as_str(),
@@ -52,6 +54,10 @@ pub(super) fn insert(
             certificate.as_der(),
             certificate.not_after().seconds(),
             now.seconds(),
+            intent.authority.as_str(),
+            generation,
+            predecessor.as_ref().map(CertificateFingerprint::as_bytes),
+            intent.renewable_by,
         ],
     )?;
     let row = conn.last_insert_rowid();
@@ -128,9 +134,56 @@ pub(super) fn by_fingerprint(
     first(
         conn,
         "SELECT id, tenant, device, profile, user, challenge, transaction_id, signer, der, standing, \
-         issued_at, delivered, revoked_at, revocation_reason FROM certificate WHERE fingerprint = ?1",
+         issued_at, delivered, revoked_at, revocation_reason, authority, generation, predecessor \
+         FROM certificate WHERE fingerprint = ?1",
         [fingerprint.as_bytes()],
         entry,
+    )
+}
+
+/// The latest that may be released.
+pub(super) fn by_serial(
+    conn: &Connection,
+    issuer: NameHash,
+    serial: &SerialNumber,
+) -> Result<Option<InventoryEntry>, LedgerError> {
+    first(
+        conn,
+        "SELECT id, tenant, device, profile, user, challenge, transaction_id, signer, der, standing, \
+         issued_at, delivered, revoked_at, revocation_reason, authority, generation, predecessor \
+         FROM certificate WHERE standing = 0 AND id IN \
+         (SELECT certificate FROM certificate_name WHERE issuer = ?1 AND serial = ?2) \
+         ORDER BY id DESC LIMIT 1",
+        params![issuer.as_bytes(), serial.as_content()],
+        entry,
+    )
+}
+
+/// A certificate that another is to follow.
+pub(super) fn predecessor(
+    conn: &Connection,
+    fingerprint: CertificateFingerprint,
+) -> Result<Option<RememberedPredecessor>, LedgerError> {
+    first(
+        conn,
+        "SELECT der, tenant, device, authority, standing, issued_at, not_after, generation, renewable_by, \
+         revoked_at IS NOT NULL OR EXISTS (SELECT 1 FROM revocation r WHERE r.certificate = c.id) \
+         FROM certificate c WHERE fingerprint = ?1",
+        [fingerprint.as_bytes()],
+        |row| {
+            let facts = PredecessorFacts {
+                tenant: id(row, 1, "certificate.tenant", TenantId::new)?,
+                device: id(row, 2, "certificate.device", DeviceId::new)?,
+                authority: id(row, 3, "certificate.authority", AuthorityName::new)?,
+                issued: get::<i64>(row, 4, "certificate.standing")? == 0,
+                issued_at: time(row, 5, "certificate.issued_at")?,
+                not_after: time(row, 6, "certificate.not_after")?,
+                generation: get(row, 7, "certificate.generation")?,
+                renewable_by: get(row, 8, "certificate.renewable_by")?,
+                revoked: get(row, 9, "certificate.revoked_at")?,
+            };
+            Ok(RememberedPredecessor { certificate: der(row, 0)?, facts })
+        },
     )
 }
 
@@ -142,7 +195,8 @@ pub(super) fn page(
     list(
         conn,
         "SELECT id, tenant, device, profile, user, challenge, transaction_id, signer, der, standing, \
-         issued_at, delivered, revoked_at, revocation_reason FROM certificate WHERE id < ?1 \
+         issued_at, delivered, revoked_at, revocation_reason, authority, generation, predecessor \
+         FROM certificate WHERE id < ?1 \
          ORDER BY id DESC LIMIT ?2",
         params![before.map_or(i64::MAX, signed), limit],
         entry,
@@ -188,5 +242,9 @@ fn entry(row: &Row<'_>) -> Result<InventoryEntry, LedgerError> {
                     .ok_or_else(|| damaged("certificate.revocation_reason"))
             })
             .transpose()?,
+        authority: id(row, 14, "certificate.authority", AuthorityName::new)?,
+        generation: get(row, 15, "certificate.generation")?,
+        renews: get::<Option<[u8; 32]>>(row, 16, "certificate.predecessor")?
+            .map(CertificateFingerprint::from_bytes),
     })
 }

@@ -1,23 +1,25 @@
 //! Admissions, their outcomes, and what is remembered of them.
 
 use super::row::{change, exists, first, get, id, list, number, optional_id, time};
-use super::{Tally, certificate, denial, ledger_row, mismatch, outbox};
+use super::{Tally, certificate, denial, held, ledger_row, mismatch, outbox};
+use crate::held::HeldVerdict;
 use crate::inventory::Standing;
 use crate::settings::MAX_SKEW;
 use crate::store::{
     AdmitFacts, Admitted, BRAKE_SLOT, BRAKE_WINDOW, Intent, Mismatch, OpenIntent, PriorUse,
-    Remembered, RememberedCertificate, Settlement, State, Verdict, judge_admission,
+    Remembered, RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
+    grounds_columns, grounds_from, judge_admission,
 };
 use crate::{LedgerError, LedgerSettings, report};
 use core::time::Duration;
 use rusqlite::{Connection, Row, params};
 use scep_policy::Grounds;
 use scep_types::{
-    ChallengeId, CsrInfoHash, DeviceId, GatewayGroupId, ProfileId, Reason, SerialNumber, SpkiDer,
-    SpkiHash, TenantId, Timestamp, TransactionId, UserId,
+    AuthorityName, CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId, GatewayGroupId,
+    ProfileId, Reason, SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp, TransactionId, UserId,
 };
 
-fn state(row: &Row<'_>, at: usize) -> Result<State, LedgerError> {
+pub(super) fn state(row: &Row<'_>, at: usize) -> Result<State, LedgerError> {
     let what = "enrolment.state";
     State::from_code(get(row, at, what)?).ok_or(LedgerError::Damaged { what })
 }
@@ -30,46 +32,114 @@ pub(super) fn recall(
     first(
         conn,
         "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, e.tenant, e.device, e.user, \
-         e.profile FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
+         e.profile, e.refusal, h.csr, h.claims, h.until, h.verdict FROM enrolment e \
+         LEFT JOIN certificate c ON c.id = e.certificate LEFT JOIN held h ON h.enrolment = e.id \
          WHERE e.info_hash = ?1 ORDER BY e.id DESC LIMIT 1",
         [info.as_bytes()],
-        |row| {
-            let certificate = match get::<Option<i64>>(row, 2, "certificate.issued_at")? {
-                None => None,
-                Some(issued_at) => Some(RememberedCertificate {
-                    certificate: certificate::der(row, 1)?,
-                    issued_at: Timestamp::from_seconds(issued_at),
-                    revoked: get(row, 3, "certificate.revoked_at")?,
-                }),
-            };
-            Ok(Remembered {
-                state: state(row, 0)?,
-                certificate,
-                denied: denial::any(
-                    conn,
-                    &get::<String>(row, 4, "enrolment.tenant")?,
-                    &get::<String>(row, 5, "enrolment.device")?,
-                    get::<Option<String>>(row, 6, "enrolment.user")?.as_deref(),
-                    &get::<String>(row, 7, "enrolment.profile")?,
-                )?,
-            })
-        },
+        |row| remembered(conn, row),
     )
+}
+
+/// The latest of a transaction and its signer.
+pub(super) fn poll(
+    conn: &Connection,
+    transaction: &TransactionId,
+    signer: SpkiHash,
+) -> Result<Option<Remembered>, LedgerError> {
+    first(
+        conn,
+        "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, e.tenant, e.device, e.user, \
+         e.profile, e.refusal, h.csr, h.claims, h.until, h.verdict FROM enrolment e \
+         LEFT JOIN certificate c ON c.id = e.certificate LEFT JOIN held h ON h.enrolment = e.id \
+         WHERE e.transaction_id = ?1 AND e.signer = ?2 ORDER BY e.id DESC LIMIT 1",
+        params![transaction.as_str(), signer.as_bytes()],
+        |row| remembered(conn, row),
+    )
+}
+
+fn remembered(conn: &Connection, row: &Row<'_>) -> Result<Remembered, LedgerError> {
+    let certificate = match get::<Option<i64>>(row, 2, "certificate.issued_at")? {
+        None => None,
+        Some(issued_at) => Some(RememberedCertificate {
+            certificate: certificate::der(row, 1)?,
+            issued_at: Timestamp::from_seconds(issued_at),
+            revoked: get(row, 3, "certificate.revoked_at")?,
+        }),
+    };
+    let kept = match get::<Option<Vec<u8>>>(row, 9, "held.csr")? {
+        None => None,
+        Some(csr) => {
+            let claims: Option<Vec<u8>> = get(row, 10, "held.claims")?;
+            let until: Option<i64> = get(row, 11, "held.until")?;
+            let verdict: Option<i64> = get(row, 12, "held.verdict")?;
+            Some(RememberedHeld {
+                csr,
+                held: claims.zip(until.map(Timestamp::from_seconds)),
+                approved: verdict == Some(HeldVerdict::Approve.code()),
+            })
+        }
+    };
+    Ok(Remembered {
+        state: state(row, 0)?,
+        certificate,
+        kept,
+        refusal: refusal(row, 8)?,
+        denied: denial::any(
+            conn,
+            &get::<String>(row, 4, "enrolment.tenant")?,
+            &get::<String>(row, 5, "enrolment.device")?,
+            get::<Option<String>>(row, 6, "enrolment.user")?.as_deref(),
+            &get::<String>(row, 7, "enrolment.profile")?,
+        )?,
+    })
+}
+
+pub(super) fn refusal(row: &Row<'_>, at: usize) -> Result<Option<Reason>, LedgerError> {
+    let what = "enrolment.refusal";
+    get::<Option<String>>(row, at, what)?
+        .map(|code| Reason::from_code(&code).ok_or(LedgerError::Damaged { what }))
+        .transpose()
 }
 
 pub(super) fn admit(
     conn: &Connection,
     tally: &mut Tally,
     intent: &Intent,
-    per_hour: u32,
+    terms: &Terms,
     settings: &LedgerSettings,
 ) -> Result<Admitted, LedgerError> {
     let facts = facts(conn, intent)?;
-    match judge_admission(intent, per_hour, &facts, settings) {
+    let claims = terms.claims.as_deref();
+    match judge_admission(intent, claims, terms.per_hour, &facts, settings) {
         Verdict::Admit => {
             count_admission(conn, intent.at)?;
-            insert(conn, intent).map(Admitted::Yes)
+            insert(conn, intent, State::Open).map(Admitted::Yes)
         }
+        Verdict::Resume { row } => {
+            count_admission(conn, intent.at)?;
+            held::resume(conn, row, intent)?;
+            Ok(Admitted::Yes(row))
+        }
+        Verdict::Brake => {
+            let quiet_since = intent.at.minus(BRAKE_WINDOW);
+            if ledger_row::raise_brake_alarm(conn, intent.at, quiet_since)? {
+                outbox::insert(conn, &report::brake_engaged(terms.per_hour, intent.at))?;
+            }
+            Ok(Admitted::No(Reason::IssuanceBrakeEngaged))
+        }
+        other => refuse(conn, tally, intent, other, settings),
+    }
+}
+
+/// What is done about a request that is neither admitted nor held.
+pub(super) fn refuse(
+    conn: &Connection,
+    tally: &mut Tally,
+    intent: &Intent,
+    verdict: Verdict,
+    settings: &LedgerSettings,
+) -> Result<Admitted, LedgerError> {
+    match verdict {
         Verdict::Refuse(reason) => Ok(Admitted::No(reason)),
         Verdict::Breach { row, nth } => {
             change(conn, "UPDATE enrolment SET breaches = ?2 WHERE id = ?1", params![row, nth])?;
@@ -82,21 +152,19 @@ pub(super) fn admit(
             mismatch::count(conn, tally, &denied, settings.max_mismatches, intent.at)?;
             Ok(Admitted::No(reason))
         }
-        Verdict::Brake => {
-            let quiet_since = intent.at.minus(BRAKE_WINDOW);
-            if ledger_row::raise_brake_alarm(conn, intent.at, quiet_since)? {
-                outbox::insert(conn, &report::brake_engaged(per_hour, intent.at))?;
-            }
-            Ok(Admitted::No(Reason::IssuanceBrakeEngaged))
+        // The caller's own; none of them is decided on a request to be held.
+        Verdict::Admit | Verdict::Resume { .. } | Verdict::Brake => {
+            Ok(Admitted::No(Reason::InternalError))
         }
     }
 }
 
-fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> {
+pub(super) fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> {
     let prior = first(
         conn,
-        "SELECT id, info_hash, state, breaches FROM enrolment \
-         WHERE tenant = ?1 AND challenge = ?2 AND state <> 5",
+        "SELECT e.id, e.info_hash, e.state, e.breaches, e.refusal, h.claims, h.until, h.verdict \
+         FROM enrolment e LEFT JOIN held h ON h.enrolment = e.id \
+         WHERE e.tenant = ?1 AND e.challenge = ?2 AND e.state <> 5",
         params![intent.tenant.as_str(), intent.challenge.as_bytes()],
         |row| {
             Ok(PriorUse {
@@ -104,6 +172,8 @@ fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> 
                 info: get(row, 1, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
                 state: state(row, 2)?,
                 breaches: number(row, 3, "enrolment.breaches")?,
+                refusal: refusal(row, 4)?,
+                held: held::facts(row, 5)?,
             })
         },
     )?;
@@ -111,7 +181,7 @@ fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> 
     let key_of_another = exists(
         conn,
         "SELECT 1 FROM certificate WHERE spki_hash = ?1 AND (tenant <> ?2 OR device <> ?3) \
-         UNION ALL SELECT 1 FROM enrolment WHERE state <= 2 AND spki_hash = ?1 \
+         UNION ALL SELECT 1 FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND spki_hash = ?1 \
          AND (tenant <> ?2 OR device <> ?3)",
         params![spki_hash.as_bytes(), intent.tenant.as_str(), intent.device.as_str()],
     )?;
@@ -124,6 +194,20 @@ fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> 
     )?
     .unwrap_or(0);
     let (pruned_through, restored_at) = ledger_row::forgotten(conn)?;
+    let (predecessor, succeeded) = match intent.grounds {
+        Grounds::Challenge | Grounds::Held => (None, false),
+        Grounds::Renewal { predecessor, .. } => (
+            certificate::predecessor(conn, predecessor)?.map(|of| of.facts),
+            // What is on record counts, even if its use was pruned.
+            exists(
+                conn,
+                "SELECT 1 FROM enrolment WHERE predecessor = ?1 AND state <> 5 AND predecessor IS NOT NULL \
+                 UNION ALL SELECT 1 FROM certificate WHERE predecessor = ?1 AND standing = 0 \
+                 AND predecessor IS NOT NULL",
+                [predecessor.as_bytes()],
+            )?,
+        ),
+    };
     Ok(AdmitFacts {
         prior,
         mismatches: mismatch::read(conn, &intent.tenant, intent.challenge)?
@@ -139,6 +223,8 @@ fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> 
         )?,
         key_of_another,
         admitted_last_hour,
+        predecessor,
+        succeeded,
     })
 }
 
@@ -152,13 +238,26 @@ fn count_admission(conn: &Connection, at: Timestamp) -> Result<(), LedgerError> 
     Ok(())
 }
 
-fn insert(conn: &Connection, intent: &Intent) -> Result<i64, LedgerError> {
+/// What was not issued does not count towards the brake.
+fn discount_admission(conn: &Connection, at: Timestamp) -> Result<(), LedgerError> {
+    change(
+        conn,
+        "UPDATE admission_rate SET admitted = admitted - 1 WHERE slot = ?1 AND admitted > 0",
+        [at.seconds().div_euclid(BRAKE_SLOT)],
+    )?;
+    Ok(())
+}
+
+pub(super) fn insert(conn: &Connection, intent: &Intent, state: State) -> Result<i64, LedgerError> {
+    let (grounds, predecessor, generation) = grounds_columns(intent.grounds);
     change(
         conn,
         "INSERT INTO enrolment (state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, \
-         info_hash, spki, spki_hash, signer, transaction_id, serial, expected, admitted_at) \
-         VALUES (0, ?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16)",
+         info_hash, spki, spki_hash, signer, transaction_id, serial, expected, admitted_at, authority, grounds, \
+         predecessor, generation, renewable_by) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, \
+         ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22)",
         params![
+            state.code(),
             intent.tenant.as_str(),
             intent.challenge.as_bytes(),
             intent.issued_at.seconds(),
@@ -175,6 +274,11 @@ fn insert(conn: &Connection, intent: &Intent) -> Result<i64, LedgerError> {
             intent.serial.as_ref().map(SerialNumber::as_content),
             intent.expected,
             intent.at.seconds(),
+            intent.authority.as_str(),
+            grounds,
+            predecessor.as_ref().map(CertificateFingerprint::as_bytes),
+            generation,
+            intent.renewable_by,
         ],
     )?;
     Ok(conn.last_insert_rowid())
@@ -202,14 +306,14 @@ pub(super) fn settle(
         }
         Settlement::Freed(reason, detail) => {
             Tally::add(&mut tally.failed);
-            // What was not issued does not count towards the brake.
-            change(
-                conn,
-                "UPDATE admission_rate SET admitted = admitted - 1 WHERE slot = ?1 AND admitted > 0",
-                [intent.at.seconds().div_euclid(BRAKE_SLOT)],
-            )?;
-            let event = report::failed(intent, row, *reason, detail, now);
-            (State::Freed, None, Some(event))
+            discount_admission(conn, intent.at)?;
+            let failures =
+                first(conn, "SELECT failures FROM enrolment WHERE id = ?1", [row], |of| {
+                    number(of, 0, "enrolment.failures")
+                })?;
+            let before = failures.unwrap_or(0);
+            let event = report::failed(intent, row, before, *reason, detail, now);
+            (freed_to(intent.grounds), None, Some(event))
         }
         Settlement::Unknown => (State::Unknown, None, None),
         Settlement::Orphan(detail) => {
@@ -217,13 +321,29 @@ pub(super) fn settle(
             let event = report::possible_orphan(intent, row, detail, now);
             (State::Orphan, None, Some(event))
         }
+        Settlement::Pending(csr) => {
+            held::keep(conn, row, csr)?;
+            (State::Pending, None, None)
+        }
+        Settlement::Refused(reason, detail) => {
+            Tally::add(&mut tally.failed);
+            discount_admission(conn, intent.at)?;
+            let event = report::over(intent, row, *reason, detail, now);
+            (State::Refused, None, Some(event))
+        }
     };
-    let settled_at = (state != State::Unknown).then_some(now.seconds());
+    let refusal = match settlement {
+        Settlement::Refused(reason, _) => Some(reason.code()),
+        _ => None,
+    };
+    let settled_at = state.is_settled().then_some(now.seconds());
+    // What the CA has said it decides on later, only what it says then ends.
     let changed = change(
         conn,
-        "UPDATE enrolment SET state = ?2, certificate = ?3, settled_at = ?4 \
-         WHERE id = ?1 AND state <= 1",
-        params![row, state.code(), certificate, settled_at],
+        "UPDATE enrolment SET state = ?2, certificate = ?3, settled_at = ?4, refusal = ?5, \
+         failures = failures + (?2 = 6) \
+         WHERE id = ?1 AND (state IN (0, 1) OR state = 7 AND ?2 IN (2, 3, 4, 8))",
+        params![row, state.code(), certificate, settled_at, refusal],
     )?;
     if changed != 1 {
         // The certificate's row is undone with this job.
@@ -237,72 +357,101 @@ pub(super) fn unsettled(conn: &Connection) -> Result<Vec<OpenIntent>, LedgerErro
     list(
         conn,
         "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, info_hash, \
-         spki, signer, transaction_id, serial, expected, admitted_at FROM enrolment \
-         WHERE state <= 2 AND state <= 1 ORDER BY id",
+         spki, signer, transaction_id, serial, expected, admitted_at, authority, grounds, predecessor, generation, \
+         renewable_by FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) ORDER BY id",
         [],
-        |row| {
-            let damaged = |what| LedgerError::Damaged { what };
-            Ok(OpenIntent {
-                row: get(row, 0, "enrolment.id")?,
-                state: state(row, 1)?,
-                intent: Intent {
-                    tenant: id(row, 2, "enrolment.tenant", TenantId::new)?,
-                    challenge: get(row, 3, "enrolment.challenge").map(ChallengeId::from_bytes)?,
-                    issued_at: time(row, 4, "enrolment.issued_at")?,
-                    expires_at: time(row, 5, "enrolment.expires_at")?,
-                    device: id(row, 6, "enrolment.device", DeviceId::new)?,
-                    profile: id(row, 7, "enrolment.profile", ProfileId::new)?,
-                    user: optional_id(row, 8, "enrolment.user", UserId::new)?,
-                    audience: id(row, 9, "enrolment.audience", GatewayGroupId::new)?,
-                    info: get(row, 10, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
-                    spki: SpkiDer::parse(&get::<Vec<u8>>(row, 11, "enrolment.spki")?)
-                        .map_err(|_| damaged("enrolment.spki"))?,
-                    signer: get(row, 12, "enrolment.signer").map(SpkiHash::from_bytes)?,
-                    transaction: id(row, 13, "enrolment.transaction_id", TransactionId::new)?,
-                    serial: get::<Option<Vec<u8>>>(row, 14, "enrolment.serial")?
-                        .map(|octets| SerialNumber::from_content(&octets))
-                        .transpose()
-                        .map_err(|_| damaged("enrolment.serial"))?,
-                    expected: get(row, 15, "enrolment.expected")?,
-                    authority: scep_types::AuthorityName::main(),
-                    grounds: Grounds::Challenge,
-                    renewable_by: None,
-                    at: time(row, 16, "enrolment.admitted_at")?,
-                },
-            })
-        },
+        open_intent,
     )
+}
+
+/// The intent of a row of which only some columns are needed otherwise.
+pub(super) fn intent_of(conn: &Connection, row: i64) -> Result<Option<OpenIntent>, LedgerError> {
+    first(
+        conn,
+        "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, info_hash, \
+         spki, signer, transaction_id, serial, expected, admitted_at, authority, grounds, predecessor, generation, \
+         renewable_by FROM enrolment WHERE id = ?1",
+        [row],
+        open_intent,
+    )
+}
+
+fn open_intent(row: &Row<'_>) -> Result<OpenIntent, LedgerError> {
+    let damaged = |what| LedgerError::Damaged { what };
+    Ok(OpenIntent {
+        row: get(row, 0, "enrolment.id")?,
+        state: state(row, 1)?,
+        intent: Intent {
+            tenant: id(row, 2, "enrolment.tenant", TenantId::new)?,
+            challenge: get(row, 3, "enrolment.challenge").map(ChallengeId::from_bytes)?,
+            issued_at: time(row, 4, "enrolment.issued_at")?,
+            expires_at: time(row, 5, "enrolment.expires_at")?,
+            device: id(row, 6, "enrolment.device", DeviceId::new)?,
+            profile: id(row, 7, "enrolment.profile", ProfileId::new)?,
+            user: optional_id(row, 8, "enrolment.user", UserId::new)?,
+            audience: id(row, 9, "enrolment.audience", GatewayGroupId::new)?,
+            info: get(row, 10, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
+            spki: SpkiDer::parse(&get::<Vec<u8>>(row, 11, "enrolment.spki")?)
+                .map_err(|_| damaged("enrolment.spki"))?,
+            signer: get(row, 12, "enrolment.signer").map(SpkiHash::from_bytes)?,
+            transaction: id(row, 13, "enrolment.transaction_id", TransactionId::new)?,
+            serial: get::<Option<Vec<u8>>>(row, 14, "enrolment.serial")?
+                .map(|octets| SerialNumber::from_content(&octets))
+                .transpose()
+                .map_err(|_| damaged("enrolment.serial"))?,
+            expected: get(row, 15, "enrolment.expected")?,
+            at: time(row, 16, "enrolment.admitted_at")?,
+            authority: id(row, 17, "enrolment.authority", AuthorityName::new)?,
+            grounds: grounds_from(
+                get(row, 18, "enrolment.grounds")?,
+                get::<Option<[u8; 32]>>(row, 19, "enrolment.predecessor")?
+                    .map(CertificateFingerprint::from_bytes),
+                get(row, 20, "enrolment.generation")?,
+            )
+            .ok_or_else(|| damaged("enrolment.grounds"))?,
+            renewable_by: get(row, 21, "enrolment.renewable_by")?,
+        },
+    })
 }
 
 /// Forgets what no opener accepts any more and no retry asks for.
 pub(super) fn prune(
     conn: &Connection,
+    tally: &mut Tally,
     retry_window: Duration,
     now: Timestamp,
 ) -> Result<u64, LedgerError> {
+    let refused = held::refuse_overdue(conn, tally, now)?;
     let horizon = now.minus(MAX_SKEW).minus(retry_window).seconds();
     // Recovery may have recorded a certificate long after the challenge's expiry: its own window counts.
     let settled_by = now.minus(retry_window).seconds();
     let latest = first(
         conn,
         "SELECT max(expires_at) FROM (\
-         SELECT expires_at FROM enrolment WHERE expires_at < ?1 AND state >= 3 AND settled_at < ?2 \
+         SELECT expires_at FROM enrolment WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2 \
          UNION ALL SELECT expires_at FROM mismatch WHERE expires_at < ?1)",
         params![horizon, settled_by],
         |row| get::<Option<i64>>(row, 0, "enrolment.expires_at"),
     )?
     .flatten();
-    let Some(latest) = latest else { return Ok(0) };
+    let Some(latest) = latest else { return Ok(refused) };
     change(conn, "UPDATE ledger SET pruned_through = ?1 WHERE pruned_through < ?1", [latest])?;
+    change(
+        conn,
+        "DELETE FROM held WHERE enrolment IN (SELECT id FROM enrolment \
+         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2)",
+        params![horizon, settled_by],
+    )?;
     let uses = change(
         conn,
-        "DELETE FROM enrolment WHERE expires_at < ?1 AND state >= 3 AND settled_at < ?2",
+        "DELETE FROM enrolment WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2",
         params![horizon, settled_by],
     )?;
     let mismatches = change(conn, "DELETE FROM mismatch WHERE expires_at < ?1", [horizon])?;
     let slot = now.minus(BRAKE_WINDOW).seconds().div_euclid(BRAKE_SLOT);
     change(conn, "DELETE FROM admission_rate WHERE slot < ?1", [slot])?;
-    Ok(u64::try_from(uses.saturating_add(mismatches)).unwrap_or(u64::MAX))
+    let forgotten = u64::try_from(uses.saturating_add(mismatches)).unwrap_or(u64::MAX);
+    Ok(refused.saturating_add(forgotten))
 }
 
 #[cfg(test)]
@@ -340,21 +489,23 @@ mod tests {
     fn attack_08_the_table_itself_holds_a_challenge_once() {
         let folder = tempfile::tempdir().unwrap();
         let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
-        let first = insert(&conn, &intent(1)).unwrap();
+        let first = insert(&conn, &intent(1), State::Open).unwrap();
         // Even if every check before it were wrong.
-        let LedgerError::Engine { source, .. } = insert(&conn, &intent(2)).unwrap_err() else {
+        let LedgerError::Engine { source, .. } =
+            insert(&conn, &intent(2), State::Open).unwrap_err()
+        else {
             panic!("another error");
         };
         assert_eq!(source.code, Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE));
         change(&conn, "UPDATE enrolment SET state = 5 WHERE id = ?1", [first]).unwrap();
-        insert(&conn, &intent(2)).unwrap();
+        insert(&conn, &intent(2), State::Open).unwrap();
     }
 
     #[test]
     fn an_intent_reads_back_as_it_was_written() {
         let folder = tempfile::tempdir().unwrap();
         let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
-        insert(&conn, &intent(7)).unwrap();
+        insert(&conn, &intent(7), State::Open).unwrap();
         let left = unsettled(&conn).unwrap().swap_remove(0);
         assert_eq!((left.state, left.intent), (State::Open, intent(7)));
     }
@@ -363,7 +514,7 @@ mod tests {
     fn a_damaged_row_is_an_error_and_not_a_default() {
         let folder = tempfile::tempdir().unwrap();
         let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
-        insert(&conn, &intent(7)).unwrap();
+        insert(&conn, &intent(7), State::Open).unwrap();
         for (damage, what) in [
             ("UPDATE enrolment SET device = 'a b'", "enrolment.device"),
             ("UPDATE enrolment SET spki = x'00'", "enrolment.spki"),

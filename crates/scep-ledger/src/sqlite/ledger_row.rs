@@ -1,7 +1,7 @@
 //! The one row about the ledger itself, and what operators did to it.
 
 use super::outbox;
-use super::row::{change, first, number, time};
+use super::row::{change, first, get, number, time};
 use crate::LedgerError;
 use crate::inventory::Counters;
 use crate::report;
@@ -31,10 +31,14 @@ pub(super) fn counters(conn: &Connection) -> Result<Counters, LedgerError> {
     first(
         conn,
         "SELECT issued, delivered, refused, failed, withheld, \
-         (SELECT count(*) FROM enrolment WHERE state <= 2 AND state <= 1), \
+         (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1)), \
          (SELECT count(*) FROM outbox), \
          issued - (SELECT count(*) FROM outbox WHERE kind = 'issued'), \
-         coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0) FROM ledger",
+         coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), \
+         (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state = 7), \
+         (SELECT count(*) FROM enrolment WHERE state = 6), \
+         (SELECT e.admitted_at FROM enrolment e JOIN held h ON h.enrolment = e.id \
+         WHERE e.state = 6 AND h.verdict IS NULL ORDER BY e.id LIMIT 1) FROM ledger",
         [],
         |row| {
             Ok(Counters {
@@ -47,6 +51,10 @@ pub(super) fn counters(conn: &Connection) -> Result<Counters, LedgerError> {
                 outbox: number(row, 6, "outbox.sequence")?,
                 reported: number(row, 7, "ledger.issued")?,
                 last_event: number(row, 8, "sqlite_sequence.seq")?,
+                pending: number(row, 9, "enrolment.state")?,
+                held: number(row, 10, "enrolment.state")?,
+                waiting_since: get::<Option<i64>>(row, 11, "enrolment.admitted_at")?
+                    .map(Timestamp::from_seconds),
             })
         },
     )?

@@ -136,7 +136,7 @@ pub(super) fn queue(
     Ok(outcome)
 }
 
-fn audit(
+pub(super) fn audit(
     conn: &Connection,
     action: &str,
     operator: &str,

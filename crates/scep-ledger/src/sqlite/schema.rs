@@ -9,7 +9,7 @@ use scep_types::{CertificateDer, NameHash};
 pub(super) const APPLICATION_ID: i64 = 0x5343_4550;
 
 /// One step per schema version, each run once and in order. A released step is never edited.
-const MIGRATIONS: &[&str] = &[V1, V2];
+const MIGRATIONS: &[&str] = &[V1, V2, V3];
 
 /// The newest schema known here.
 pub(super) fn known() -> i64 {
@@ -185,6 +185,93 @@ CREATE TABLE crl (
     this_update INTEGER NOT NULL,
     der BLOB NOT NULL
 ) STRICT;
+";
+
+const V3: &str = "
+-- The table is built anew, since a CHECK cannot be changed. Its numbers go on: a row's number never means another intent.
+CREATE TABLE enrolment_new (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 8),
+    -- The CA that is asked.
+    authority TEXT NOT NULL,
+    tenant TEXT NOT NULL,
+    challenge BLOB NOT NULL CHECK (length(challenge) = 16),
+    issued_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    user TEXT,
+    audience TEXT NOT NULL,
+    info_hash BLOB NOT NULL CHECK (length(info_hash) = 32),
+    spki BLOB NOT NULL,
+    spki_hash BLOB NOT NULL CHECK (length(spki_hash) = 32),
+    signer BLOB NOT NULL CHECK (length(signer) = 32),
+    transaction_id TEXT NOT NULL,
+    serial BLOB,
+    expected BLOB NOT NULL,
+    -- On whose word: 0 the challenge's, 1 a person's besides, 2 the predecessor's.
+    grounds INTEGER NOT NULL CHECK (grounds IN (0, 1, 2)),
+    predecessor BLOB CHECK (length(predecessor) = 32),
+    generation INTEGER NOT NULL CHECK (generation BETWEEN 0 AND 255),
+    -- The claims that the certificate may be renewed by on its own word; NULL: it needs a fresh challenge.
+    renewable_by BLOB,
+    admitted_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    certificate INTEGER REFERENCES certificate (id),
+    breaches INTEGER NOT NULL DEFAULT 0,
+    -- How often the CA has failed what was held, which then waits again.
+    failures INTEGER NOT NULL DEFAULT 0,
+    -- The reason why it is refused.
+    refusal TEXT,
+    CHECK ((state IN (3, 4)) = (certificate IS NOT NULL)),
+    CHECK ((state = 8) = (refusal IS NOT NULL)),
+    CHECK ((grounds = 2) = (predecessor IS NOT NULL)),
+    CHECK ((grounds = 2) = (generation > 0))
+) STRICT;
+INSERT INTO enrolment_new (id, state, authority, tenant, challenge, issued_at, expires_at, device, profile, user, audience,
+    info_hash, spki, spki_hash, signer, transaction_id, serial, expected, grounds, generation, admitted_at, settled_at,
+    certificate, breaches)
+    SELECT id, state, 'main', tenant, challenge, issued_at, expires_at, device, profile, user, audience, info_hash, spki,
+    spki_hash, signer, transaction_id, serial, expected, 0, 0, admitted_at, settled_at, certificate, breaches
+    FROM enrolment;
+DELETE FROM sqlite_sequence WHERE name = 'enrolment_new';
+INSERT INTO sqlite_sequence (name, seq) SELECT 'enrolment_new', seq FROM sqlite_sequence WHERE name = 'enrolment';
+DROP TABLE enrolment;
+ALTER TABLE enrolment_new RENAME TO enrolment;
+-- Single use: a challenge that was not freed has one row.
+CREATE UNIQUE INDEX enrolment_use ON enrolment (tenant, challenge) WHERE state <> 5;
+-- And a certificate one successor.
+CREATE UNIQUE INDEX enrolment_successor ON enrolment (predecessor) WHERE state <> 5 AND predecessor IS NOT NULL;
+CREATE INDEX enrolment_info ON enrolment (info_hash);
+CREATE INDEX enrolment_transaction ON enrolment (transaction_id, signer);
+-- Keys that may become certified, what recovery looks for, and what waits. Once settled, the certificate's row tells.
+CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state IN (0, 1, 2, 6, 7);
+CREATE INDEX enrolment_held ON enrolment (id) WHERE state = 6;
+CREATE INDEX enrolment_expiry ON enrolment (expires_at);
+
+-- Requests that wait for a person, or for a CA that decides later; kept as long as their enrolment's row.
+CREATE TABLE held (
+    enrolment INTEGER PRIMARY KEY REFERENCES enrolment (id),
+    csr BLOB NOT NULL,
+    -- What a person is asked about, and until when. NULL: nobody was asked.
+    claims BLOB,
+    until INTEGER,
+    -- 0 denied, 1 approved.
+    verdict INTEGER CHECK (verdict IN (0, 1)),
+    person TEXT,
+    decided_at INTEGER,
+    CHECK ((claims IS NULL) = (until IS NULL)),
+    CHECK ((verdict IS NULL) = (person IS NULL)),
+    CHECK ((verdict IS NULL) = (decided_at IS NULL)),
+    CHECK (verdict IS NULL OR claims IS NOT NULL)
+) STRICT;
+
+ALTER TABLE certificate ADD COLUMN authority TEXT NOT NULL DEFAULT 'main';
+ALTER TABLE certificate ADD COLUMN generation INTEGER NOT NULL DEFAULT 0 CHECK (generation BETWEEN 0 AND 255);
+ALTER TABLE certificate ADD COLUMN predecessor BLOB CHECK (length(predecessor) = 32);
+ALTER TABLE certificate ADD COLUMN renewable_by BLOB;
+CREATE UNIQUE INDEX certificate_successor ON certificate (predecessor) WHERE standing = 0 AND predecessor IS NOT NULL;
+CREATE INDEX revocation_certificate ON revocation (certificate);
 ";
 
 /// Makes the certificates of an older ledger findable by issuer and serial number.

@@ -418,8 +418,8 @@ mod tests {
                         conn,
                         "INSERT INTO enrolment (state, tenant, challenge, issued_at, expires_at, device, \
                          profile, audience, info_hash, spki, spki_hash, signer, transaction_id, \
-                         expected, admitted_at, certificate) VALUES (3, 't', zeroblob(16), 0, 0, 'd', \
-                         'p', 'g', zeroblob(32), x'', zeroblob(32), zeroblob(32), 'x', x'', 0, 99)",
+                         expected, admitted_at, certificate, authority, grounds, generation) VALUES (3, 't', zeroblob(16), 0, 0, 'd', \
+                         'p', 'g', zeroblob(32), x'', zeroblob(32), zeroblob(32), 'x', x'', 0, 99, 'main', 0, 0)",
                         [],
                     )
                 },

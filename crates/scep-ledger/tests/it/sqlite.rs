@@ -43,6 +43,54 @@ macro_rules! revocations {
 use revocations;
 crate::revocation::every_revocation! { self::revocations, Sqlite::new() }
 
+/// Makes a ledger of the second schema out of one of the third that has nothing of the third's in it: the table of uses as
+/// it was then, and nothing that came later.
+const TO_SECOND_SCHEMA: &str = "
+CREATE TABLE enrolment_old (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    state INTEGER NOT NULL CHECK (state BETWEEN 0 AND 5),
+    tenant TEXT NOT NULL,
+    challenge BLOB NOT NULL CHECK (length(challenge) = 16),
+    issued_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    device TEXT NOT NULL,
+    profile TEXT NOT NULL,
+    user TEXT,
+    audience TEXT NOT NULL,
+    info_hash BLOB NOT NULL CHECK (length(info_hash) = 32),
+    spki BLOB NOT NULL,
+    spki_hash BLOB NOT NULL CHECK (length(spki_hash) = 32),
+    signer BLOB NOT NULL CHECK (length(signer) = 32),
+    transaction_id TEXT NOT NULL,
+    serial BLOB,
+    expected BLOB NOT NULL,
+    admitted_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    certificate INTEGER REFERENCES certificate (id),
+    breaches INTEGER NOT NULL DEFAULT 0,
+    CHECK ((state IN (3, 4)) = (certificate IS NOT NULL))
+) STRICT;
+INSERT INTO enrolment_old SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user, audience,
+    info_hash, spki, spki_hash, signer, transaction_id, serial, expected, admitted_at, settled_at, certificate, breaches
+    FROM enrolment;
+DELETE FROM sqlite_sequence WHERE name = 'enrolment_old';
+INSERT INTO sqlite_sequence (name, seq) SELECT 'enrolment_old', seq FROM sqlite_sequence WHERE name = 'enrolment';
+DROP TABLE held;
+DROP TABLE enrolment;
+ALTER TABLE enrolment_old RENAME TO enrolment;
+CREATE UNIQUE INDEX enrolment_use ON enrolment (tenant, challenge) WHERE state <> 5;
+CREATE INDEX enrolment_info ON enrolment (info_hash);
+CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state <= 2;
+CREATE INDEX enrolment_expiry ON enrolment (expires_at);
+DROP INDEX certificate_successor;
+DROP INDEX revocation_certificate;
+ALTER TABLE certificate DROP COLUMN authority;
+ALTER TABLE certificate DROP COLUMN generation;
+ALTER TABLE certificate DROP COLUMN predecessor;
+ALTER TABLE certificate DROP COLUMN renewable_by;
+DELETE FROM schema_version WHERE version > 2;
+";
+
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked() {
     let place = Sqlite::new();
@@ -50,8 +98,9 @@ async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked() {
     let certificate =
         crate::support::enrolment(1, "device-1", 1).enrol(&ledger, crate::support::NOW).await;
     drop(ledger);
-    // What the second step has made is taken away.
+    // What the later steps have made is taken away.
     let database = rusqlite::Connection::open(place.path()).unwrap();
+    database.execute_batch(TO_SECOND_SCHEMA).unwrap();
     database
         .execute_batch(
             "DROP TABLE certificate_name; DROP TABLE revocation; DROP TABLE revocation_brake; \
@@ -101,9 +150,9 @@ fn a_newer_schema_is_refused() {
     let place = Sqlite::new();
     drop(place.open());
     let database = rusqlite::Connection::open(place.path()).unwrap();
-    database.execute("INSERT INTO schema_version (version) VALUES (3)", []).unwrap();
+    database.execute("INSERT INTO schema_version (version) VALUES (1000)", []).unwrap();
     drop(database);
-    let error = LedgerError::SchemaNewer { found: 3, known: 2 };
+    let error = LedgerError::SchemaNewer { found: 1000, known: 3 };
     assert_eq!(place.try_open().unwrap_err(), error);
 }
 

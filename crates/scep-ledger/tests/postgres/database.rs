@@ -104,9 +104,9 @@ async fn attack_08_the_table_itself_holds_a_challenge_once(database: Database) {
     // Even if every check before it were wrong.
     let copy = "INSERT INTO enrolment (state, owner, tenant, challenge, issued_at, expires_at, \
                 device, profile, audience, info_hash, spki, spki_hash, signer, transaction_id, \
-                expected, admitted_at) SELECT state, owner, tenant, challenge, issued_at, \
+                expected, admitted_at, authority, grounds) SELECT state, owner, tenant, challenge, issued_at, \
                 expires_at, device, profile, audience, info_hash, spki, spki_hash, signer, \
-                transaction_id, expected, admitted_at FROM enrolment";
+                transaction_id, expected, admitted_at, authority, grounds FROM enrolment";
     let client = database.client().await;
     let error = client.batch_execute(copy).await.unwrap_err();
     assert_eq!(error.code(), Some(&SqlState::UNIQUE_VIOLATION));
@@ -148,14 +148,29 @@ async fn a_newer_schema_is_refused(database: Database) {
     assert_eq!(result, Err(LedgerError::SchemaNewer { found: 1_000, known }));
 }
 
+/// Makes a ledger of the second schema out of one of the third that has nothing of the third's in it.
+const TO_SECOND_SCHEMA: &str = "
+DROP TABLE held;
+DROP INDEX enrolment_successor, enrolment_transaction, enrolment_pending, enrolment_held;
+ALTER TABLE enrolment DROP COLUMN authority, DROP COLUMN grounds, DROP COLUMN predecessor, DROP COLUMN generation,
+    DROP COLUMN renewable_by, DROP COLUMN failures, DROP COLUMN refusal, DROP CONSTRAINT enrolment_state_check;
+ALTER TABLE enrolment ADD CONSTRAINT enrolment_state_check CHECK (state BETWEEN 0 AND 5);
+CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state <= 2;
+DROP INDEX certificate_successor, revocation_certificate;
+ALTER TABLE certificate DROP COLUMN authority, DROP COLUMN generation, DROP COLUMN predecessor,
+    DROP COLUMN renewable_by;
+DELETE FROM schema_version WHERE version > 2;
+";
+
 async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked(database: Database) {
     let ledger = database.gateway().await;
     let certificate = enrolment(1, "device-1", 1).enrol(&ledger, NOW).await;
-    // What the second step has made is taken away.
+    // What the later steps have made is taken away.
     let first = "DROP TABLE certificate_name; DROP TABLE revocation; DROP TABLE revocation_brake; \
                  DROP TABLE crl; DROP INDEX certificate_live; \
                  DELETE FROM schema_version WHERE version > 1";
     drop(ledger);
+    database.client().await.batch_execute(TO_SECOND_SCHEMA).await.unwrap();
     database.client().await.batch_execute(first).await.unwrap();
     let ledger = database.gateway().await;
     let outcome = ledger.queue_revocation(crate::revocation::order(&certificate), NOW).await;

@@ -1,0 +1,213 @@
+//! Requests that wait.
+
+use super::connection::Connection;
+use super::row::{get, id, number, octets, signed, time};
+use super::unit::{LedgerRow, Unit};
+use super::{enrolment, revocation};
+use crate::held::{HeldRequest, HeldRow, HeldState, HeldVerdict};
+use crate::store::{
+    Admitted, HeldFacts, Hold, Intent, State, Verdict, grounds_columns, judge_hold, judge_verdict,
+};
+use crate::{LedgerError, LedgerSettings, report};
+use scep_types::{AuthorityName, Reason, SerialNumber, SpkiHash, Timestamp, TransactionId};
+use tokio_postgres::Row;
+
+fn verdict(row: &Row, at: usize) -> Result<Option<HeldVerdict>, LedgerError> {
+    let what = "held.verdict";
+    get::<Option<i64>>(row, at, what)?
+        .map(|code| HeldVerdict::from_code(code).ok_or(LedgerError::Damaged { what }))
+        .transpose()
+}
+
+/// Claims, end and verdict, from this column on; nothing where nobody was asked.
+pub(super) fn facts(row: &Row, at: usize) -> Result<Option<HeldFacts>, LedgerError> {
+    let Some(claims) = get::<Option<Vec<u8>>>(row, at, "held.claims")? else { return Ok(None) };
+    Ok(Some(HeldFacts {
+        claims,
+        until: time(row, at.saturating_add(1), "held.until")?,
+        verdict: verdict(row, at.saturating_add(2))?,
+    }))
+}
+
+async fn waiting(unit: &mut Unit) -> Result<u64, LedgerError> {
+    let rows = unit.query("SELECT count(*) FROM enrolment WHERE state = 6", &[]).await?;
+    number(rows.first().ok_or(LedgerError::Damaged { what: "enrolment" })?, 0, "enrolment.state")
+}
+
+pub(super) async fn hold(
+    unit: &mut Unit,
+    hold: &Hold,
+    settings: &LedgerSettings,
+) -> Result<Admitted, LedgerError> {
+    let intent = &hold.intent;
+    let facts = enrolment::facts(unit, intent).await?;
+    let mut held = waiting(unit).await?;
+    if held >= u64::from(settings.max_held) {
+        refuse_overdue(unit, intent.at).await?;
+        held = waiting(unit).await?;
+    }
+    match judge_hold(intent, held, &facts, settings) {
+        Verdict::Admit => {
+            let row = enrolment::insert(unit, intent, State::Held).await?;
+            unit.query(
+                "INSERT INTO held (enrolment, csr, claims, until) VALUES ($1, $2, $3, $4)",
+                &[&row, &hold.csr, &hold.claims, &hold.until.seconds()],
+            )
+            .await?;
+            unit.tell(report::held(intent, row, hold.until));
+            Ok(Admitted::Yes(row))
+        }
+        other => enrolment::refuse(unit, intent, other, settings).await,
+    }
+}
+
+/// Keeps the request of an intent that its CA decides on later, unless it is kept already.
+pub(super) async fn keep(unit: &mut Unit, row: i64, csr: &[u8]) -> Result<(), LedgerError> {
+    unit.query(
+        "INSERT INTO held (enrolment, csr) VALUES ($1, $2) ON CONFLICT DO NOTHING",
+        &[&row, &csr],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The CA is to be asked, by this gateway, for what a person has approved.
+pub(super) async fn resume(unit: &mut Unit, row: i64, intent: &Intent) -> Result<(), LedgerError> {
+    let instance = unit.instance;
+    let (grounds, predecessor, generation) = grounds_columns(intent.grounds);
+    let rows = unit
+        .query(
+            "UPDATE enrolment SET state = 0, owner = $12, signer = $2, transaction_id = $3, \
+             serial = $4, expected = $5, admitted_at = $6, authority = $7, grounds = $8, \
+             predecessor = $9, generation = $10, renewable_by = $11 \
+             WHERE id = $1 AND state = 6 RETURNING id",
+            &[
+                &row,
+                &intent.signer.as_bytes().as_slice(),
+                &intent.transaction.as_str(),
+                &intent.serial.as_ref().map(SerialNumber::as_content),
+                &intent.expected.as_slice(),
+                &intent.at.seconds(),
+                &intent.authority.as_str(),
+                &grounds,
+                &predecessor.as_ref().map(|of| of.as_bytes().as_slice()),
+                &i64::from(generation),
+                &intent.renewable_by,
+                &instance.octets(),
+            ],
+        )
+        .await?;
+    if rows.len() == 1 { Ok(()) } else { Err(LedgerError::NotHeld) }
+}
+
+pub(super) async fn page(
+    conn: &Connection,
+    limit: u32,
+    after: Option<u64>,
+) -> Result<Vec<HeldRequest>, LedgerError> {
+    let rows = conn
+        .read(
+            "SELECT e.id, e.authority, e.transaction_id, e.spki_hash, h.claims, e.admitted_at, \
+             h.until, h.verdict, h.person, h.decided_at \
+             FROM enrolment e JOIN held h ON h.enrolment = e.id \
+             WHERE e.state = 6 AND e.id > $1 ORDER BY e.id LIMIT $2",
+            &[&after.map_or(0, signed), &i64::from(limit)],
+        )
+        .await?;
+    rows.iter().map(request).collect()
+}
+
+fn request(row: &Row) -> Result<HeldRequest, LedgerError> {
+    let state = match verdict(row, 7)? {
+        None => HeldState::Waiting,
+        Some(verdict) => HeldState::Decided {
+            verdict,
+            person: get(row, 8, "held.person")?,
+            at: time(row, 9, "held.decided_at")?,
+        },
+    };
+    HeldRow {
+        row: number(row, 0, "enrolment.id")?,
+        authority: id(row, 1, "enrolment.authority", AuthorityName::new)?,
+        transaction: id(row, 2, "enrolment.transaction_id", TransactionId::new)?,
+        spki: octets(row, 3, "enrolment.spki_hash").map(SpkiHash::from_bytes)?,
+        claims: get(row, 4, "held.claims")?,
+        asked_at: time(row, 5, "enrolment.admitted_at")?,
+        until: time(row, 6, "held.until")?,
+        state,
+    }
+    .into_request()
+}
+
+pub(super) async fn decide(
+    unit: &mut Unit,
+    row: u64,
+    said: HeldVerdict,
+    person: &str,
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    let row = signed(row);
+    let rows =
+        unit.query("SELECT claims, until, verdict FROM held WHERE enrolment = $1", &[&row]).await?;
+    let found = match rows.first() {
+        Some(row) => facts(row, 0)?,
+        None => None,
+    };
+    let (Some(held), Some(open)) = (found, enrolment::intent_of(unit, row).await?) else {
+        return Err(LedgerError::NotHeld);
+    };
+    if !judge_verdict(open.state, &held, said, now)? {
+        return Ok(());
+    }
+    unit.query(
+        "UPDATE held SET verdict = $2, person = $3, decided_at = $4 WHERE enrolment = $1",
+        &[&row, &said.code(), &person, &now.seconds()],
+    )
+    .await?;
+    revocation::audit(unit, said.action(), person, row, now).await?;
+    unit.tell(report::held_decided(&open.intent, row, said, person, now));
+    match said {
+        HeldVerdict::Approve => Ok(()),
+        HeldVerdict::Deny => {
+            let why = (Reason::ApprovalDenied, "a person has refused it");
+            refuse(unit, row, &open.intent, why, now).await
+        }
+    }
+}
+
+async fn refuse(
+    unit: &mut Unit,
+    row: i64,
+    intent: &Intent,
+    (reason, detail): (Reason, &str),
+    now: Timestamp,
+) -> Result<(), LedgerError> {
+    unit.query(
+        "UPDATE enrolment SET state = 8, refusal = $2, settled_at = $3 WHERE id = $1 AND state = 6",
+        &[&row, &reason.code(), &now.seconds()],
+    )
+    .await?;
+    LedgerRow::add(&mut unit.row.refused);
+    unit.tell(report::over(intent, row, reason, detail, now));
+    Ok(())
+}
+
+/// Refuses what has waited longer than it may. Gives how many.
+pub(super) async fn refuse_overdue(unit: &mut Unit, now: Timestamp) -> Result<u64, LedgerError> {
+    let rows = unit
+        .query(
+            "SELECT e.id FROM enrolment e JOIN held h ON h.enrolment = e.id \
+             WHERE e.state = 6 AND h.until < $1 ORDER BY e.id",
+            &[&now.seconds()],
+        )
+        .await?;
+    let mut refused: u64 = 0;
+    for row in &rows {
+        let row = get(row, 0, "enrolment.id")?;
+        let Some(open) = enrolment::intent_of(unit, row).await? else { continue };
+        let why = (Reason::ApprovalExpired, "its time is over");
+        refuse(unit, row, &open.intent, why, now).await?;
+        refused = refused.saturating_add(1);
+    }
+    Ok(refused)
+}
