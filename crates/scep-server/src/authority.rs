@@ -1,6 +1,6 @@
 //! A CA of a gateway, and what belongs to it: its RA, its CRL, its OCSP responder, its successor.
 
-use crate::gateway::{Gateway, PartsError};
+use crate::gateway::{Gateway, PartsError, Site};
 use crate::preset::{CaCertOrder, CaShown, Endpoint, RaShown};
 use crate::slot::Slot;
 use scep_ca::{CaError, CanRevoke, CertificateAuthority, OcspIssuer, OcspSigner};
@@ -19,8 +19,9 @@ pub struct Authority {
     pub ra: RaIdentity,
     /// The CRL, where the CA revokes.
     pub crl: crate::revoke::CrlSettings,
-    /// The one it follows in a roll-over. What devices have enveloped to that one's RA is opened here too, and answered
-    /// by it: they hold an earlier GetCACert, and take no other signer. The certificate is from this one's CA.
+    /// The one it follows in a roll-over. What devices have enveloped to the RA of either is opened at the endpoints of
+    /// both, and answered by the RA that they know: a device that holds an earlier GetCACert takes no other signer, and
+    /// gateways of a group may change over one after another. The certificate is from the endpoint's CA.
     pub follows: Option<AuthorityName>,
 }
 
@@ -31,7 +32,7 @@ pub(crate) struct Office {
     pub(crate) ca: Arc<dyn CertificateAuthority>,
     pub(crate) ra: Slot<RaIdentity>,
     previous_ras: Slot<Vec<RaIdentity>>,
-    follows: Option<Arc<Office>>,
+    follows: Option<AuthorityName>,
     pub(crate) next: Slot<Option<NextCa>>,
     pub(crate) crl: crate::revoke::CrlSettings,
     pub(crate) shelf: crate::revoke::Shelf,
@@ -47,8 +48,8 @@ pub struct NextCa {
 }
 
 impl Office {
-    fn new(authority: Authority, follows: Option<Arc<Self>>) -> Self {
-        let Authority { name, ca, ra, crl, .. } = authority;
+    fn new(authority: Authority) -> Self {
+        let Authority { name, ca, ra, crl, follows } = authority;
         Self {
             name,
             ca,
@@ -73,30 +74,6 @@ impl Office {
         self.ca.chain().first().map(|ca| NameHash::of(ca.subject_der()))
     }
 
-    /// What opens requests here: its RA, and those of the ones it follows, while the RA itself answers.
-    pub(crate) fn opening_ra(&self) -> Arc<RaIdentity> {
-        let mut ra = self.ra.get();
-        if let Some(followed) = &self.follows {
-            let earlier = followed.opening_ra();
-            Arc::make_mut(&mut ra).recipients.extend(earlier.recipients.iter().cloned());
-        }
-        ra
-    }
-
-    /// Who answers a request that names this recipient of what opens here.
-    pub(crate) fn answering_ra(
-        &self,
-        ra: &Arc<RaIdentity>,
-        recipient: Option<usize>,
-    ) -> Arc<RaIdentity> {
-        let named = recipient.and_then(|index| ra.recipients.get(index));
-        let earlier = named.and_then(|named| {
-            let named = &named.certificate;
-            self.replaced_ra(named).or_else(|| self.follows.as_ref()?.ra_of(named))
-        });
-        earlier.unwrap_or_else(|| Arc::clone(ra))
-    }
-
     /// The RA that was replaced and has this recipient.
     fn replaced_ra(&self, named: &CertificateDer) -> Option<Arc<RaIdentity>> {
         let previous = self.previous_ras.get();
@@ -107,11 +84,10 @@ impl Office {
         found.map(|ra| Arc::new(ra.clone()))
     }
 
-    /// The RA with this recipient: a replaced one, the present one, or one that this follows.
+    /// Its RA with this recipient: a replaced one, or the present one.
     fn ra_of(&self, named: &CertificateDer) -> Option<Arc<RaIdentity>> {
         let present = || Some(self.ra.get()).filter(|ra| has_recipient(ra, named));
-        let followed = || self.follows.as_ref()?.ra_of(named);
-        self.replaced_ra(named).or_else(present).or_else(followed)
+        self.replaced_ra(named).or_else(present)
     }
 
     /// Certificates that are nobody's secret: those of the CA and of its RA.
@@ -217,33 +193,70 @@ fn has_recipient(ra: &RaIdentity, named: &CertificateDer) -> bool {
     ra.recipients.iter().any(|one| one.certificate == *named)
 }
 
-/// Opens the offices of some authorities, in the same order. Each after the one it follows.
+/// Opens the offices of some authorities.
 pub(crate) fn offices(authorities: Vec<Authority>) -> Result<Vec<Arc<Office>>, PartsError> {
-    let order: Vec<AuthorityName> = authorities.iter().map(|one| one.name.clone()).collect();
-    let mut waiting = authorities;
-    let mut open: Vec<Arc<Office>> = Vec::new();
-    while !waiting.is_empty() {
-        let before = waiting.len();
-        for authority in core::mem::take(&mut waiting) {
-            let followed = authority.follows.as_ref();
-            let found = followed.map(|name| open.iter().find(|office| office.name == *name));
-            match found {
-                None => open.push(Arc::new(Office::new(authority, None))),
-                Some(Some(office)) => {
-                    let office = Arc::clone(office);
-                    open.push(Arc::new(Office::new(authority, Some(office))));
+    let offices: Vec<Arc<Office>> =
+        authorities.into_iter().map(|authority| Arc::new(Office::new(authority))).collect();
+    for office in &offices {
+        let mut at = office;
+        // Longer than this only a ring is.
+        for _ in 0..=offices.len() {
+            let Some(followed) = &at.follows else { break };
+            match offices.iter().find(|one| one.name == *followed) {
+                Some(one) if one.name != office.name => at = one,
+                _ => {
+                    let (name, followed) = (at.name.clone(), followed.clone());
+                    return Err(PartsError::FollowsNobody { name, followed });
                 }
-                Some(None) => waiting.push(authority),
             }
         }
-        // What is left follows nobody that is there, or itself.
-        if let Some(left) = waiting.first().filter(|_| waiting.len() == before) {
-            let followed = left.follows.clone().unwrap_or_else(|| left.name.clone());
-            return Err(PartsError::FollowsNobody { name: left.name.clone(), followed });
-        }
     }
-    open.sort_by_key(|office| order.iter().position(|name| *name == office.name));
-    Ok(open)
+    Ok(offices)
+}
+
+/// The other authorities of its roll-over: those it follows, and those that follow it, however far.
+pub(crate) fn kin(office: &Arc<Office>, offices: &[Arc<Office>]) -> Vec<Arc<Office>> {
+    let related = |a: &Office, b: &Office| {
+        a.follows.as_ref() == Some(&b.name) || b.follows.as_ref() == Some(&a.name)
+    };
+    let mut family = vec![Arc::clone(office)];
+    let mut at = 0;
+    while let Some(one) = family.get(at).cloned() {
+        for other in offices {
+            if related(&one, other) && family.iter().all(|known| known.name != other.name) {
+                family.push(Arc::clone(other));
+            }
+        }
+        at = at.saturating_add(1);
+    }
+    family.split_off(1)
+}
+
+impl Site {
+    /// What opens requests here: the RA, and those of a roll-over's other CAs. The RA itself answers.
+    pub(crate) fn opening_ra(&self) -> Arc<RaIdentity> {
+        let mut ra = self.office.ra.get();
+        for other in &self.kin {
+            let other = other.ra.get();
+            Arc::make_mut(&mut ra).recipients.extend(other.recipients.iter().cloned());
+        }
+        ra
+    }
+
+    /// Who answers a request that names this recipient of what opens here.
+    pub(crate) fn answering_ra(
+        &self,
+        ra: &Arc<RaIdentity>,
+        recipient: Option<usize>,
+    ) -> Arc<RaIdentity> {
+        let named = recipient.and_then(|index| ra.recipients.get(index));
+        let another = named.and_then(|named| {
+            let named = &named.certificate;
+            let of_kin = || self.kin.iter().find_map(|other| other.ra_of(named));
+            self.office.replaced_ra(named).or_else(of_kin)
+        });
+        another.unwrap_or_else(|| Arc::clone(ra))
+    }
 }
 
 impl Gateway {

@@ -67,7 +67,7 @@ impl Gateway {
             return PkiAnswer::Overloaded;
         };
         // One RA from beginning to end, should it be replaced meanwhile.
-        let ra = site.office.opening_ra();
+        let ra = site.opening_ra();
         let Intake { mut context, wish } =
             match self.intake(&place, site, &ra, message, trace).await {
                 Ok(intake) => intake,
@@ -206,7 +206,7 @@ impl Gateway {
             let (recall, earlier) = if earlier_asked || self.may_issue().is_err() {
                 (recall, None)
             } else {
-                Earlier::of(recall, &csr, &asking)
+                Earlier::of(recall, &asking)
             };
             earlier_asked |= earlier.is_some();
             match recall {

@@ -127,6 +127,8 @@ pub(crate) struct Inner {
 pub(crate) struct Site {
     pub(crate) endpoint: Endpoint,
     pub(crate) office: Arc<Office>,
+    /// The other authorities of a roll-over.
+    pub(crate) kin: Vec<Arc<Office>>,
 }
 
 /// The parts that stay what they are for as long as the gateway runs; see [`Parts`].
@@ -263,7 +265,10 @@ fn sites(endpoints: Vec<Endpoint>, offices: &[Arc<Office>]) -> Result<Vec<Arc<Si
         }
     }
     let site = |endpoint: Endpoint| match offices.iter().find(|o| o.name == endpoint.authority) {
-        Some(office) => Ok(Arc::new(Site { office: Arc::clone(office), endpoint })),
+        Some(office) => {
+            let kin = crate::authority::kin(office, offices);
+            Ok(Arc::new(Site { office: Arc::clone(office), kin, endpoint }))
+        }
         None => {
             Err(PartsError::UnknownAuthority { path: endpoint.path, authority: endpoint.authority })
         }

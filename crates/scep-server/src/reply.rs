@@ -90,7 +90,7 @@ impl Gateway {
                 if matches!(granted, Ok(Grant::Certificate { .. })) {
                     trace.sealed = context.sealing();
                 }
-                site.office.answering_ra(&ra, context.recipient())
+                site.answering_ra(&ra, context.recipient())
             }
             Context::FailureOnly(_) | Context::Nobody => ra,
         };

@@ -136,6 +136,30 @@ async fn what_is_enveloped_to_an_earlier_ra_is_answered_by_it_with_a_certificate
 }
 
 #[tokio::test]
+async fn what_is_enveloped_to_the_next_ra_is_answered_before_the_switch_too() {
+    let house = House::new();
+    let (second, third) = (Generation::new(&house, "CN=Second"), Generation::new(&house, "CN=3rd"));
+    let stranger = Generation::new(&house, "CN=Stranger");
+    let mut more = vec![second.authority("g2", "main"), third.authority("g3", "g2")];
+    more.push(Authority { follows: None, ..stranger.authority("else", "main") });
+    let mut running = Running::start_in(house, tempfile::tempdir().unwrap(), |parts| {
+        parts.more = more;
+    })
+    .await;
+    // From another gateway of the group, that has changed over already.
+    for ra in [&second.ra, &third.ra] {
+        let sent = enveloped_to(&mut running, ra);
+        let certificate = granted(&running, ra, &sent).await;
+        assert!(running.house.ca.check_issued(&certificate).is_ok());
+    }
+    // A CA that has nothing to do with it lends its RA to nobody.
+    let sent = enveloped_to(&mut running, &stranger.ra);
+    let own = running.house.ra.clone();
+    assert!(matches!(ask(&running, &own, &sent).await, Reply::Failure { .. }));
+    assert_eq!(running.traces.last().reason, Some(Reason::MessageNotForUs));
+}
+
+#[tokio::test]
 async fn attack_21_an_earlier_ca_s_ra_answers_whether_the_envelope_opens_or_not() {
     let (mut running, second, _) = start_third_generation().await;
     let ra = core::mem::replace(&mut running.house.ra, second.ra.clone());
@@ -213,7 +237,7 @@ fn nobody_follows_itself_or_one_that_is_not_there() {
         parts.main.follows = Some(name("g2"));
         parts.more = vec![generation.authority("g2", "main")];
     });
-    assert_eq!(ring, follows(AuthorityName::main(), name("g2")));
+    assert_eq!(ring, follows(name("g2"), AuthorityName::main()));
     let fine = refused("d", &|parts| parts.more = vec![generation.authority("g2", "main")]);
     assert_eq!(fine, None);
 }
