@@ -17,7 +17,7 @@ use libtest_mimic::Arguments;
 use scep_client::ClientError;
 use scep_keys::read_certificates;
 use scep_testkit::process::openbao::{OpenBao, ROOT_TOKEN, program};
-use scep_testkit::process::{http, must, peers, run, temporary, text, wait_for};
+use scep_testkit::process::{binary, http, must, peers, run, temporary, text, wait_for};
 use scep_types::{CertificateDer, CrlDer};
 use std::process::{Command, ExitCode};
 use support::{Gateway, enrol, identity};
@@ -163,7 +163,179 @@ async fn attack_46_what_openbao_changes_is_withheld_and_revoked() {
     assert!(matches!(error, ClientError::Refused { .. }), "{error}");
     let log = gateway.log();
     assert!(log.contains("CertificateDiffers") && log.contains("it is being revoked"), "{log}");
+    // And the difference is named.
+    assert!(log.contains("Another") || log.contains("subject"), "{log}");
     crl_with(&gateway, "its revocation", |crl| crl.serials().count() == 1);
+}
+
+/// `init --ca openbao` with these options beside those that every gateway needs.
+fn init(dir: &std::path::Path, gateway: &Gateway, options: &[&str]) -> std::process::Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_scep-gateway"));
+    command.args(["init", "--tenant", "contoso", "--group", "main"]);
+    command.args(["--allow-suffix", "example.org", "--ca", "openbao", "--issuer-key"]);
+    command.arg(gateway.file("issuer.pub.pem")).arg("--dir").arg(dir);
+    run(command.args(options))
+}
+
+/// The commands that `init` says an operator must run, and runs them.
+fn obey(server: &OpenBao, refused: &std::process::Output) -> usize {
+    assert!(!refused.status.success(), "{}", text(refused));
+    let said = String::from_utf8(refused.stderr.clone()).unwrap();
+    let (_, commands) = said.split_once("do this again:\n\n").expect("commands to run");
+    let shell = server.shell(commands);
+    assert!(shell.status.success(), "{commands}\n{}", text(&shell));
+    commands.lines().filter(|line| line.starts_with("bao ")).count()
+}
+
+/// As a new operator does it: what is missing is said, done, and said no more.
+async fn one_command_makes_a_gateway_for_an_engine_that_lacks_everything() {
+    let home = temporary();
+    let server = OpenBao::start_tls(home.path());
+    let mut gateway = Gateway::init();
+    let address = server.url();
+    let dir = gateway.file("bao-gw");
+    let token = gateway.file("token");
+    std::fs::write(&token, "nobody\n").unwrap();
+    let key = read_certificates(&server.tls_certificate()).unwrap()[0].spki().hash().to_string();
+    let with = |more: &[&str]| {
+        let mut options = vec!["--bao-address", &address, "--bao-tls-pin", &key];
+        options.extend(["--bao-token-file", token.to_str().unwrap()]);
+        options.extend(["--bao-mount", "devices/pki"]);
+        options.extend(more);
+        let made = init(&dir, &gateway, &options);
+        // All or nothing.
+        assert_eq!(made.status.success(), dir.exists(), "{}", text(&made));
+        made
+    };
+    // Another server, or somebody between: the key that it has is named.
+    let wrong = init(
+        &dir,
+        &gateway,
+        &["--bao-address", &address, "--bao-tls-pin", &"00".repeat(32), "--bao-token-file", "x"],
+    );
+    assert!(text(&wrong).contains(&format!("the server's TLS key is {key}")), "{}", text(&wrong));
+    assert!(!dir.exists());
+    // No engine; then no rights; then no roles.
+    assert_eq!(obey(&server, &with(&[])), 3);
+    let refused = with(&[]);
+    assert!(text(&refused).contains("403"), "{}", text(&refused));
+    let bare = server.bao(&["token", "create", "-field=token", "-policy=default", "-ttl=1h"]);
+    std::fs::write(&token, bare).unwrap();
+    let refused = with(&["--bao-role", "scep"]);
+    assert!(text(&refused).contains("devices/pki/issuer/+/sign/scep"), "{}", text(&refused));
+    assert_eq!(obey(&server, &refused), 4);
+    // The command has put another token into the file.
+    let refused = with(&["--bao-role", "scep"]);
+    assert!(text(&refused).contains("no role scep"), "{}", text(&refused));
+    assert_eq!(obey(&server, &refused), 1);
+    let ca = server.field("read", "certificate", &["devices/pki/issuer/default/json"]);
+    let file = gateway.file("ca.pem");
+    std::fs::write(&file, format!("{ca}\n")).unwrap();
+    let fingerprint = read_certificates(&file).unwrap()[0].fingerprint().to_string();
+    let refused = with(&["--bao-role", "scep", "--bao-ca-fingerprint", &key]);
+    assert!(text(&refused).contains(&fingerprint), "{}", text(&refused));
+    // By sign-verbatim, which the policy for a role does not allow.
+    let refused = with(&[]);
+    assert!(text(&refused).contains("devices/pki/issuer/+/sign-verbatim"), "{}", text(&refused));
+    obey(&server, &refused);
+    let made = with(&["--bao-ca-fingerprint", &fingerprint]);
+    assert!(made.status.success(), "{}", text(&made));
+    assert!(text(&made).contains("bao write devices/pki/config/crl"), "{}", text(&made));
+    let again = init(&dir, &gateway, &["--bao-address", &address, "--bao-token-file", "x"]);
+    assert!(text(&again).contains("has something in it"), "{}", text(&again));
+
+    gateway.folder_is(&dir);
+    works(&mut gateway).await;
+}
+
+/// The same with an AppRole, in a namespace, with roots.
+async fn one_command_makes_a_gateway_that_logs_in_by_approle() {
+    let home = temporary();
+    let server = OpenBao::start_tls(home.path());
+    server.bao(&["namespace", "create", "team"]);
+    for command in [
+        &["secrets", "enable", "-namespace=team", "pki"][..],
+        &["secrets", "tune", "-namespace=team", "-max-lease-ttl=87600h", "pki"],
+        &["write", "-namespace=team", "pki/root/generate/internal", "common_name=T", "ttl=87600h"],
+        &["auth", "enable", "-namespace=team", "approle"],
+        &["write", "-namespace=team", "auth/approle/role/gateway", "token_ttl=10s"],
+    ] {
+        server.bao(command);
+    }
+    let role = "auth/approle/role/gateway";
+    let role_id = server.field("read", "role_id", &["-namespace=team", &format!("{role}/role-id")]);
+    let secret_id = format!("{role}/secret-id");
+    let secret_id = server.field("write", "secret_id", &["-namespace=team", "-f", &secret_id]);
+    let mut gateway = Gateway::init();
+    let file = gateway.file("secret-id");
+    std::fs::write(&file, format!("{secret_id}\n")).unwrap();
+    let (address, roots, dir) = (server.url(), server.tls_root(), gateway.file("bao-gw"));
+    let options = [
+        "--bao-address",
+        &address,
+        "--bao-tls-roots",
+        roots.to_str().unwrap(),
+        "--bao-namespace",
+        "team",
+        "--bao-role-id",
+        &role_id,
+        "--bao-secret-id-file",
+        file.to_str().unwrap(),
+    ];
+    let refused = init(&dir, &gateway, &options);
+    let said = String::from_utf8(refused.stderr.clone()).unwrap();
+    let known = said.replace("approle/role/ROLE", "approle/role/gateway");
+    assert_eq!(obey(&server, &std::process::Output { stderr: known.into(), ..refused }), 4);
+    let made = init(&dir, &gateway, &options);
+    assert!(made.status.success(), "{}", text(&made));
+    gateway.folder_is(&dir);
+    works(&mut gateway).await;
+}
+
+/// Checked, served, enrolled by the device's own program, revoked, listed, and the RA renewed.
+async fn works(gateway: &mut Gateway) {
+    must(&mut gateway.command(&["check-config"]));
+    gateway.start(&[]);
+    let device = gateway.device();
+    let challenge = gateway.file("challenge");
+    std::fs::write(&challenge, device.challenge()).unwrap();
+    let (out, ca) = (gateway.file("device-1.pem"), gateway.file("gw/ca.cert.pem"));
+    let root = read_certificates(&ca).unwrap().remove(0);
+    let name = &device.claims.expectation.subject_alt_names[0];
+    let scep_types::GeneralName::Dns(name) = name else { panic!("{name:?}") };
+    let subject = device.claims.expectation.subject.to_string();
+    must(
+        Command::new(binary("scep-device"))
+            .args(["enrol", "--url", &format!("http://{}/", gateway.address())])
+            .args(["--subject", &subject, "--dns", name, "--key-algorithm", "p256"])
+            .arg("--key")
+            .arg(gateway.file("device-1.key"))
+            .arg("--challenge-file")
+            .arg(&challenge)
+            .arg("--ca")
+            .arg(&ca)
+            .arg("--out")
+            .arg(&out),
+    );
+    let certificate = read_certificates(&out).unwrap().remove(0);
+    verified(gateway, &certificate);
+    gateway.stop();
+    let serial = certificate.serial().unwrap();
+    must(
+        gateway
+            .command(&["revoke"])
+            .args(["--serial", &serial.to_string(), "--reason", "superseded"])
+            .args(["--operator", "alice"]),
+    );
+    gateway.start(&[]);
+    let crl = crl_with(gateway, "the revocation on the engine's list", |crl| crl.contains(&serial));
+    assert_eq!(crl.issuer_der(), root.subject_der());
+    let renewed = run(&mut gateway.command(&["renew-ra"]));
+    assert!(text(&renewed).contains("RA signing certificate: new key"), "{}", text(&renewed));
+    gateway.stop();
+    gateway.start(&[]);
+    let (client, known) = gateway.client().await;
+    enrol(&client, &known, &gateway.device().request(), &identity()).await.unwrap();
 }
 
 async fn the_gateway_does_not_start_with_another_ca_than_the_configurations() {
@@ -198,6 +370,8 @@ fn main() -> ExitCode {
         a_device_is_enrolled_and_revoked_by_openbao,
         attack_46_what_openbao_changes_is_withheld_and_revoked,
         the_gateway_does_not_start_with_another_ca_than_the_configurations,
+        one_command_makes_a_gateway_for_an_engine_that_lacks_everything,
+        one_command_makes_a_gateway_that_logs_in_by_approle,
     ];
     let trials = trials.map(|(name, test)| {
         peers::trial(name, &[peers::Peer::file(program()), peers::Peer::program("openssl")], test)
