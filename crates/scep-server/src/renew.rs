@@ -88,8 +88,8 @@ fn self_issued(certificate: &CertificateDer) -> bool {
     certificate.issuer_der() == certificate.subject_der()
 }
 
-/// What a request gets that was seen before, unless it asks for a successor now. A client that keeps its key, and sends no
-/// challenge or always the same one, asks for each certificate with the same request.
+/// What a request gets that was seen before, unless it asks for a successor now. A client that keeps its key, or takes an
+/// old one again, and sends no challenge or always the same one, asks for several certificates with the same request.
 #[derive(Debug)]
 pub(crate) enum Earlier {
     Certificate(Releasable),
@@ -97,10 +97,10 @@ pub(crate) enum Earlier {
 }
 
 impl Earlier {
-    /// Of a request that the certificate of its own key signs; others get what is recalled.
-    pub(crate) fn of(recall: Recall, csr: &Csr, asking: &Asking) -> (Recall, Option<Self>) {
+    /// Of a request that a certificate signs which may have been issued here; others get what is recalled.
+    pub(crate) fn of(recall: Recall, asking: &Asking) -> (Recall, Option<Self>) {
         let signer = &asking.signer;
-        if signer.spki() != csr.spki() || self_issued(signer) {
+        if self_issued(signer) {
             return (recall, None);
         }
         match recall {
