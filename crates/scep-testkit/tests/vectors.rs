@@ -182,6 +182,29 @@ fn every_key_says_that_it_is_a_test_key() {
     }
 }
 
+#[test]
+fn the_readme_explains_every_field_stage_setting_and_key() {
+    let files = files();
+    let readme = &files["README.md"];
+    let mut wanted: BTreeSet<String> = BTreeSet::new();
+    for (path, text) in &files {
+        if !path.ends_with(".txt") {
+            continue;
+        }
+        for line in text.lines().take_while(|line| !line.is_empty()) {
+            let (field, value) = line.split_once(": ").unwrap();
+            wanted.insert(field.to_owned());
+            if ["Kind", "Expected", "Stage", "Settings", "Keys"].contains(&field) {
+                wanted.extend(value.split(", ").map(str::to_owned));
+            }
+        }
+    }
+    wanted.extend(files.keys().filter_map(|path| path.strip_prefix("keys/").map(str::to_owned)));
+    let missing: Vec<_> =
+        wanted.iter().filter(|word| !readme.contains(&format!("`{word}`"))).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+}
+
 /// What OpenSSL does not read, though devices send it.
 const OPENSSL_REFUSES: [(&str, &str); 3] = [
     ("good-issuer-reversed", "the recipient's issuer has to be octet by octet the certificate's"),
