@@ -83,7 +83,6 @@ async fn the_certificates_of_ca_and_ra_are_for_everybody() {
 }
 
 #[tokio::test]
-#[ignore = "the ledger does not find certificates by number yet"]
 async fn quirk_21_the_issuer_of_a_query_may_be_encoded_otherwise() {
     let running = Running::start().await;
     let (key, signer) = (device_key(), device_certificate(&device_key()));
@@ -103,7 +102,6 @@ async fn quirk_21_the_issuer_of_a_query_may_be_encoded_otherwise() {
 }
 
 #[tokio::test]
-#[ignore = "the ledger does not find certificates by number yet"]
 async fn a_devices_certificate_is_for_the_device_and_serial_numbers_are_not_to_be_probed() {
     let running = Running::start().await;
     let house = &running.house;
@@ -133,10 +131,9 @@ async fn a_devices_certificate_is_for_the_device_and_serial_numbers_are_not_to_b
     }
 }
 
-#[tokio::test]
-#[ignore = "the ledger does not find certificates by number yet"]
+#[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_certificate_asks_for_no_other_one() {
-    let running = Running::start().await;
+    let (running, _) = start_with_crls().await;
     let house = &running.house;
     let (key, second) = (device_key(), generate());
     let cert = running.granted(&enrolment_of(house, "a", &key)).await;
@@ -150,6 +147,7 @@ async fn a_revoked_certificate_asks_for_no_other_one() {
     };
     let queued = running.gateway.ledger().queue_revocation(order, OPENS).await;
     assert_eq!(queued, Ok(QueueOutcome::Queued));
+    running.gateway.revoke_pending().await.unwrap();
     get(&running, named(&cert), &second, &revoked).await.unwrap_err();
     // Its own it has already.
     get(&running, named(&revoked), &second, &revoked).await.unwrap();
@@ -157,7 +155,6 @@ async fn a_revoked_certificate_asks_for_no_other_one() {
 }
 
 #[tokio::test]
-#[ignore = "the ledger does not find certificates by number yet"]
 async fn attack_46_a_withheld_certificate_is_not_to_be_had_by_its_number() {
     let house = House::new();
     let (signer, other) = (keys::p256(0).signer(), keys::p256(3).public_key().clone());
