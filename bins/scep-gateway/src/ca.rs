@@ -54,6 +54,8 @@ pub(crate) enum Ca {
     /// In OpenBao or HashiCorp Vault.
     #[cfg(feature = "openbao")]
     OpenBao(Arc<crate::openbao::Remote>),
+    /// Behind another SCEP server.
+    Scep(Arc<crate::upstream::Upstream>),
 }
 
 impl Ca {
@@ -68,48 +70,42 @@ impl Ca {
             Self::Local(ca) => Arc::new(ca.clone()),
             #[cfg(feature = "openbao")]
             Self::OpenBao(remote) => remote.authority(),
+            Self::Scep(upstream) => upstream.authority(),
         }
     }
 
     /// The CA whose key is here; for what only its key can do.
-    #[cfg_attr(
-        not(feature = "openbao"),
-        allow(unused_variables, reason = "every CA is local then")
-    )]
     pub(crate) fn local(&self, what: &str) -> Result<&LocalCa, GatewayError> {
+        let wrong =
+            || GatewayError::config(what, "needs a CA of kind \"local\": it uses the CA's key");
         match self {
             Self::Local(ca) => Ok(ca),
             #[cfg(feature = "openbao")]
-            Self::OpenBao(_) => Err(GatewayError::config(
-                what,
-                "needs a CA of kind \"local\": it uses the CA's key",
-            )),
+            Self::OpenBao(_) => Err(wrong()),
+            Self::Scep(_) => Err(wrong()),
         }
     }
 
     /// Finds out whether a CA that is not here can be asked.
-    #[cfg_attr(
-        not(feature = "openbao"),
-        allow(clippy::unused_async, reason = "every CA is local then")
-    )]
     pub(crate) async fn connect(&self) -> Result<(), GatewayError> {
         match self {
             Self::Local(_) => Ok(()),
             #[cfg(feature = "openbao")]
             Self::OpenBao(remote) => remote.connect().await,
+            Self::Scep(upstream) => {
+                upstream.connect().await;
+                Ok(())
+            }
         }
     }
 
     /// Keeps the way to a CA that is not here open, until `stop`.
-    #[cfg_attr(
-        not(feature = "openbao"),
-        allow(unused_variables, reason = "every CA is local then")
-    )]
     pub(crate) fn keep(self, stop: &CancellationToken) {
         match self {
             Self::Local(_) => {}
             #[cfg(feature = "openbao")]
             Self::OpenBao(remote) => drop(tokio::spawn(remote.keep(stop.clone()))),
+            Self::Scep(upstream) => drop(tokio::spawn(upstream.keep(stop.clone()))),
         }
     }
 
@@ -118,6 +114,7 @@ impl Ca {
             Self::Local(ca) => ca,
             #[cfg(feature = "openbao")]
             Self::OpenBao(remote) => &**remote,
+            Self::Scep(upstream) => &**upstream,
         }
     }
 }

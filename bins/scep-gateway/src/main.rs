@@ -28,6 +28,7 @@ mod serve;
 mod status;
 mod template;
 mod token;
+mod upstream;
 
 use clap::Parser;
 use cli::{Cli, Command, ConnectorCommand};

@@ -183,8 +183,11 @@ impl ScepUpstream {
         })
     }
 
-    /// Ours: its name and its signature.
-    fn check(&self, certificate: &CertificateDer) -> Result<(), CaError> {
+    /// Checks that this CA has issued a certificate: its name and its signature.
+    ///
+    /// # Errors
+    /// [`CaError::NotIssuedHere`].
+    pub fn check_issued(&self, certificate: &CertificateDer) -> Result<(), CaError> {
         let ours = self.chain.first().ok_or(CaError::NotIssuedHere)?;
         if !chain::same_name(certificate.issuer_der(), ours.subject_der()) {
             return Err(CaError::NotIssuedHere);
@@ -274,7 +277,7 @@ impl CertificateAuthority for ScepUpstream {
         match self.send(&permit).await? {
             Answer::Pending(_) => Err(IssueError::Pending),
             Answer::Issued(issued) => {
-                self.check(&issued.certificate).map_err(IssueError::Unknown)?;
+                self.check_issued(&issued.certificate).map_err(IssueError::Unknown)?;
                 Ok(issued.certificate)
             }
         }
@@ -293,7 +296,7 @@ impl CertificateAuthority for ScepUpstream {
         self.note(polled.as_ref().err());
         match polled {
             Ok(Answer::Pending(_)) => Ok(Found::Pending),
-            Ok(Answer::Issued(issued)) => match self.check(&issued.certificate) {
+            Ok(Answer::Issued(issued)) => match self.check_issued(&issued.certificate) {
                 Ok(()) => Ok(Found::Certificate(issued.certificate)),
                 Err(_) => Ok(Found::Unknown),
             },

@@ -3,7 +3,7 @@
 use crate::gateway::Gateway;
 use core::time::Duration;
 use scep_ca::{Found, Wanted};
-use scep_ledger::{LedgerError, Recoverable, Standing};
+use scep_ledger::{LedgerError, LeftBehind, Recoverable, Standing};
 use scep_types::{CertificateDer, NameHash, Timestamp};
 
 /// How often intents that a CA's answer has left open are looked up.
@@ -62,7 +62,7 @@ impl Gateway {
             serial: open.serial(),
             spki: open.spki(),
             request: open.request(),
-            pending: false,
+            pending: open.left_behind() == LeftBehind::Pending,
             subject_der: &subject_der,
             since: open.admitted_at(),
         };

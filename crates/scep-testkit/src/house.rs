@@ -23,13 +23,16 @@ use scep_message::{
 use scep_pkcs10::{CsrBuilder, Rules, UnprovenCsr};
 use scep_policy::{Denials, SiteRules};
 use scep_server::{Authority, CrlSettings, Endpoint, Parts, ServerLimits};
-use scep_types::{AuthorityName, 
-    CertificateDer, ChallengeId, CryptoProvider, DeviceId, ExtendedKeyUsages, GatewayGroupId,
-    GeneralName, KeyAlgorithm, KeyUsages, Nonce, ProfileId, RsaPadding, Secret, SignatureScheme,
-    TenantId, Timestamp, TransactionId,
+use scep_types::{
+    AuthorityName, CertificateDer, ChallengeId, CryptoProvider, DeviceId, DistinguishedName,
+    ExtendedKeyUsages, GatewayGroupId, GeneralName, KeyAlgorithm, KeyUsages, Nonce, ProfileId,
+    RsaPadding, Secret, SignatureScheme, TenantId, Timestamp, TransactionId,
 };
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+
+/// The server around a house, for tests of crates that may not know it.
+pub use scep_server::Gateway;
 
 /// When every house opens: 2026-11-24T08:00:00Z.
 pub const OPENS: Timestamp = Timestamp::from_seconds(1_795_507_200);
@@ -291,6 +294,43 @@ impl House {
     ) -> Sent {
         let n = self.next.fetch_add(1, Ordering::Relaxed);
         let transaction = TransactionId::new(format!("TX{n:08}")).expect("an id");
+        let sent = self.send_in(transaction, data, key, signer, message_type, padding);
+        Sent { challenge: challenge_of(data), ..sent }
+    }
+
+    /// A CertPoll in the transaction of an earlier message, signed by this key with a new self-signed certificate. The
+    /// names in it are wrong.
+    ///
+    /// # Panics
+    /// When the key does not sign.
+    #[must_use]
+    pub fn poll(&self, earlier: &Sent, key: &SoftwareKey) -> Sent {
+        let names = client::issuer_and_subject(
+            &DistinguishedName::empty().to_der(),
+            &"CN=nobody here".parse::<DistinguishedName>().expect("a name").to_der(),
+        );
+        let transaction = earlier.transaction.clone();
+        let signer = device_certificate(key);
+        let kind = MessageType::CertPoll;
+        let sent = self.send_in(transaction, &names, key, &signer, kind, RsaPadding::Pkcs1v15);
+        let challenge = earlier.challenge.as_ref().map(|text| Secret::new(text.expose().clone()));
+        Sent { challenge, ..sent }
+    }
+
+    /// As [`House::send_as`], in a transaction that is named; without a challenge to read the answer with.
+    ///
+    /// # Panics
+    /// When the key does not sign.
+    #[must_use]
+    pub fn send_in(
+        &self,
+        transaction: TransactionId,
+        data: &[u8],
+        key: &SoftwareKey,
+        signer: &CertificateDer,
+        message_type: MessageType,
+        padding: RsaPadding,
+    ) -> Sent {
         let ask = Ask {
             message_type,
             transaction_id: &transaction,
@@ -303,7 +343,7 @@ impl House {
         let who = Identity { certificate: signer, signer: &*key.signer() };
         let (bytes, nonce) = client::request(&ask, &who, &*self.provider).expect("a message");
         let me = Recipient { certificate: signer.clone(), key: key.decryption().expect("a key") };
-        Sent { bytes, nonce, transaction, me, challenge: challenge_of(data) }
+        Sent { bytes, nonce, transaction, me, challenge: None }
     }
 
     /// Reads the gateway's answer to a message.

@@ -3,6 +3,7 @@
 use super::{Context, place};
 use crate::ca::Ca;
 use crate::error::GatewayError;
+use crate::label::Label;
 use crate::renewal::one_certificate;
 use scep_ca::{LocalCa, LocalCaSettings};
 use scep_keys::{KeyPlace, open_key, read_certificates};
@@ -28,6 +29,7 @@ pub(super) enum RawCa {
     #[cfg(feature = "openbao")]
     #[serde(rename = "openbao")]
     OpenBao(Box<crate::openbao::RawOpenBao>),
+    Scep(Box<crate::upstream::RawUpstream>),
 }
 
 impl RawCa {
@@ -39,6 +41,7 @@ impl RawCa {
             }
             #[cfg(feature = "openbao")]
             Self::OpenBao(_) => Ok(false),
+            Self::Scep(_) => Ok(false),
         }
     }
 
@@ -57,6 +60,15 @@ impl RawCa {
             Self::OpenBao(raw) => {
                 let remote = raw.check(base, provider)?;
                 let ca = Ca::OpenBao(Arc::new(remote));
+                if let Some(issuer) = ca.chain().first() {
+                    context.found_ca(name, issuer.spki(), issuer);
+                }
+                return Ok(ca);
+            }
+            Self::Scep(raw) => {
+                let upstream = raw.check(base, provider)?;
+                context.keys.push((Label::of(name, "SCEP client"), upstream.key().clone()));
+                let ca = Ca::Scep(Arc::new(upstream));
                 if let Some(issuer) = ca.chain().first() {
                     context.found_ca(name, issuer.spki(), issuer);
                 }

@@ -86,6 +86,7 @@ impl RawCa {
             }
             #[cfg(feature = "openbao")]
             Self::OpenBao(_) => Ok(None),
+            Self::Scep(_) => Ok(None),
         }
     }
 
@@ -99,6 +100,7 @@ impl RawCa {
             },
             #[cfg(feature = "openbao")]
             Self::OpenBao(_) => LocalCaSettings::default(),
+            Self::Scep(_) => LocalCaSettings::default(),
         }
     }
 }

@@ -12,18 +12,17 @@
 use core::time::Duration;
 use libtest_mimic::Arguments;
 use scep_ca::{
-    CaError, CaHealth, CanRevoke, CertificateAuthority as _, ClientSettings, Found, IssueError,
-    Recover, ScepUpstream, UpstreamAlgorithms, UpstreamKey, UpstreamSettings, Wanted,
+    CaError, CaHealth, CanRevoke, CertificateAuthority, ClientSettings, Found, IssueError, Recover,
+    ScepUpstream, UpstreamAlgorithms, UpstreamKey, UpstreamSettings, Wanted,
 };
 use scep_challenge::{ChallengeClaims, Opener, OpeningKey, PinnedSigner};
 use scep_keys::{AwsLc, SoftwareKey, read_certificates};
 use scep_ledger::{Asked, IssuePermit, Ledger, LedgerSettings, Unsettled};
 use scep_pkcs10::{Rules, UnprovenCsr};
 use scep_policy::{Denials, InertContent, SiteRules, decide};
-use scep_server::{Gateway, Parts};
 use scep_testkit::ca::{Decided, Outcome, RecordingCa};
 use scep_testkit::conformance::{Line, Subject, attempt, run};
-use scep_testkit::house::{OPENS, SITE_RULES, sign_csr};
+use scep_testkit::house::{Gateway, OPENS, SITE_RULES, sign_csr};
 use scep_testkit::process::peers::{Peer, trial};
 use scep_testkit::process::step_ca::{COPY, StepCa, program};
 use scep_testkit::process::{free_address, temporary};
@@ -82,10 +81,12 @@ struct Sceptic {
 }
 
 impl Sceptic {
-    async fn start(change: impl FnOnce(&mut Parts)) -> Self {
+    async fn start(ca: Option<Arc<dyn CertificateAuthority>>) -> Self {
         let (house, folder) = (House::new(), temporary());
         let mut parts = house.parts(folder.path());
-        change(&mut parts);
+        if let Some(ca) = ca {
+            parts.main.ca = ca;
+        }
         let gateway = Gateway::new(parts).unwrap();
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -104,7 +105,7 @@ impl Sceptic {
 fn a_gateway_of_our_own_conforms() {
     let strict = StepCa::start("a static password", Some(COPY));
     block(async {
-        let server = Sceptic::start(|_| ()).await;
+        let server = Sceptic::start(None).await;
         let line = Line::to(server.address);
         let ca = server.upstream_at(line.address());
         let capabilities = ca.capabilities();
@@ -126,7 +127,7 @@ fn a_ca_that_decides_later_is_asked_until_it_has() {
     block(async {
         let theirs = RecordingCa::new(House::new().ca);
         let waits = Arc::new(theirs.clone());
-        let server = Sceptic::start(move |parts| parts.main.ca = waits).await;
+        let server = Sceptic::start(Some(waits)).await;
         let ca = server.upstream_at(server.address);
         let scene = Scene::new(OPENS);
         for (key, decided) in [(keys::rsa2048(2), Decided::Issue), (keys::p256(3), Decided::Refuse)]

@@ -88,6 +88,12 @@ impl StepCa {
         self.folder.path().join("chain.crt")
     }
 
+    /// A file of its folder: `intermediate.crt`, `intermediate.key`.
+    #[must_use]
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
     /// What it has logged.
     #[must_use]
     pub fn log(&self) -> String {
