@@ -38,7 +38,7 @@ use scep_keys::KeyPlace;
 use scep_link::CertificatePurpose;
 use scep_message::LegacyAlgorithms;
 use scep_policy::SiteRules;
-use scep_server::{Endpoint, ServerLimits, StoreSettings};
+use scep_server::{Endpoint, RenewalContact, ServerLimits, StoreSettings};
 use scep_types::{
     AuthorityName, CertificateDer, CryptoProvider, GatewayGroupId, SpkiDer, TenantId, Timestamp,
     parse_duration,
@@ -102,6 +102,8 @@ pub(crate) struct Config {
     pub(crate) group: GatewayGroupId,
     pub(crate) times: ChallengeTimes,
     pub(crate) challenges: Challenges,
+    /// How recently the issuer must have been heard for a certificate to renew itself.
+    pub(crate) renewal_contact: RenewalContact,
     pub(crate) site_rules: SiteRules,
     pub(crate) endpoints: Vec<Endpoint>,
     pub(crate) limits: ServerLimits,
@@ -262,11 +264,14 @@ impl Raw {
         let group = GatewayGroupId::new(self.gateway_group)
             .map_err(|e| GatewayError::config("gateway_group", e))?;
         let times = self.challenge.times()?;
+        let mut renewal_contact = self.challenge.renewal_contact();
         let challenges = match self.connector {
             Some(connector) => {
                 self.challenge.absent()?;
                 let keep = times.max_lifetime.saturating_add(times.skew);
-                Challenges::Issuer(Box::new(connector.check(base, keep)?))
+                let link = connector.check(base, keep)?;
+                renewal_contact = link.renewal_contact();
+                Challenges::Issuer(Box::new(link))
             }
             None => Challenges::Pinned(Some(self.challenge.check(
                 base,
@@ -302,6 +307,7 @@ impl Raw {
             group,
             times,
             challenges,
+            renewal_contact,
             site_rules,
             endpoints,
             keys: context.keys,

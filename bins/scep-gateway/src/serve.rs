@@ -255,6 +255,7 @@ pub(crate) async fn assemble_with(
     if let Some(store) = config.store {
         gateway.set_certificate_store(store);
     }
+    gateway.set_renewal_contact(config.renewal_contact);
     gateway.set_operator_token(config.admin_token.and_then(|token| token.operators()));
     Ok(gateway)
 }

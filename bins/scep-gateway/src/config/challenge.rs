@@ -6,6 +6,7 @@ use crate::label::{Expiries, Keys, Label};
 use core::time::Duration;
 use scep_challenge::{Opener, OpeningKey, PinnedSigner};
 use scep_keys::{open_key, read_public_key};
+use scep_server::RenewalContact;
 use scep_types::{GatewayGroupId, TenantId};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -16,6 +17,8 @@ pub(super) struct RawChallenge {
     decryption_key: Option<String>,
     max_lifetime: Option<String>,
     clock_skew: Option<String>,
+    #[serde(default)]
+    renew_without_issuer: bool,
     #[serde(default)]
     signers: Vec<RawSigner>,
     #[serde(default)]
@@ -81,7 +84,22 @@ impl RawChallenge {
                 ));
             }
         }
+        if self.renew_without_issuer {
+            return Err(GatewayError::config(
+                "challenge.renew_without_issuer",
+                "must be absent where there is a [connector]: certificates renew themselves while the issuer is heard",
+            ));
+        }
         Ok(())
+    }
+
+    /// Where there is no connector: whether certificates may renew themselves all the same.
+    pub(super) fn renewal_contact(&self) -> RenewalContact {
+        if self.renew_without_issuer {
+            RenewalContact::NotNeeded
+        } else {
+            RenewalContact::default()
+        }
     }
 
     pub(super) fn check(

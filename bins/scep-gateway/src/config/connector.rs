@@ -5,6 +5,7 @@ use crate::error::GatewayError;
 use crate::keystore::KeyFolder;
 use core::time::Duration;
 use scep_connector::{ConnectorSettings, IssuerAddress, Offline, Proxy, StateFile};
+use scep_server::RenewalContact;
 use scep_types::{KeyAlgorithm, parse_duration};
 use serde::Deserialize;
 use std::path::{Path, PathBuf};
@@ -35,6 +36,17 @@ pub(crate) struct LinkConfig {
     /// The state's file, for messages.
     pub(crate) state_path: PathBuf,
     pub(crate) keys: KeyFolder,
+}
+
+impl LinkConfig {
+    /// How recently the issuer must have been heard for a renewal by certificate: the limit of `offline`; of "serve", which
+    /// has none, the usual one, since nobody else stops the devices that the issuer has disabled.
+    pub(crate) fn renewal_contact(&self) -> RenewalContact {
+        match self.settings.offline {
+            Offline::Serve => RenewalContact::default(),
+            Offline::RefuseAfter(time) => RenewalContact::Within(time),
+        }
+    }
 }
 
 impl RawConnector {

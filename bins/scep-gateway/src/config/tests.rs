@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::renewal::Renewal;
+use scep_server::CrlSettings;
 
 const EXAMPLE: &str = include_str!("../../config.example.toml");
 
@@ -139,6 +140,11 @@ fn a_connector_excludes_keys_of_the_configuration() {
     for (find, replace, named) in [
         ("[challenge]", "[challenge]\ndecryption_key = \"a\"", "challenge.decryption_key"),
         (
+            "[challenge]",
+            "[challenge]\nrenew_without_issuer = true",
+            "challenge.renew_without_issuer",
+        ),
+        (
             "[[endpoints]]",
             "[[challenge.signers]]\npublic_key = \"a\"\nnot_before = \"\"\nnot_after = \"\"\n[[endpoints]]",
             "challenge.signers",
@@ -152,6 +158,29 @@ fn a_connector_excludes_keys_of_the_configuration() {
         let raw: Raw = toml::from_str(&text.replacen(find, replace, 1)).unwrap();
         let error = raw.challenge.absent().unwrap_err().to_string();
         assert!(error.contains(named) && error.contains("[connector]"), "{error}");
+    }
+}
+
+#[test]
+fn attack_03_certificates_renew_themselves_while_an_issuer_is_heard_or_where_an_operator_says_so() {
+    use scep_server::RenewalContact::{NotNeeded, Within};
+    let hours = |n: u64| Within(Duration::from_secs(n * 3_600));
+    for (offline, expected) in
+        [("refuse-after", hours(24)), ("serve", hours(24)), ("12h", hours(12))]
+    {
+        let text = with_connector().replacen("refuse-after", offline, 1);
+        let raw: Raw = toml::from_str(&text).unwrap();
+        let link = raw.connector.unwrap().check(Path::new("gw"), Duration::ZERO).unwrap();
+        assert_eq!(link.renewal_contact(), expected, "{offline}");
+    }
+    for (line, expected) in [
+        ("", hours(24)),
+        ("renew_without_issuer = false", hours(24)),
+        ("renew_without_issuer = true", NotNeeded),
+    ] {
+        let text = EXAMPLE.replacen("[challenge]", &format!("[challenge]\n{line}"), 1);
+        let raw: Raw = toml::from_str(&text).unwrap();
+        assert_eq!(raw.challenge.renewal_contact(), expected, "{line}");
     }
 }
 
