@@ -1,5 +1,6 @@
 //! `/healthz`, `/metrics` and what operators do, on a listener of their own: loopback, never the SCEP port.
 
+use crate::ca_health::AuthorityHealth;
 use crate::delivery::ReceiptBody;
 use crate::gateway::Gateway;
 use crate::http::{plain, respond};
@@ -59,8 +60,10 @@ impl Gateway {
             (link.silent_seconds(status.last_heard, now), status)
         });
         let expiries = self.inner.standing.expiries.at(now);
+        let authorities = self.authority_health(now);
         if path == "/healthz" {
-            return self.health(counters, self.revocation_health().await, link, &expiries);
+            let revocations = self.revocation_health().await;
+            return self.health(counters, revocations, link, &expiries, authorities);
         }
         let counters = match counters {
             Ok(counters) => counters,
@@ -73,6 +76,7 @@ impl Gateway {
             unavailable: self.availability().reason(),
             silent_seconds: link.map(|(seconds, _)| seconds),
             expiries: &expiries,
+            authorities: &authorities,
         };
         match self.inner.metrics.render(&shown) {
             Ok(text) => respond(
@@ -110,6 +114,7 @@ impl Gateway {
         revocations: Option<RevocationHealth>,
         link: Option<(u64, LinkStatus)>,
         expiries: &[Expiry],
+        authorities: Vec<AuthorityHealth>,
     ) -> Response<ReceiptBody> {
         let (outbox, ledger) = match counters {
             Ok(counters) => (Some(counters.outbox), None),
@@ -128,6 +133,7 @@ impl Gateway {
             ledger: self.ledger().id().to_string(),
             outbox,
             denials: self.denied(),
+            authorities,
             revocations,
             link: link.map(|(silent_seconds, status)| LinkHealth {
                 last_heard: status.last_heard.map(|at| at.to_string()),
@@ -161,6 +167,8 @@ struct Health {
     outbox: Option<u64>,
     /// Devices, users and profiles that are disabled.
     denials: usize,
+    /// Each CA; one that is not well does not change `serving`.
+    authorities: Vec<AuthorityHealth>,
     /// Null: the CA does not revoke, or the ledger could not be read.
     revocations: Option<RevocationHealth>,
     /// Null: this gateway has no link to an issuer.

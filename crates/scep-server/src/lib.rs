@@ -4,6 +4,7 @@ mod admin;
 mod answer;
 mod authority;
 mod budget;
+mod ca_health;
 mod clock;
 mod delivery;
 mod enrol;

@@ -1,5 +1,6 @@
 //! Counters in Prometheus' text format. Labels are closed sets: no device, no name, no transaction.
 
+use crate::ca_health::AuthorityHealth;
 use crate::standing::{Availability, Expiry};
 use crate::trace::Trace;
 use prometheus_client::encoding::EncodeLabelSet;
@@ -28,6 +29,11 @@ struct CertificateLabels {
     certificate: String,
 }
 
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+struct AuthorityLabels {
+    ca: String,
+}
+
 /// What is not counted here but asked for when the metrics are fetched.
 #[derive(Debug)]
 pub(crate) struct Shown<'a> {
@@ -35,6 +41,7 @@ pub(crate) struct Shown<'a> {
     pub(crate) unavailable: Option<Reason>,
     pub(crate) silent_seconds: Option<u64>,
     pub(crate) expiries: &'a [Expiry],
+    pub(crate) authorities: &'a [AuthorityHealth],
 }
 
 #[derive(Debug)]
@@ -55,6 +62,7 @@ pub(crate) struct Metrics {
     issuer_silent: Gauge,
     days_left: Family<CertificateLabels, Gauge>,
     alarm_days: Family<CertificateLabels, Gauge>,
+    ca_trouble: Family<AuthorityLabels, Gauge>,
 }
 
 impl Metrics {
@@ -104,6 +112,12 @@ impl Metrics {
             "The threshold that the days left are below, 0 when expired; absent without alarm",
             alarm_days.clone(),
         );
+        let ca_trouble = Family::default();
+        registry.register(
+            "ca_trouble_seconds",
+            "For how long something has been wrong with a CA; 0: nothing is",
+            ca_trouble.clone(),
+        );
         Self {
             registry,
             rendering: Mutex::new(()),
@@ -120,6 +134,7 @@ impl Metrics {
             issuer_silent,
             days_left,
             alarm_days,
+            ca_trouble,
         }
     }
 
@@ -167,6 +182,10 @@ impl Metrics {
             if let Some(days) = expiry.alarm_days {
                 self.alarm_days.get_or_create_owned(&labels).set(days);
             }
+        }
+        for authority in shown.authorities {
+            let labels = AuthorityLabels { ca: authority.name.clone() };
+            set(&self.ca_trouble.get_or_create_owned(&labels), authority.seconds);
         }
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;

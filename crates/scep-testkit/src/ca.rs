@@ -3,8 +3,8 @@
 
 use async_trait::async_trait;
 use scep_ca::{
-    CaError, CanRevoke, Capabilities, CertificateAuthority, CrlOrder, Found, IssueError, LocalCa,
-    Recover, Revocation, Revoked, Wanted,
+    CaError, CaHealth, CanRevoke, Capabilities, CertificateAuthority, CrlOrder, Found, IssueError,
+    LocalCa, Recover, Revocation, Revoked, Wanted,
 };
 use scep_ledger::IssuePermit;
 use scep_policy::CertificateContents;
@@ -59,6 +59,7 @@ struct Tape {
     /// What [`Decided::Issue`] will have issued: nobody has it before.
     waiting: Vec<CertificateDer>,
     script: VecDeque<Outcome>,
+    health: CaHealth,
 }
 
 /// Records every call, keeps what it has issued and finds it by serial number. Cheap to clone; clones share.
@@ -94,6 +95,11 @@ impl RecordingCa {
         }
     }
 
+    /// How it says that it is, from now on.
+    pub fn set_health(&self, health: CaHealth) {
+        self.tape().health = health;
+    }
+
     /// The calls so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {
@@ -115,6 +121,10 @@ impl CertificateAuthority for RecordingCa {
 
     fn capabilities(&self) -> Capabilities {
         Capabilities { revoke: CanRevoke::No, recover: Recover::BySerial }
+    }
+
+    fn health(&self) -> CaHealth {
+        self.tape().health.clone()
     }
 
     fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError> {

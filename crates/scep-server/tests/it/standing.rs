@@ -2,6 +2,7 @@
 
 use crate::support::{Running, device_key};
 use core::time::Duration;
+use scep_ca::CaHealth;
 use scep_message::FailInfo;
 use scep_message::client::Reply;
 use scep_policy::Denials;
@@ -11,6 +12,7 @@ use scep_testkit::keys;
 use scep_types::{DeviceId, Fault, ProfileId, Reason, TenantId};
 use serde_json::{Value, json};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 const DAY: u64 = 86_400;
 
@@ -113,6 +115,33 @@ async fn the_silence_of_the_issuer_and_the_queue_are_shown() {
     // Issued, and after a while sent.
     assert!(health(&running).await.1["outbox"].as_u64().unwrap() >= 1);
     assert!(metric(&running, "scep_ledger_outbox").await.unwrap() >= 1);
+}
+
+#[tokio::test]
+async fn trouble_with_a_ca_is_shown_and_takes_no_gateway_out_of_service() {
+    let running = Running::start().await;
+    let seconds = "scep_ca_trouble_seconds{ca=\"main\"}";
+    let (status, document) = health(&running).await;
+    let well = json!([{ "name": "main", "well": true, "trouble": null, "since": null }]);
+    assert_eq!((status, &document["authorities"]), (200, &well));
+    assert_eq!(metric(&running, seconds).await, Some(0));
+
+    let since = Instant::now().checked_sub(Duration::from_secs(3)).unwrap();
+    running.ca.set_health(CaHealth::Degraded { why: "server: sealed".into(), since });
+    let (status, document) = health(&running).await;
+    let one = &document["authorities"][0];
+    assert_eq!(
+        (status, &one["well"], &one["trouble"]),
+        (200, &json!(false), &json!("server: sealed"))
+    );
+    // By the gateway's clock.
+    let text = one["since"].as_str().unwrap();
+    assert!(text < OPENS.to_string().as_str(), "{text}");
+    assert!(metric(&running, seconds).await.unwrap() >= 3);
+    running.ca.set_health(CaHealth::Ok);
+    assert_eq!(health(&running).await.1["authorities"], well);
+    assert_eq!(metric(&running, seconds).await, Some(0));
+    assert_eq!(running.ca.calls().len(), 0, "no CA is asked for it");
 }
 
 #[tokio::test]
