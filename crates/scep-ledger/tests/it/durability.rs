@@ -4,7 +4,7 @@
 //! survives. That the disk was asked is what the second test watches.
 
 use crate::support::*;
-use scep_ledger::{Ledger, LedgerSettings};
+use scep_ledger::{HeldState, HeldVerdict, Ledger, LedgerSettings};
 use scep_types::{CertificateFingerprint, ChallengeId, Reason, ReleasedCertificate as _};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::{BufRead as _, BufReader, Write as _};
@@ -13,8 +13,14 @@ use std::process::{Child, Command, Stdio};
 
 const PLACE: &str = "SCEP_LEDGER_TEST_PLACE";
 const ROUNDS: &str = "SCEP_LEDGER_TEST_ROUNDS";
+/// Which test's steps the process takes.
+const STEPS: &str = "SCEP_LEDGER_TEST_STEPS";
 
 fn child(wrapper: &[&str], place: &Path, rounds: u32) -> Child {
+    child_with(wrapper, place, rounds, "enrol")
+}
+
+fn child_with(wrapper: &[&str], place: &Path, rounds: u32, steps: &str) -> Child {
     let program = std::env::current_exe().unwrap();
     let mut words = wrapper.iter().map(std::ffi::OsString::from).chain([program.into_os_string()]);
     Command::new(words.next().unwrap())
@@ -22,6 +28,7 @@ fn child(wrapper: &[&str], place: &Path, rounds: u32) -> Child {
         .args(["--exact", "durability::child_process", "--nocapture", "--test-threads=1"])
         .env(PLACE, place)
         .env(ROUNDS, rounds.to_string())
+        .env(STEPS, steps)
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .stderr(Stdio::null())
@@ -40,6 +47,9 @@ async fn child_process() {
     let Some(place) = std::env::var_os(PLACE) else { return };
     let rounds: u32 = std::env::var(ROUNDS).unwrap().parse().unwrap();
     let ledger = Ledger::open_sqlite(Path::new(&place), LedgerSettings::default()).unwrap();
+    if std::env::var(STEPS).unwrap() == "hold" {
+        return hold(&ledger, rounds).await;
+    }
     let key = &KEYS[1];
     for round in 0..rounds {
         let mut id = [0; 16];
@@ -59,6 +69,99 @@ async fn child_process() {
             say("recorded", releasable.certificate().fingerprint());
         }
     }
+}
+
+/// Requests that are held; of four, one waits on, one is refused, one is approved, and one goes on.
+async fn hold(ledger: &Ledger, rounds: u32) {
+    let mut last = ledger.held(u32::MAX, None).await.unwrap().last().map(|held| held.row);
+    for round in 0..rounds {
+        let mut id = [0; 16];
+        getrandom::fill(&mut id).unwrap();
+        let challenge = ChallengeId::from_bytes(id);
+        let of = enrolment_with(challenge, "device-1", &KEYS[1], 1_000_000, 365 * DAY).manual(1);
+        of.hold(ledger, after(DAY), NOW).await.unwrap();
+        say("held", challenge);
+        let held = ledger.held(u32::MAX, last).await.unwrap().pop().unwrap();
+        assert_eq!(held.challenge, challenge);
+        last = Some(held.row);
+        let verdict = match round % 4 {
+            0 => continue,
+            1 => HeldVerdict::Deny,
+            _ => HeldVerdict::Approve,
+        };
+        ledger.decide_held(held.row, verdict, "alice", NOW).await.unwrap();
+        say(if verdict == HeldVerdict::Deny { "denied" } else { "approved" }, challenge);
+        if round % 4 == 3 {
+            drop(of.resume(ledger, NOW).await.unwrap());
+            say("resumed", challenge);
+        }
+    }
+}
+
+#[tokio::test]
+async fn attack_52_what_is_held_and_approved_survives_a_killed_process() {
+    let folder = tempfile::tempdir().unwrap();
+    let place = folder.path().join("ledger.sqlite");
+    let mut said: BTreeMap<String, String> = BTreeMap::new();
+    for _ in 0..6 {
+        let mut child = child_with(&[], &place, 10_000, "hold");
+        let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        let mut wanted = 1 + getrandom::u32().unwrap() % 40;
+        let mut note = |line: &str| {
+            let Some((step, challenge)) = step(line) else { return 0 };
+            // The last step of each counts.
+            said.insert(challenge.to_owned(), step.to_owned());
+            1
+        };
+        while wanted > 0 {
+            wanted -= note(&lines.next().unwrap().unwrap());
+        }
+        child.kill().unwrap();
+        child.wait().unwrap();
+        for line in lines {
+            note(&line.unwrap());
+        }
+
+        let ledger = Ledger::open_sqlite(&place, LedgerSettings::default()).unwrap();
+        let waiting: BTreeMap<String, HeldState> = ledger
+            .held(u32::MAX, None)
+            .await
+            .unwrap()
+            .into_iter()
+            .map(|held| (held.challenge.to_string(), held.state))
+            .collect();
+        let open: BTreeSet<String> = ledger
+            .unsettled()
+            .await
+            .unwrap()
+            .iter()
+            .map(|left| left.challenge().1.to_string())
+            .collect();
+        let mut told: BTreeMap<String, Vec<String>> = BTreeMap::new();
+        for (kind, body) in all_events(&ledger).await {
+            let challenge = body["challenge"].as_str().unwrap().to_owned();
+            told.entry(challenge).or_default().push(kind);
+        }
+        for (challenge, step) in &said {
+            let told: Vec<&str> = told[challenge].iter().map(String::as_str).collect();
+            // In the state that was acknowledged, or in the one that came next.
+            let state = match (waiting.get(challenge), open.contains(challenge), told.as_slice()) {
+                (Some(HeldState::Waiting), false, ["held"]) => 0,
+                (None, false, ["held", "held-decided", "refused"]) => 1,
+                (Some(HeldState::Decided { .. }), false, ["held", "held-decided"]) => 2,
+                (None, true, ["held", "held-decided"]) => 3,
+                other => panic!("{challenge}: {other:?}"),
+            };
+            let may_be: &[u32] = match step.as_str() {
+                "held" => &[0, 1, 2],
+                "denied" => &[1],
+                "approved" => &[2, 3],
+                _ => &[3],
+            };
+            assert!(may_be.contains(&state), "{challenge}: {step}, and then {state}");
+        }
+    }
+    assert!(!said.is_empty());
 }
 
 fn step(line: &str) -> Option<(&str, &str)> {

@@ -5,6 +5,12 @@
 mod durability;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]
+mod held;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
+mod renewal;
+#[cfg(test)]
+#[cfg(feature = "sqlite")]
 mod revocation;
 #[cfg(test)]
 #[cfg(feature = "sqlite")]

@@ -43,6 +43,32 @@ macro_rules! revocations {
 use revocations;
 crate::revocation::every_revocation! { self::revocations, Sqlite::new() }
 
+macro_rules! held_requests {
+    ($backend:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                crate::held::$name(&$backend).await;
+            }
+        )*
+    };
+}
+use held_requests;
+crate::held::every_held! { self::held_requests, Sqlite::new() }
+
+macro_rules! renewals {
+    ($backend:expr; $($name:ident)*) => {
+        $(
+            #[tokio::test(flavor = "multi_thread")]
+            async fn $name() {
+                crate::renewal::$name(&$backend).await;
+            }
+        )*
+    };
+}
+use renewals;
+crate::renewal::every_renewal! { self::renewals, Sqlite::new() }
+
 /// Makes a ledger of the second schema out of one of the third that has nothing of the third's in it: the table of uses as
 /// it was then, and nothing that came later.
 const TO_SECOND_SCHEMA: &str = "
@@ -90,6 +116,28 @@ ALTER TABLE certificate DROP COLUMN predecessor;
 ALTER TABLE certificate DROP COLUMN renewable_by;
 DELETE FROM schema_version WHERE version > 2;
 ";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ledger_of_the_second_schema_goes_on() {
+    let place = Sqlite::new();
+    crate::held::of_every_old_state(&place, || {
+        let database = rusqlite::Connection::open(place.path()).unwrap();
+        // The last one: its number must not be given again.
+        database.execute("DELETE FROM enrolment WHERE state = 5", []).unwrap();
+        database.execute_batch(TO_SECOND_SCHEMA).unwrap();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn attack_03_a_successor_on_record_counts_without_its_use() {
+    let place = Sqlite::new();
+    crate::renewal::without_its_use(&place, || {
+        let database = rusqlite::Connection::open(place.path()).unwrap();
+        database.execute("DELETE FROM enrolment", []).unwrap();
+    })
+    .await;
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked() {

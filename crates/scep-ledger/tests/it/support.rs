@@ -6,10 +6,13 @@ use scep_challenge::{
     Purpose, Renewal, seal,
 };
 use scep_keys::{AwsLc, SoftwareKey};
-use scep_ledger::{Admission, AdmitError, Asked, Ledger, LedgerSettings, Recall, Releasable};
+use scep_ledger::{
+    Admission, AdmitError, Asked, Ledger, LedgerSettings, Polled, Recall, Releasable,
+};
 use scep_pkcs10::{Csr, CsrBuilder, Rules, UnprovenCsr};
 use scep_policy::{
-    Approval, CertificateContents, Denials, InertContent, RetryKey, SiteRules, decide,
+    Approval, CertificateContents, Decision, Denials, HeldClaims, Holdable, InertContent,
+    Predecessor, RetryKey, SiteRules, decide, decide_held, decide_or_hold, decide_renewal,
 };
 use scep_types::tlv::{self, tag};
 use scep_types::{
@@ -149,6 +152,52 @@ pub(crate) fn sealed(claims: ChallengeClaims, key: &SoftwareKey, per_hour: u32) 
     Enrolment { claims, blob, csr, rules: SiteRules::from_toml(&rules).unwrap() }
 }
 
+/// Admits with the next serial number.
+pub(crate) async fn admit(
+    ledger: &Ledger,
+    approval: Approval,
+    now: Timestamp,
+) -> Result<Admission, AdmitError> {
+    admit_at(ledger, approval, &AuthorityName::main(), now).await
+}
+
+pub(crate) async fn admit_at(
+    ledger: &Ledger,
+    approval: Approval,
+    authority: &AuthorityName,
+    now: Timestamp,
+) -> Result<Admission, AdmitError> {
+    let serial = SerialNumber::from_random(*approval.claims().challenge_id.as_bytes());
+    let asked = Asked {
+        authority,
+        serial: Some(serial),
+        signer: signer(),
+        transaction: &transaction("T1"),
+    };
+    ledger.admit(approval, &asked, now).await
+}
+
+/// Issue, record.
+pub(crate) async fn finish(
+    ledger: &Ledger,
+    admission: Admission,
+    now: Timestamp,
+) -> CertificateDer {
+    let (permit, unsettled) = admission.redeem();
+    let certificate = issue(permit.contents(), permit.serial().unwrap());
+    let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
+    ledger.record(unsettled, conforming, now).await.unwrap().certificate().clone()
+}
+
+/// Why it was not admitted.
+pub(crate) fn reason(refused: Result<Admission, AdmitError>) -> Reason {
+    match refused {
+        Err(AdmitError::Refused(reason)) => reason,
+        Err(AdmitError::Ledger(error)) => panic!("{error}"),
+        Ok(_) => panic!("admitted"),
+    }
+}
+
 impl Enrolment {
     /// The same challenge in a request with another key.
     pub(crate) fn with_key(&self, key: usize) -> Self {
@@ -187,31 +236,100 @@ impl Enrolment {
         ledger: &Ledger,
         now: Timestamp,
     ) -> Result<Admission, AdmitError> {
-        let serial = SerialNumber::from_random(*self.claims.challenge_id.as_bytes());
+        admit(ledger, self.approval(), now).await
+    }
+
+    /// The same device's request for the same, which a person must approve.
+    pub(crate) fn manual(&self, key: usize) -> Self {
+        let mut claims = self.claims.clone();
+        claims.expectation.approval = ApprovalMode::Manual;
+        let made = sealed(claims, &KEYS[key], 60);
+        Self { rules: self.rules.clone(), ..made }
+    }
+
+    /// The same, by a profile whose certificates renew themselves in the last month.
+    pub(crate) fn renewable(&self, key: usize) -> Self {
+        let mut claims = self.claims.clone();
+        claims.expectation.renewal = Renewal::Certificate { window: Duration::from_secs(30 * DAY) };
+        let made = sealed(claims, &KEYS[key], 60);
+        Self { rules: self.rules.clone(), ..made }
+    }
+
+    pub(crate) fn holdable(&self) -> Holdable {
+        let claims = OPENER.open(&self.blob, NOW, &AwsLc).unwrap();
+        let (csr, denials) = (self.csr(), Denials::default());
+        let inert = InertContent::Discard;
+        match decide_or_hold(&csr, claims, &self.rules, &denials, inert, NOW).unwrap() {
+            Decision::NeedsApproval(holdable) => holdable,
+            Decision::Approved(_) => panic!("nobody has to approve it"),
+        }
+    }
+
+    pub(crate) async fn hold(
+        &self,
+        ledger: &Ledger,
+        until: Timestamp,
+        now: Timestamp,
+    ) -> Result<(), AdmitError> {
         let authority = AuthorityName::main();
         let asked = Asked {
             authority: &authority,
-            serial: Some(serial),
+            serial: None,
             signer: signer(),
             transaction: &transaction("T1"),
         };
-        ledger.admit(self.approval(), &asked, now).await
+        ledger.hold(self.holdable(), &asked, until, now).await
+    }
+
+    /// The decision after a person's.
+    pub(crate) fn decided(&self, held: HeldClaims, now: Timestamp) -> Approval {
+        let denials = Denials::default();
+        decide_held(&self.csr(), held, &self.rules, &denials, InertContent::Discard, now).unwrap()
+    }
+
+    /// What a person has approved goes on.
+    pub(crate) async fn resume(
+        &self,
+        ledger: &Ledger,
+        now: Timestamp,
+    ) -> Result<Admission, AdmitError> {
+        let Recall::Approved(held) = ledger.recall(self.retry_key(), now).await.unwrap() else {
+            panic!("it is not approved");
+        };
+        let (claims, csr) = held.into_parts();
+        assert_eq!(csr.expose(), &self.csr);
+        admit(ledger, self.decided(claims, now), now).await
+    }
+
+    /// The approval of a request for the successor of a certificate, with one of [`KEYS`].
+    pub(crate) fn successor(&self, of: Predecessor, key: usize, now: Timestamp) -> Approval {
+        let expectation = &self.claims.expectation;
+        let request = CsrBuilder {
+            subject: expectation.subject.clone(),
+            subject_alt_names: expectation.subject_alt_names.clone(),
+            ..CsrBuilder::default()
+        };
+        let csr = request.sign(&*KEYS[key].signer(), SignatureScheme::EcdsaSha256).unwrap();
+        let csr = UnprovenCsr::parse(&csr, &Rules::default()).unwrap().prove(&AwsLc).unwrap();
+        let (denials, inert) = (Denials::default(), InertContent::Discard);
+        decide_renewal(&csr, of, None, &self.rules, &denials, inert, now).unwrap()
     }
 
     pub(crate) async fn refused(&self, ledger: &Ledger, now: Timestamp) -> Reason {
-        match self.admit(ledger, now).await {
-            Err(AdmitError::Refused(reason)) => reason,
-            Err(AdmitError::Ledger(error)) => panic!("{error}"),
-            Ok(_) => panic!("admitted"),
-        }
+        reason(self.admit(ledger, now).await)
     }
 
     /// Admission, issue, record.
     pub(crate) async fn enrol(&self, ledger: &Ledger, now: Timestamp) -> CertificateDer {
-        let (permit, unsettled) = self.admit(ledger, now).await.unwrap().redeem();
-        let certificate = issue(permit.contents(), permit.serial().unwrap());
-        let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
-        ledger.record(unsettled, conforming, now).await.unwrap().certificate().clone()
+        finish(ledger, self.admit(ledger, now).await.unwrap(), now).await
+    }
+
+    /// Of the transaction that all of these tests' requests have.
+    pub(crate) async fn poll(&self, ledger: &Ledger, now: Timestamp) -> (Known, bool) {
+        let Polled { recall, csr_der } =
+            ledger.poll(&transaction("T1"), signer(), now).await.unwrap();
+        let kept = csr_der.is_some_and(|csr| *csr.expose() == self.csr);
+        (Known::from(recall), kept)
     }
 
     /// What the ledger knows: nothing, in progress, over, or this certificate.

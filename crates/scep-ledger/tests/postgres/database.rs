@@ -83,6 +83,12 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     ("certificates_of_a_ledger_of_the_first_schema_can_be_revoked", |cluster| {
         run(certificates_of_a_ledger_of_the_first_schema_can_be_revoked(Database::new(cluster)));
     }),
+    ("a_ledger_of_the_second_schema_goes_on", |cluster| {
+        run(a_ledger_of_the_second_schema_goes_on(Database::new(cluster)));
+    }),
+    ("attack_03_a_successor_on_record_counts_without_its_use", |cluster| {
+        run(attack_03_a_successor_on_record_counts_without_its_use(Database::new(cluster)));
+    }),
     ("what_is_no_ledger_is_refused_and_left_as_it_is", |cluster| {
         run(what_is_no_ledger_is_refused_and_left_as_it_is(Database::new(cluster)));
     }),
@@ -161,6 +167,25 @@ ALTER TABLE certificate DROP COLUMN authority, DROP COLUMN generation, DROP COLU
     DROP COLUMN renewable_by;
 DELETE FROM schema_version WHERE version > 2;
 ";
+
+async fn a_ledger_of_the_second_schema_goes_on(database: Database) {
+    let client = database.client().await;
+    crate::held::of_every_old_state(&database, || {
+        let script = format!("DELETE FROM enrolment WHERE state = 5; {TO_SECOND_SCHEMA}");
+        let down = client.batch_execute(&script);
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(down)).unwrap();
+    })
+    .await;
+}
+
+async fn attack_03_a_successor_on_record_counts_without_its_use(database: Database) {
+    let client = database.client().await;
+    crate::renewal::without_its_use(&database, || {
+        let lose = client.batch_execute("DELETE FROM enrolment");
+        tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(lose)).unwrap();
+    })
+    .await;
+}
 
 async fn certificates_of_a_ledger_of_the_first_schema_can_be_revoked(database: Database) {
     let ledger = database.gateway().await;

@@ -11,6 +11,10 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+#[path = "../it/held.rs"]
+mod held;
+#[path = "../it/renewal.rs"]
+mod renewal;
 #[path = "../it/revocation.rs"]
 mod revocation;
 #[path = "../it/suite.rs"]
@@ -56,6 +60,26 @@ macro_rules! revocations {
 }
 use revocations;
 
+macro_rules! held_requests {
+    ($backend:expr; $($name:ident)*) => {
+        vec![$((
+            stringify!($name),
+            (|cluster| run(async { held::$name(&$backend(cluster)).await })) as Test,
+        )),*]
+    };
+}
+use held_requests;
+
+macro_rules! renewals {
+    ($backend:expr; $($name:ident)*) => {
+        vec![$((
+            stringify!($name),
+            (|cluster| run(async { renewal::$name(&$backend(cluster)).await })) as Test,
+        )),*]
+    };
+}
+use renewals;
+
 /// For what comes about sooner or later.
 struct Deadline(tokio::time::Instant);
 
@@ -80,6 +104,12 @@ fn main() {
     let revocations: Vec<(&str, Test)> =
         revocation::every_revocation! { self::revocations, database::Database::new };
     tests.extend(revocations);
+    let held: Vec<(&str, Test)> =
+        held::every_held! { self::held_requests, database::Database::new };
+    tests.extend(held);
+    let renewals: Vec<(&str, Test)> =
+        renewal::every_renewal! { self::renewals, database::Database::new };
+    tests.extend(renewals);
     tests.extend(database::TESTS);
     tests.extend(group::TESTS);
     tests.extend(outage::TESTS);
