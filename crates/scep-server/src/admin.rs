@@ -77,6 +77,7 @@ impl Gateway {
             silent_seconds: link.map(|(seconds, _)| seconds),
             expiries: &expiries,
             authorities: &authorities,
+            waiting_seconds: counters.waiting_since.map_or(0, |since| now.since(since).as_secs()),
         };
         match self.inner.metrics.render(&shown) {
             Ok(text) => respond(
@@ -116,9 +117,9 @@ impl Gateway {
         expiries: &[Expiry],
         authorities: Vec<AuthorityHealth>,
     ) -> Response<ReceiptBody> {
-        let (outbox, ledger) = match counters {
-            Ok(counters) => (Some(counters.outbox), None),
-            Err(error) => (None, Some(error.to_string())),
+        let (outbox, held, ledger) = match counters {
+            Ok(counters) => (Some(counters.outbox), Some(HeldHealth::of(&counters)), None),
+            Err(error) => (None, None, Some(error.to_string())),
         };
         let availability = self.availability();
         let reason = availability
@@ -132,6 +133,7 @@ impl Gateway {
             detail,
             ledger: self.ledger().id().to_string(),
             outbox,
+            held,
             denials: self.denied(),
             authorities,
             revocations,
@@ -165,6 +167,8 @@ struct Health {
     ledger: String,
     /// Events that the issuer has not acknowledged; null: the ledger could not be read.
     outbox: Option<u64>,
+    /// Requests of profiles with manual approval; null: the ledger could not be read.
+    held: Option<HeldHealth>,
     /// Devices, users and profiles that are disabled.
     denials: usize,
     /// Each CA; one that is not well does not change `serving`.
@@ -174,6 +178,21 @@ struct Health {
     /// Null: this gateway has no link to an issuer.
     link: Option<LinkHealth>,
     certificates: Vec<CertificateHealth>,
+}
+
+#[derive(Debug, Serialize)]
+struct HeldHealth {
+    /// Those that wait for a person, and those decided on that their device has not fetched.
+    count: u64,
+    /// Since when the oldest of those waits that nobody has decided on; null: there is none.
+    waiting_since: Option<String>,
+}
+
+impl HeldHealth {
+    fn of(counters: &Counters) -> Self {
+        let waiting_since = counters.waiting_since.map(|since| since.to_string());
+        Self { count: counters.held, waiting_since }
+    }
 }
 
 #[derive(Debug, Default, Serialize)]

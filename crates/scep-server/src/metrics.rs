@@ -42,6 +42,8 @@ pub(crate) struct Shown<'a> {
     pub(crate) silent_seconds: Option<u64>,
     pub(crate) expiries: &'a [Expiry],
     pub(crate) authorities: &'a [AuthorityHealth],
+    /// Since the oldest request came that a person must decide on; 0: there is none.
+    pub(crate) waiting_seconds: u64,
 }
 
 #[derive(Debug)]
@@ -58,6 +60,8 @@ pub(crate) struct Metrics {
     delivered: Gauge,
     unsettled: Gauge,
     outbox: Gauge,
+    held: Gauge,
+    waiting: Gauge,
     unavailable: Family<ReasonLabels, Gauge>,
     issuer_silent: Gauge,
     days_left: Family<CertificateLabels, Gauge>,
@@ -90,6 +94,12 @@ impl Metrics {
         let delivered = gauge("ledger_delivered", "Certificates whose answer was flushed");
         let unsettled = gauge("ledger_unsettled", "Intents without an outcome");
         let outbox = gauge("ledger_outbox", "Events not yet reported");
+        let held =
+            gauge("held", "Requests that wait for a person, or were decided on and not fetched");
+        let waiting = gauge(
+            "held_waiting_seconds",
+            "Since the oldest request came that a person must decide on; 0 without one",
+        );
         let issuer_silent = gauge(
             "issuer_silent_seconds",
             "Seconds since the issuer was heard; before the first time, since the start; -1 without a link",
@@ -130,6 +140,8 @@ impl Metrics {
             delivered,
             unsettled,
             outbox,
+            held,
+            waiting,
             unavailable,
             issuer_silent,
             days_left,
@@ -164,6 +176,8 @@ impl Metrics {
         set(&self.delivered, ledger.delivered);
         set(&self.unsettled, ledger.unsettled);
         set(&self.outbox, ledger.outbox);
+        set(&self.held, ledger.held);
+        set(&self.waiting, shown.waiting_seconds);
         for reason in Availability::REASONS {
             let gauge =
                 self.unavailable.get_or_create_owned(&ReasonLabels { reason: reason.code() });

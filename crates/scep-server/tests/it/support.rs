@@ -138,9 +138,24 @@ impl Running {
 
     /// Fetches from the listener of `/healthz` and `/metrics`, which is served for this one question.
     pub(crate) async fn admin(&self, path: &str) -> Http {
+        self.admin_asked("GET", path, "", "").await
+    }
+
+    /// Any request to that listener.
+    pub(crate) async fn admin_asked(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> Http {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        let length = body.len();
+        let request = format!(
+            "{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: {length}\r\n\
+             {headers}\r\n{body}"
+        );
         tokio::select! {
             () = self.gateway.run_admin(listener, core::future::pending()) => unreachable!(),
             answer = Self::raw_at(address, request.as_bytes()) => answer,
