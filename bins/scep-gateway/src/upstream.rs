@@ -35,6 +35,8 @@ pub(crate) struct RawUpstream {
     /// Whether it may answer with SHA-1 and 3DES.
     #[serde(default)]
     legacy: bool,
+    /// Roots of its TLS certificate besides the system's.
+    tls_roots: Option<PathBuf>,
     timeout: Option<String>,
 }
 
@@ -58,6 +60,9 @@ impl RawUpstream {
         let mut client = ClientSettings::default();
         if self.legacy {
             client.legacy = UpstreamAlgorithms::Accept;
+        }
+        if let Some(roots) = &self.tls_roots {
+            client.tls_roots = read_certificates(&base.join(roots))?;
         }
         if let Some(timeout) = &self.timeout {
             client.timeout = parse_duration(timeout)

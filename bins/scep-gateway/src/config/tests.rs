@@ -78,6 +78,45 @@ fn the_examples_shared_ledger_has_every_key_there_is() {
     assert!(error.contains("ledger.password"), "{error}");
 }
 
+#[test]
+fn the_examples_scep_server_has_every_key_there_is() {
+    let start = EXAMPLE.find("# kind = \"scep\"").unwrap();
+    let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+    let lines: Vec<&str> = EXAMPLE[start..end]
+        .lines()
+        .filter_map(|line| line.strip_prefix("# "))
+        .filter(|line| line.split(' ').nth(1) == Some("="))
+        .collect();
+    let check = |lines: &[&str]| -> Result<(), String> {
+        let raw: RawCa = toml::from_str(&lines.join("\n")).map_err(|error| error.to_string())?;
+        let provider: Arc<dyn CryptoProvider> = Arc::new(scep_keys::AwsLc);
+        let folder = tempfile::tempdir().unwrap();
+        let key = scep_testkit::keys::rsa2048(2);
+        key.write_new(&folder.path().join("upstream.key.pem")).unwrap();
+        let (name, year) = ("CN=CA".parse().unwrap(), Duration::from_secs(31_536_000));
+        let now = Timestamp::from_seconds(1_800_000_000);
+        let root = LocalCa::self_signed_root(&*key.signer(), &name, year, now, &*provider).unwrap();
+        let root = scep_keys::certificates_pem(&[root]);
+        for file in ["ca.cert.pem", "upstream.pem", "upstream-ca.pem"] {
+            std::fs::write(folder.path().join(file), &root).unwrap();
+        }
+        let mut context = Context::new(folder.path(), now, &provider);
+        let checked = raw.check(&mut context, &AuthorityName::main());
+        checked.map(drop).map_err(|error| error.to_string())
+    };
+    assert_eq!(check(&lines), Ok(()));
+    for needed in ["url", "certificate", "key"] {
+        let key = format!("{needed} =");
+        let fewer: Vec<&str> =
+            lines.iter().filter(|line| !line.starts_with(&key)).copied().collect();
+        let error = check(&fewer).unwrap_err();
+        assert!(error.contains(&format!("missing field `{needed}`")), "{error}");
+    }
+    let misspelt: Vec<String> = lines.iter().map(|line| line.replace("legacy", "lagacy")).collect();
+    let misspelt: Vec<&str> = misspelt.iter().map(String::as_str).collect();
+    assert!(check(&misspelt).unwrap_err().contains("unknown field `lagacy`"));
+}
+
 #[cfg(feature = "openbao")]
 #[test]
 fn the_examples_openbao_has_every_key_there_is() {
