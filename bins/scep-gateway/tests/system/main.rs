@@ -7,6 +7,7 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod authorities;
 mod crash;
 mod estate;
 mod nginx;
