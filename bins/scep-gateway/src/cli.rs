@@ -1,8 +1,6 @@
 //! The command line.
 
-use crate::error::GatewayError;
 use clap::{Args, CommandFactory, Parser, Subcommand};
-use scep_types::SpkiHash;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
@@ -242,14 +240,6 @@ pub(crate) enum CaKind {
     #[cfg(feature = "openbao")]
     #[value(name = "openbao")]
     OpenBao,
-}
-
-/// A SHA-256: hexadecimal, with or without colons.
-pub(crate) fn sha256(key: &str, text: &str) -> Result<[u8; 32], GatewayError> {
-    let plain: String = text.chars().filter(|c| *c != ':').collect();
-    SpkiHash::from_hex(&plain.to_ascii_lowercase()).map(|hash| *hash.as_bytes()).ok_or_else(|| {
-        GatewayError::config(key, format!("{text:?} is no SHA-256: 64 hexadecimal digits"))
-    })
 }
 
 /// Options of `enroll`.

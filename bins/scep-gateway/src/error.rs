@@ -58,6 +58,7 @@ pub(crate) enum GatewayError {
     #[error("CA: {0}")]
     Ca(#[from] scep_ca::CaError),
     /// OpenBao is not as the gateway needs it.
+    #[cfg(feature = "openbao")]
     #[error("the CA in OpenBao: {why}")]
     OpenBao { why: String, commands: Vec<String> },
     /// Revocation.
@@ -140,6 +141,7 @@ impl GatewayError {
                  operator release the group and enrol again."
                     .into(),
             ),
+            #[cfg(feature = "openbao")]
             Self::OpenBao { commands, .. } if !commands.is_empty() => Some(format!(
                 "Have its operator run, and do this again:\n\n{}",
                 commands.join("\n")

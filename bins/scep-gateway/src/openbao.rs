@@ -65,6 +65,14 @@ struct RawAppRole {
     secret_id_env: Option<String>,
 }
 
+/// A SHA-256: hexadecimal, with or without colons.
+fn sha256(key: &str, text: &str) -> Result<[u8; 32], GatewayError> {
+    let plain: String = text.chars().filter(|c| *c != ':').collect();
+    SpkiHash::from_hex(&plain.to_ascii_lowercase()).map(|hash| *hash.as_bytes()).ok_or_else(|| {
+        GatewayError::config(key, format!("{text:?} is no SHA-256: 64 hexadecimal digits"))
+    })
+}
+
 /// A secret of the environment.
 fn secret(key: &str, name: &str) -> Result<Secret<String>, GatewayError> {
     let wrong = |why: &str| GatewayError::config(key, format!("{name} is {why}"));
@@ -110,7 +118,7 @@ impl RawOpenBao {
         settings.tls_pins = self
             .tls_pins
             .iter()
-            .map(|pin| crate::cli::sha256("ca.tls_pins", pin).map(SpkiHash::from_bytes))
+            .map(|pin| sha256("ca.tls_pins", pin).map(SpkiHash::from_bytes))
             .collect::<Result<_, _>>()?;
         let time = |key: &str, text: &Option<String>, default| {
             text.as_deref().map_or(Ok(default), |text| {

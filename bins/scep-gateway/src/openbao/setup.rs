@@ -196,7 +196,7 @@ impl Options {
         let (Some(expected), Some(ca)) = (&self.bao_ca_fingerprint, chain.first()) else {
             return Ok(());
         };
-        let expected = crate::cli::sha256("--bao-ca-fingerprint", expected)?;
+        let expected = super::sha256("--bao-ca-fingerprint", expected)?;
         let found = ca.fingerprint();
         if *found.as_bytes() == expected {
             return Ok(());
