@@ -52,7 +52,8 @@ pub(crate) enum Command {
     ///
     /// Works while the gateway runs and while it does not. Exit code: 0, all is well; 1, something needs an operator
     /// (an expiry in less than 30 days, a gateway that has not enrolled, does not run or does not issue, trouble with the
-    /// issuer, revocations that the brake holds); 2, the configuration or what it names cannot be read.
+    /// issuer, requests that wait for approval, revocations that the brake holds); 2, the configuration or what it names
+    /// cannot be read.
     Status(StatusOptions),
     /// Serve SCEP.
     Serve {
@@ -226,6 +227,14 @@ pub(crate) struct InitOptions {
     /// certificates too.
     #[arg(long, value_enum, default_value = "local", value_name = "WHERE")]
     pub(crate) ca: CaKind,
+    /// Which clients the endpoint / is for: generic, windows, apple, android-jscep or cisco-ios. Windows has an endpoint
+    /// of its own besides.
+    #[arg(long, default_value = "generic", value_name = "PRESET")]
+    pub(crate) preset: String,
+    /// One RA key and certificate that signs and opens, for clients that know one RA certificate only (some Macs, some
+    /// versions of Windows). With two keys, whoever gets one of them to misuse has not got the other: prefer that.
+    #[arg(long)]
+    pub(crate) combined_ra: bool,
     #[cfg(feature = "openbao")]
     #[command(flatten)]
     pub(crate) openbao: crate::openbao::setup::Options,

@@ -15,6 +15,7 @@ mod services;
 pub(crate) use authorities::AuthorityConfig;
 pub(crate) use challenge::{ChallengeTimes, Challenges};
 pub(crate) use connector::LinkConfig;
+pub(crate) use endpoints::preset;
 pub(crate) use ledger::LedgerConfig;
 pub(crate) use limits::LogFormat;
 pub(crate) use operator::AdminToken;

@@ -12,7 +12,7 @@ use crate::config::{Challenges, Config, LogFormat};
 use crate::connector::{Openers, SharedOwn};
 use crate::enroll::Introduction;
 use crate::error::GatewayError;
-use crate::init::{self, KnownIssuer, Plan};
+use crate::init::{self, KnownIssuer, NewRa, Plan};
 use crate::logging::LogControl;
 use crate::serve::Link;
 use issuer::DemoIssuer;
@@ -20,7 +20,7 @@ use reqwest::Method;
 use scep_connector::IssuerAddress;
 use scep_keys::AwsLc;
 use scep_link::EnrolmentToken;
-use scep_server::{Observer, SystemClock, Trace};
+use scep_server::{Observer, Preset, SystemClock, Trace};
 use scep_types::{
     Clock, CryptoProvider, GatewayGroupId, GatewayName, KeyAlgorithm, SpkiDer, TenantId, Timestamp,
 };
@@ -181,6 +181,8 @@ fn make_gateway(
         ca_key: KeyAlgorithm::P256,
         challenge_key: KeyAlgorithm::P256,
         ca_name: "O=Example, CN=Demo CA".parse().map_err(wrong)?,
+        preset: &Preset::GENERIC,
+        ra: NewRa::Split,
     };
     init::make(&plan, now)
 }

@@ -13,7 +13,7 @@ use scep_keys::{
 };
 use scep_ledger::{Ledger, LedgerSettings};
 use scep_policy::SiteRules;
-use scep_server::{CrlSettings, OcspSettings, SystemClock};
+use scep_server::{CrlSettings, OcspSettings, Preset, SystemClock};
 use scep_types::{
     CertificateDer, Clock, CryptoProvider, DistinguishedName, GatewayGroupId, KeyAlgorithm, Secret,
     SpkiDer, TenantId, Timestamp,
@@ -46,6 +46,18 @@ pub(crate) struct Plan {
     pub(crate) ca_key: KeyAlgorithm,
     pub(crate) challenge_key: KeyAlgorithm,
     pub(crate) ca_name: DistinguishedName,
+    /// Of the endpoint `/`.
+    pub(crate) preset: &'static Preset,
+    pub(crate) ra: NewRa,
+}
+
+/// The keys of a new RA.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NewRa {
+    /// One signs, another opens.
+    Split,
+    /// One for both.
+    Combined,
 }
 
 /// A CA that is not here, and what it has given.
@@ -97,6 +109,8 @@ pub(crate) fn run(options: &InitOptions) -> Result<ExitCode, GatewayError> {
         ca_key: algorithm("--ca-key", &options.ca_key)?,
         challenge_key: algorithm("--challenge-key", &options.challenge_key)?,
         ca_name: options.ca_name.parse().map_err(|e| GatewayError::config("--ca-name", e))?,
+        preset: crate::config::preset("--preset", &options.preset)?,
+        ra: if options.combined_ra { NewRa::Combined } else { NewRa::Split },
     };
     let now = SystemClock.now();
     let remote = remote(options, now)?;
@@ -132,6 +146,10 @@ fn remote(options: &InitOptions, now: Timestamp) -> Result<Option<RemoteCa>, Gat
             let filled = |mut entries: std::fs::ReadDir| entries.next().is_some();
             if std::fs::read_dir(&options.dir).is_ok_and(filled) {
                 return Err(GatewayError::config("--dir", "has something in it"));
+            }
+            if options.combined_ra {
+                let why = "OpenBao's roles give each RA certificate one usage; --combined-ra is for a CA here";
+                return Err(GatewayError::config("--combined-ra", why));
             }
             if options.ocsp {
                 return Err(GatewayError::config(
@@ -237,6 +255,11 @@ fn make_with(
         ocsp_url: plan.ocsp_url.as_deref(),
         issuer,
         remote_ca: remote.map(|remote| remote.section.as_str()),
+        ra_files: match plan.ra {
+            NewRa::Split => ["ra-sign", "ra-encrypt"],
+            NewRa::Combined => ["ra", "ra"],
+        },
+        preset: plan.preset.name,
     };
     write_token(&dir.join("admin.token"))?;
     let path = dir.join("gateway.toml");
@@ -265,15 +288,16 @@ fn make_ca(plan: &Plan, now: Timestamp) -> Result<(), GatewayError> {
         },
         Arc::clone(&provider),
     )?;
-    for (name, purpose) in [
-        ("ra-sign", InfrastructurePurpose::RaSigning),
-        ("ra-encrypt", InfrastructurePurpose::RaEncryption),
-    ] {
+    let of_ra = match plan.ra {
+        NewRa::Split => vec![
+            ("ra-sign", "CN=SCEP RA signing", InfrastructurePurpose::RaSigning),
+            ("ra-encrypt", "CN=SCEP RA encryption", InfrastructurePurpose::RaEncryption),
+        ],
+        NewRa::Combined => vec![("ra", "CN=SCEP RA", InfrastructurePurpose::RaCombined)],
+    };
+    for (name, subject, purpose) in of_ra {
         let key = new_key(dir, &format!("{name}.key.pem"), KeyAlgorithm::Rsa(2048))?;
-        let subject =
-            format!("CN=SCEP RA {}", if name == "ra-sign" { "signing" } else { "encryption" })
-                .parse()
-                .map_err(|e| GatewayError::config("RA name", e))?;
+        let subject = subject.parse().map_err(|e| GatewayError::config("RA name", e))?;
         let certificate =
             ca.issue_infrastructure(purpose, key.public_key(), &subject, RA_LIFE, now)?;
         let text = certificates_pem(std::slice::from_ref(&certificate));

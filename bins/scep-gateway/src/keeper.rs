@@ -225,14 +225,14 @@ pub(crate) fn last_signer(trust: &scep_connector::Trust) -> Option<Timestamp> {
 mod tests {
     use super::*;
     use crate::connector::SharedOwn;
-    use crate::init::{KnownIssuer, Plan, make};
+    use crate::init::{KnownIssuer, NewRa, Plan, make};
     use scep_challenge::{
         ApprovalMode, ChallengeClaims, DemandUsages, Expectation, Purpose, Renewal, seal,
     };
     use scep_client::{Answer, Identity, ScepClient, Server, Trust};
     use scep_keys::{AwsLc, SoftwareKey, read_certificates, read_public_key};
     use scep_pkcs10::CsrBuilder;
-    use scep_server::SystemClock;
+    use scep_server::{Preset, SystemClock};
     use scep_testkit::keys;
     use scep_types::{
         CertificateDer, ChallengeId, CryptoProvider, DeviceId, ExtendedKeyUsages, GatewayGroupId,
@@ -312,6 +312,8 @@ mod tests {
             ca_key: KeyAlgorithm::P256,
             challenge_key: KeyAlgorithm::P256,
             ca_name: "CN=CA".parse().unwrap(),
+            preset: &Preset::GENERIC,
+            ra: NewRa::Split,
         };
         let now = SystemClock.now();
         let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);

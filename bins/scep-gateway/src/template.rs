@@ -14,6 +14,10 @@ pub(crate) struct NewConfig<'a> {
     pub(crate) issuer: Issuer<'a>,
     /// `[ca]` of a CA that is not here.
     pub(crate) remote_ca: Option<&'a str>,
+    /// Of the RA: what signs and what opens, without endings; the same twice where one key does both.
+    pub(crate) ra_files: [&'a str; 2],
+    /// Of the endpoint `/`.
+    pub(crate) preset: &'a str,
 }
 
 /// How the gateway knows its issuer.
@@ -75,8 +79,10 @@ pub(crate) fn quoted(text: &str) -> String {
 impl NewConfig<'_> {
     /// The configuration's text.
     pub(crate) fn to_toml(&self) -> String {
-        let Self { tenant, group, listen, admin_listen, crl_url, ocsp_url, issuer, remote_ca } =
-            self;
+        let Self {
+            tenant, group, listen, admin_listen, crl_url, ocsp_url, issuer, remote_ca, ..
+        } = self;
+        let ([ra_sign, ra_encrypt], preset) = (self.ra_files, self.preset);
         let issuer = issuer.to_toml();
         let crl_urls = crl_url.map_or(String::new(), |url| format!("crl_urls = [\"{url}\"]\n"));
         let ocsp_urls = ocsp_url.map_or(String::new(), |url| format!("ocsp_urls = [\"{url}\"]\n"));
@@ -104,15 +110,15 @@ path = "/crl"
 validity = "7d"
 {ocsp}
 [ra]
-signing_key = "ra-sign.key.pem"
-signing_certificate = "ra-sign.cert.pem"
-encryption_key = "ra-encrypt.key.pem"
-encryption_certificate = "ra-encrypt.cert.pem"
+signing_key = "{ra_sign}.key.pem"
+signing_certificate = "{ra_sign}.cert.pem"
+encryption_key = "{ra_encrypt}.key.pem"
+encryption_certificate = "{ra_encrypt}.cert.pem"
 
 {issuer}
 [[endpoints]]
 path = "/"
-preset = "generic"
+preset = "{preset}"
 
 [[endpoints]]
 path = "/certsrv/mscep/mscep.dll"

@@ -219,11 +219,14 @@ fn what_clashes_between_cas_stops_the_start_and_is_named() {
         ("profiles = [\"wifi\"]", "profiles = [\"a\", \"a\"]", &["a is there twice"]),
         ("preset = \"windows\"", "preset = \"solaris\"", &["endpoints.preset", "cisco-ios"]),
         ("name = \"vpn\"", "name = \"vpn\"\nfollows = \"x\"", &["authorities vpn: follows", "x"]),
+        ("name = \"vpn\"", "name = \"vpn\"\nfollows = \"vpn\"", &["vpn: follows", "itself"]),
         ("name = \"vpn\"", "name = \"vpn\"\nnext = \"vpn\"", &["authorities vpn: next", "itself"]),
         ("name = \"vpn\"", "name = \"vpn\"\nnext = \"main\"", &["authorities vpn: next_answer"]),
         ("crl = { validity", "crl = { path = \"/crl\", validity", &["crl and crl of vpn", "/crl"]),
         ("ocsp = {", "ocsp = { path = \"/crl\",", &["ocsp of vpn", "/crl"]),
         ("crl = { validity", "crl = { path = \"/vpn\", validity", &["crl of vpn", "at /vpn"]),
+        ("[[authorities]]", "[rollover]\nnext = \"x\"\n[[authorities]]", &["next", "main, vpn"]),
+        ("[[authorities]]", "[rollover]\nnext = \"vpn\"\n[[authorities]]", &["next_answer"]),
         // A key of another CA's role, in whichever role.
         ("../vpn/ra-sign.", "ra-sign.", &["ra.signing", "authorities vpn"]),
         ("../vpn/ca.", "ca.", &["authorities vpn"]),
@@ -250,4 +253,48 @@ fn what_clashes_between_cas_stops_the_start_and_is_named() {
         text(&output).contains("CA of vpn and challenge decryption are the same"),
         "{output:?}"
     );
+}
+
+/// `init` with these options, into a folder beside.
+fn init(gateway: &Gateway, options: &[&str]) -> Output {
+    let issuer = gateway.file("issuer.pub.pem");
+    let mut init = Command::new(PROGRAM);
+    init.args(["init", "--tenant", "contoso", "--group", "main", "--allow-suffix", "example.org"])
+        .arg("--issuer-key")
+        .arg(&issuer)
+        .arg("--dir")
+        .arg(gateway.file("made"))
+        .args(options);
+    run(&mut init)
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_ra_key_may_sign_and_open_when_it_has_one_certificate_for_both() {
+    let mut gateway = Gateway::init();
+    let made = init(&gateway, &["--preset", "solaris"]);
+    assert!(text(&made).contains("--preset") && text(&made).contains("apple"), "{}", text(&made));
+    let made = init(&gateway, &["--preset", "apple", "--combined-ra"]);
+    assert!(made.status.success(), "{}", text(&made));
+    gateway.folder_is(&gateway.file("made"));
+    assert!(!gateway.file("gw/ra-sign.key.pem").exists());
+    let said = text(&run(&mut gateway.command(&["check-config"])));
+    assert!(said.contains("preset apple: signer csr-key, reply leaf, ca_cert bundle"), "{said}");
+    assert!(said.contains("key      RA  ") && !said.contains("RA signing"), "{said}");
+    gateway.start(&[]);
+    let (client, server) = gateway.client().await;
+    enrol(&client, &server, &gateway.device().request(), &identity()).await.unwrap();
+    let shown = http(gateway.address(), "GET", "/?operation=GetCACert", b"").body;
+    let shown = scep_message::ca_cert::parse(&shown, &scep_message::Limits::default()).unwrap();
+    let ra = read_certificates(&gateway.file("gw/ra.cert.pem")).unwrap().remove(0);
+    assert_eq!(shown, [ra, ca(&gateway, "gw")]);
+    gateway.stop();
+    // One key in two roles by two certificates is what it is everywhere else: refused.
+    std::fs::copy(gateway.file("gw/ra.cert.pem"), gateway.file("gw/again.cert.pem")).unwrap();
+    gateway.configure(|text| {
+        text.replace("encryption_certificate = \"ra.", "encryption_certificate = \"again.")
+    });
+    let output = run(&mut gateway.command(&["serve"]));
+    assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+    let said = text(&output);
+    assert!(said.contains("RA encryption and RA signing are the same key"), "{said}");
 }

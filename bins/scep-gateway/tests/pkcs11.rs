@@ -17,8 +17,9 @@ mod softhsm;
 mod support;
 
 use libtest_mimic::{Arguments, Trial};
+use scep_keys::{certificates_pem, read_certificates, read_public_key};
 use scep_testkit::process::{http, must, run, text, wait_for};
-use scep_types::{CrlDer, KeyAlgorithm};
+use scep_types::{CertificateDer, CrlDer, KeyAlgorithm};
 use softhsm::{SoftHsm, module};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -185,6 +186,62 @@ async fn a_key_on_the_token_is_never_made_twice(hsm: &SoftHsm) {
     must(&mut token_key(hsm, &gateway, &other, "challenge", "three.pem"));
 }
 
+/// The serial number and key of the certificate that has signed an answer about a device's certificate.
+fn ocsp_signer(gateway: &Gateway, of: &CertificateDer) -> (String, String) {
+    let file = |name: &str| gateway.file(name).to_str().unwrap().to_owned();
+    std::fs::write(gateway.file("leaf.pem"), certificates_pem(std::slice::from_ref(of))).unwrap();
+    let url = format!("http://{}/ocsp", gateway.address());
+    let (leaf, ca, answer) = (file("leaf.pem"), file("gw/ca.cert.pem"), file("answer.der"));
+    let mut ask = Command::new("openssl");
+    ask.args(["ocsp", "-issuer", &ca, "-cert", &leaf, "-url", &url, "-CAfile", &ca]);
+    let output = run(ask.args(["-respout", &answer]));
+    let said = text(&output);
+    assert!(said.contains("Response verify OK") && said.contains(": good"), "{said}");
+    let mut show = Command::new("openssl");
+    show.args(["ocsp", "-respin", &answer, "-noverify", "-resp_text"]);
+    let shown = String::from_utf8(must(&mut show)).unwrap();
+    let start = shown.find("-----BEGIN CERTIFICATE-----").unwrap();
+    let pem = gateway.file("signer.pem");
+    std::fs::write(&pem, &shown[start..]).unwrap();
+    let signer = read_certificates(&pem).unwrap().remove(0);
+    (signer.serial().unwrap().to_string(), signer.spki().key_id().to_string())
+}
+
+async fn the_ocsp_signers_key_is_on_the_token_too_and_stays(hsm: &SoftHsm) {
+    let mut gateway = on_tokens(hsm, "p256");
+    gateway.configure(|text| text.replacen("[crl]", "[ocsp]\npath = \"/ocsp\"\n\n[crl]", 1));
+    // No key of its own, and none is made in memory beside a CA on a token.
+    for name in ["check-config", "serve"] {
+        let output = run(&mut command(hsm, &gateway, name));
+        assert_eq!(output.status.code(), Some(2), "{}", text(&output));
+        let said = text(&output);
+        assert!(said.contains("ocsp.key: missing") && said.contains("--for ocsp"), "{said}");
+    }
+    // A key of another role is refused.
+    let uri = hsm.uri("ra", "sign");
+    let before = std::fs::read_to_string(gateway.file("gw/gateway.toml")).unwrap();
+    let with = |key: &str| before.replacen("[ocsp]", &format!("[ocsp]\nkey = \"{key}\""), 1);
+    gateway.configure(|_| with(&uri));
+    let said = text(&run(&mut command(hsm, &gateway, "check-config")));
+    assert!(said.contains("RA signing and OCSP signing are the same key"), "{said}");
+    let uri = hsm.uri("ca", "ocsp");
+    must(&mut token_key(hsm, &gateway, &uri, "ocsp", "ocsp.pub.pem"));
+    gateway.configure(|_| with(&uri));
+    let key = read_public_key(&gateway.file("gw/ocsp.pub.pem")).unwrap().key_id().to_string();
+    start(hsm, &mut gateway);
+    let (client, server) = gateway.client().await;
+    let leaf = enrol(&client, &server, &gateway.device().request(), &identity()).await.unwrap();
+    let first = ocsp_signer(&gateway, &leaf);
+    assert_eq!(first.1, key);
+    gateway.stop();
+    // Another start: another certificate, for the same key.
+    start(hsm, &mut gateway);
+    let second = ocsp_signer(&gateway, &leaf);
+    assert_eq!(second.1, key);
+    assert_ne!(second.0, first.0);
+    gateway.stop();
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let module = module();
@@ -203,6 +260,7 @@ fn main() -> ExitCode {
         a_challenge_key_on_a_token_may_be_rsa
         what_is_wrong_with_a_token_stops_the_start_and_is_named
         a_key_on_the_token_is_never_made_twice
+        the_ocsp_signers_key_is_on_the_token_too_and_stays
     };
     if module.is_none() && !ci {
         eprintln!("SKIPPED {} tests: SoftHSM2 is missing", tests.len());

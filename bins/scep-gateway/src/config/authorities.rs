@@ -186,6 +186,18 @@ pub(super) fn all(
             }
         }
     }
+    // Each follows at most one: whoever comes back to where it began would have no first one to open by.
+    for one in &all {
+        let mut followed = one.follows.as_ref();
+        for _ in &all {
+            let earlier = all.iter().find(|earlier| Some(&earlier.name) == followed);
+            followed = earlier.and_then(|earlier| earlier.follows.as_ref());
+        }
+        if followed.is_some() {
+            let why = "goes round in a circle";
+            return Err(GatewayError::config("follows", why).of_authority(&one.name));
+        }
+    }
     Ok(all)
 }
 

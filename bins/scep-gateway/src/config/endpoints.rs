@@ -74,7 +74,7 @@ pub(super) fn check_endpoints(
         }
         let preset = match &endpoint.preset {
             None => &Preset::GENERIC,
-            Some(name) => Preset::named(name).ok_or_else(|| unknown("preset", name))?,
+            Some(name) => preset("endpoints.preset", name)?,
         };
         let mut checked = preset.endpoint(endpoint.path);
         if let Some(name) = endpoint.ca {
@@ -100,7 +100,9 @@ pub(super) fn check_endpoints(
         }
         if let Some(name) = &endpoint.ca_cert {
             let named = CaCertForm::NAMED.iter().find(|(form, _)| form == name);
-            checked.ca_cert = named.ok_or_else(|| unknown("ca_cert", name))?.1;
+            let there = || CaCertForm::NAMED.map(|(name, _)| name).join(", ");
+            let named = named.ok_or_else(|| unknown("endpoints.ca_cert", name, &there()))?;
+            checked.ca_cert = named.1;
         }
         match endpoint.digest {
             Some(RawDigest::Mirror) => checked.digest = ReplyDigest::Mirror,
@@ -125,15 +127,15 @@ pub(super) fn check_endpoints(
     Ok(endpoints)
 }
 
+/// A preset by its name.
+pub(crate) fn preset(key: &str, name: &str) -> Result<&'static Preset, GatewayError> {
+    let there = || Preset::ALL.map(|preset| preset.name).join(", ");
+    Preset::named(name).ok_or_else(|| unknown(key, name, &there()))
+}
+
 /// A word that is none of those there are.
-fn unknown(key: &str, name: &str) -> GatewayError {
-    let there: Vec<&str> = if key == "preset" {
-        Preset::ALL.iter().map(|preset| preset.name).collect()
-    } else {
-        CaCertForm::NAMED.iter().map(|(name, _)| *name).collect()
-    };
-    let why = format!("{name:?} is none of {}", there.join(", "));
-    GatewayError::config(format!("endpoints.{key}"), why)
+fn unknown(key: &str, name: &str, there: &str) -> GatewayError {
+    GatewayError::config(key, format!("{name:?} is none of {there}"))
 }
 
 fn profiles(path: &str, names: Vec<String>) -> Result<BTreeSet<ProfileId>, GatewayError> {
