@@ -158,6 +158,89 @@ fn the_examples_openbao_has_every_key_there_is() {
     assert!(refused.contains("unknown field"), "{refused}");
 }
 
+/// What the example says in a comment, from one of its lines to the next empty one.
+fn commented(from: &str) -> String {
+    let start = EXAMPLE.find(from).unwrap();
+    let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+    let lines = EXAMPLE[start..end].lines().filter_map(|line| line.strip_prefix("# "));
+    let lines = lines.filter(|line| line.starts_with('[') || line.split(' ').nth(1) == Some("="));
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+#[test]
+fn the_examples_other_cas_and_roll_over_have_every_key_there_is() {
+    let authorities = commented("# [[authorities]]");
+    let (rollover, ocsp) = (commented("# [rollover]"), commented("# [ocsp]"));
+    let table: toml::Table = toml::from_str(&authorities).unwrap();
+    assert_eq!(table["authorities"][0].as_table().unwrap().len(), 8, "{authorities}");
+    let raw: Raw =
+        toml::from_str(&format!("{EXAMPLE}\n{authorities}\n{rollover}\n{ocsp}")).unwrap();
+    let main = RawAuthority::main(raw.ca, raw.crl, raw.ocsp, raw.ra, raw.rollover).unwrap();
+    // Both speak of CAs that an example does not have.
+    let error = authorities::all(main, raw.authorities).unwrap_err().to_string();
+    assert!(error.contains("no CA is called g2; there are main, vpn"), "{error}");
+}
+
+#[test]
+fn the_examples_endpoint_has_every_key_there_is() {
+    let start = EXAMPLE.find("# ca = \"main\"").unwrap();
+    let end = start + EXAMPLE[start..].find("\n\n").unwrap();
+    let lines = EXAMPLE[start..end].lines().filter_map(|line| line.strip_prefix("# "));
+    let lines: Vec<&str> = lines.filter(|line| line.split(' ').nth(1) == Some("=")).collect();
+    let text = format!("path = \"/\"\npreset = \"apple\"\n{}", lines.join("\n"));
+    let table: toml::Table = toml::from_str(&text).unwrap();
+    assert_eq!(table.len(), 11);
+    let raw = toml::from_str(&text).unwrap();
+    let checked = check_endpoints(vec![raw], &[AuthorityName::main()]).unwrap();
+    // What it says of each is what the generic preset does.
+    let mut expected = Endpoint::generic("/");
+    expected.name = "apple".into();
+    expected.profiles = checked[0].profiles.clone();
+    assert_eq!(format!("{:?}", checked[0]), format!("{expected:?}"));
+    assert_eq!(checked[0].profiles.as_ref().unwrap().len(), 2);
+}
+
+/// A choice of an endpoint as the configuration calls it.
+fn word(choice: &dyn core::fmt::Debug) -> String {
+    match format!("{choice:?}").as_str() {
+        "CsrKey" => "csr-key".into(),
+        "LeafAndCa" => "leaf-and-ca".into(),
+        "Strict" => "false".into(),
+        "AllowBmp" => "true".into(),
+        other => other.to_lowercase(),
+    }
+}
+
+#[test]
+fn the_operators_table_says_what_each_preset_is() {
+    const OPERATING: &str = include_str!("../../../OPERATING.md");
+    let lines = OPERATING.lines().skip_while(|line| !line.starts_with("| preset | signer |"));
+    let rows: Vec<Vec<&str>> = lines
+        .skip(2)
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| line.trim_matches('|').split('|').map(str::trim).collect())
+        .collect();
+    let expected: Vec<Vec<String>> = scep_server::Preset::ALL
+        .iter()
+        .map(|preset| {
+            let forms = scep_server::CaCertForm::NAMED;
+            let form = forms.iter().find(|(_, form)| *form == preset.ca_cert).unwrap().0;
+            let quirks: Vec<String> = preset.quirks.iter().map(u8::to_string).collect();
+            vec![
+                format!("`{}`", preset.name),
+                word(&preset.signer),
+                word(&preset.reply),
+                form.to_owned(),
+                word(&preset.digest),
+                word(&preset.cipher),
+                word(&preset.strings),
+                if quirks.is_empty() { "none".into() } else { quirks.join(", ") },
+            ]
+        })
+        .collect();
+    assert_eq!(rows, expected);
+}
+
 #[test]
 fn the_examples_connector_has_every_key_there_is() {
     let text = with_connector();
