@@ -191,7 +191,10 @@ impl LedgerError {
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum AdmitError {
     /// The ledger says no. The reason is one of ChallengeAlreadyUsed, ChallengeLocked, ChallengeExpired,
-    /// ChallengeBeforeRestore, ScepProfileNoLongerTargetedToTheClient, KeyAlreadyCertified, IssuanceBrakeEngaged, RequestInProgress.
+    /// ChallengeBeforeRestore, ScepProfileNoLongerTargetedToTheClient, KeyAlreadyCertified, IssuanceBrakeEngaged,
+    /// RequestInProgress; for a request to be held also RateExceeded; for one that was held also ApprovalDenied,
+    /// ApprovalExpired, CaRefused, ChallengeNotServed (approved was a certificate of another CA) and InternalError (other
+    /// claims than were approved); for a renewal also RenewalNotAllowed.
     #[error("not admitted: {0}")]
     Refused(Reason),
     /// It could not be asked.

@@ -159,7 +159,7 @@ impl HeldRow {
 
 /// A request that a person has approved: to be decided on again, and then admitted.
 pub struct HeldEnrolment {
-    pub(crate) claims: HeldClaims,
+    pub(crate) claims: Box<HeldClaims>,
     pub(crate) csr_der: Secret<Vec<u8>>,
 }
 
@@ -167,7 +167,7 @@ impl HeldEnrolment {
     /// The claims and the request's DER, which contains the challenge.
     #[must_use]
     pub fn into_parts(self) -> (HeldClaims, Secret<Vec<u8>>) {
-        (self.claims, self.csr_der)
+        (*self.claims, self.csr_der)
     }
 }
 

@@ -153,9 +153,9 @@ pub struct Counters {
     pub issued: u64,
     /// Of these, whose reply got out.
     pub delivered: u64,
-    /// Requests refused after their challenge was verified.
+    /// Requests refused after their challenge was verified, at once or after they had waited for a person.
     pub refused: u64,
-    /// Admissions that the CA is known not to have served.
+    /// Admissions that the CA is known not to have served, each time.
     pub failed: u64,
     /// Certificates withheld, and possible orphans.
     pub withheld: u64,

@@ -20,6 +20,8 @@ pub(crate) struct PriorUse {
     pub(crate) info: CsrInfoHash,
     pub(crate) state: State,
     pub(crate) breaches: u32,
+    /// The CA that it asks.
+    pub(crate) authority: AuthorityName,
     /// What a person was asked, if one was.
     pub(crate) held: Option<HeldFacts>,
     /// Why it was refused, if it was.
@@ -199,6 +201,9 @@ fn resumption(intent: &Intent, claims: Option<&[u8]>, facts: &AdmitFacts) -> Ver
             } else if claims != Some(held.claims.as_slice()) {
                 // What was decided on is not what was approved.
                 Verdict::Refuse(Reason::InternalError)
+            } else if intent.authority != prior.authority {
+                // Approved was a certificate of another CA.
+                Verdict::Refuse(Reason::ChallengeNotServed)
             } else {
                 unless_barred(facts, Verdict::Resume { row: prior.row })
             }
@@ -287,7 +292,8 @@ pub(crate) fn judge_recall(
             } else if kept.approved {
                 let claims =
                     HeldClaims::from_ledger(&claims).map_err(|_| damaged("held.claims"))?;
-                Judged::Approved(HeldEnrolment { claims, csr_der: Secret::new(kept.csr) })
+                let (claims, csr_der) = (Box::new(claims), Secret::new(kept.csr));
+                Judged::Approved(HeldEnrolment { claims, csr_der })
             } else {
                 Judged::Pending
             }

@@ -4,7 +4,7 @@
 //! - `connection`: what must be in force on a connection; `schema`: the tables.
 //! - `unit`: a transaction that writes; why all gateways take turns.
 //! - `writer`: the thread that commits jobs in groups and settles commits whose answer was lost; `reader`: the rest.
-//! - `enrolment`, `held`, `certificate`, `revocation`, `mismatch`, `denial`, `outbox`, `ledger_row`: what is done to which table.
+//! - `enrolment`, `intent`, `held`, `certificate`, `revocation`, `mismatch`, `denial`, `outbox`, `ledger_row`: what is done to which table.
 
 mod certificate;
 mod config;
@@ -12,6 +12,7 @@ mod connection;
 mod denial;
 mod enrolment;
 mod held;
+mod intent;
 mod ledger_row;
 mod mismatch;
 mod outbox;
@@ -238,7 +239,7 @@ impl Store for PostgresStore {
     }
 
     async fn unsettled(&self) -> Result<Vec<OpenIntent>, LedgerError> {
-        self.writer.run(async |unit| enrolment::claim(unit).await).await
+        self.writer.run(async |unit| intent::claim(unit).await).await
     }
 
     async fn count_mismatch(&self, mismatch: Mismatch, now: Timestamp) -> Result<u32, LedgerError> {

@@ -61,13 +61,13 @@ macro_rules! kinds {
 kinds! {
     /// A certificate was issued and recorded.
     Issued = "issued",
-    /// The CA is known to have issued nothing; the challenge is free again.
+    /// The CA is known to have issued nothing; the challenge is free again, or what a person has approved waits again.
     Failed = "failed",
-    /// A request with a verified challenge was refused.
+    /// A request with a verified challenge was refused: at once, or after it had waited for a person or for its CA.
     Refused = "refused",
     /// A request waits for a person.
     Held = "held",
-    /// A person has decided on a request that waited.
+    /// A person has decided on a request that waited. A refusal is also told as [`EventKind::Refused`].
     HeldDecided = "held-decided",
     /// A challenge came again with other content: the signal of RFC 8894, 7.3.
     Breach = "breach",

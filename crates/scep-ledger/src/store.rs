@@ -36,6 +36,9 @@ pub(crate) const fn freed_to(grounds: Grounds) -> State {
     }
 }
 
+/// How many held requests whose time is over are refused in one transaction, which others wait for.
+pub(crate) const MAX_OVERDUE: u32 = 1_000;
+
 /// What is about to be asked of a CA, as it is remembered.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Intent {

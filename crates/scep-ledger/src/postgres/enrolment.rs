@@ -2,7 +2,7 @@
 
 use super::certificate::{self, standing_code};
 use super::connection::Connection;
-use super::row::{get, id, number, octets, optional_id, optional_octets, time};
+use super::row::{get, id, number, octets};
 use super::unit::{LedgerRow, Unit};
 use super::{held, mismatch, revocation};
 use crate::held::HeldVerdict;
@@ -10,21 +10,20 @@ use crate::inventory::Standing;
 use crate::report::{self, Draft, Found};
 use crate::settings::MAX_SKEW;
 use crate::store::{
-    AdmitFacts, Admitted, BRAKE_SLOT, BRAKE_WINDOW, Intent, Mismatch, OpenIntent, PriorUse,
-    Remembered, RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
-    grounds_columns, grounds_from, judge_admission,
+    AdmitFacts, Admitted, BRAKE_SLOT, BRAKE_WINDOW, Intent, Mismatch, PriorUse, Remembered,
+    RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
+    grounds_columns, judge_admission,
 };
 use crate::{LedgerError, LedgerSettings};
 use core::time::Duration;
 use scep_policy::Grounds;
 use scep_types::{
-    AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, CsrInfoHash, DeviceId,
-    GatewayGroupId, ProfileId, Reason, SerialNumber, SpkiDer, SpkiHash, TenantId, Timestamp,
+    AuthorityName, CertificateDer, CsrInfoHash, Reason, SerialNumber, SpkiHash, Timestamp,
     TransactionId, UserId,
 };
 use tokio_postgres::Row;
 
-fn state(row: &Row, at: usize) -> Result<State, LedgerError> {
+pub(super) fn state(row: &Row, at: usize) -> Result<State, LedgerError> {
     let what = "enrolment.state";
     State::from_code(get(row, at, what)?).ok_or(LedgerError::Damaged { what })
 }
@@ -183,7 +182,7 @@ pub(super) async fn facts(unit: &mut Unit, intent: &Intent) -> Result<AdmitFacts
              OR EXISTS (SELECT 1 FROM enrolment \
              WHERE state IN (0, 1, 2, 6, 7) AND spki_hash = $6 AND (tenant <> $1 OR device <> $3)), \
              (SELECT coalesce(sum(admitted), 0)::bigint FROM admission_rate WHERE slot >= $7), \
-             p.refusal, h.claims, h.until, h.verdict \
+             p.refusal, h.claims, h.until, h.verdict, p.authority \
              FROM (SELECT 1) AS one LEFT JOIN enrolment p \
              ON p.tenant = $1 AND p.challenge = $2 AND p.state <> 5 \
              LEFT JOIN held h ON h.enrolment = p.id",
@@ -208,6 +207,7 @@ pub(super) async fn facts(unit: &mut Unit, intent: &Intent) -> Result<AdmitFacts
             breaches: number(row, 3, "enrolment.breaches")?,
             refusal: refusal(row, 8)?,
             held: held::facts(row, 9)?,
+            authority: id(row, 12, "enrolment.authority", AuthorityName::new)?,
         }),
     };
     let mut facts = AdmitFacts {
@@ -488,85 +488,6 @@ async fn late(
         unit.tell(report::withheld(intent, row, der, detail, now));
     }
     Ok(Settled::Before)
-}
-
-/// This gateway's intents without an outcome, and those of gateways whose lease is over, which become this one's: two
-/// recoveries do not work on the same.
-pub(super) async fn claim(unit: &mut Unit) -> Result<Vec<OpenIntent>, LedgerError> {
-    let instance = unit.instance;
-    // The first condition is the index's.
-    unit.query(
-        "UPDATE enrolment e SET owner = $1 WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) \
-         AND owner <> $1 \
-         AND NOT EXISTS (SELECT 1 FROM gateway g \
-         WHERE g.instance = e.owner AND g.lease_until > clock_timestamp())",
-        &[&instance.octets()],
-    )
-    .await?;
-    let rows = unit
-        .query(
-            "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
-             audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, authority, \
-             grounds, predecessor, generation, renewable_by FROM enrolment \
-             WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) AND owner = $1 ORDER BY id",
-            &[&instance.octets()],
-        )
-        .await?;
-    rows.iter().map(open_intent).collect()
-}
-
-/// The intent of a row.
-pub(super) async fn intent_of(
-    unit: &mut Unit,
-    row: i64,
-) -> Result<Option<OpenIntent>, LedgerError> {
-    let rows = unit
-        .query(
-            "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
-             audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, authority, \
-             grounds, predecessor, generation, renewable_by FROM enrolment WHERE id = $1",
-            &[&row],
-        )
-        .await?;
-    rows.first().map(open_intent).transpose()
-}
-
-fn open_intent(row: &Row) -> Result<OpenIntent, LedgerError> {
-    let damaged = |what| LedgerError::Damaged { what };
-    Ok(OpenIntent {
-        row: get(row, 0, "enrolment.id")?,
-        state: state(row, 1)?,
-        intent: Intent {
-            tenant: id(row, 2, "enrolment.tenant", TenantId::new)?,
-            challenge: octets(row, 3, "enrolment.challenge").map(ChallengeId::from_bytes)?,
-            issued_at: time(row, 4, "enrolment.issued_at")?,
-            expires_at: time(row, 5, "enrolment.expires_at")?,
-            device: id(row, 6, "enrolment.device", DeviceId::new)?,
-            profile: id(row, 7, "enrolment.profile", ProfileId::new)?,
-            user: optional_id(row, 8, "enrolment.user_id", UserId::new)?,
-            audience: id(row, 9, "enrolment.audience", GatewayGroupId::new)?,
-            info: octets(row, 10, "enrolment.info_hash").map(CsrInfoHash::from_bytes)?,
-            spki: SpkiDer::parse(get::<&[u8]>(row, 11, "enrolment.spki")?)
-                .map_err(|_| damaged("enrolment.spki"))?,
-            signer: octets(row, 12, "enrolment.signer").map(SpkiHash::from_bytes)?,
-            transaction: id(row, 13, "enrolment.transaction_id", TransactionId::new)?,
-            serial: get::<Option<&[u8]>>(row, 14, "enrolment.serial")?
-                .map(SerialNumber::from_content)
-                .transpose()
-                .map_err(|_| damaged("enrolment.serial"))?,
-            expected: get(row, 15, "enrolment.expected")?,
-            at: time(row, 16, "enrolment.admitted_at")?,
-            authority: id(row, 17, "enrolment.authority", AuthorityName::new)?,
-            grounds: grounds_from(
-                get(row, 18, "enrolment.grounds")?,
-                optional_octets(row, 19, "enrolment.predecessor")?
-                    .map(CertificateFingerprint::from_bytes),
-                number(row, 20, "enrolment.generation")?,
-            )
-            .ok_or_else(|| damaged("enrolment.grounds"))?,
-            renewable_by: get(row, 21, "enrolment.renewable_by")?,
-        },
-    })
 }
 
 /// Forgets what no opener accepts any more and no retry asks for.

@@ -3,10 +3,11 @@
 use super::connection::Connection;
 use super::row::{get, id, number, octets, signed, time};
 use super::unit::{LedgerRow, Unit};
-use super::{enrolment, revocation};
+use super::{enrolment, intent, revocation};
 use crate::held::{HeldRequest, HeldRow, HeldState, HeldVerdict};
 use crate::store::{
-    Admitted, HeldFacts, Hold, Intent, State, Verdict, grounds_columns, judge_hold, judge_verdict,
+    Admitted, HeldFacts, Hold, Intent, MAX_OVERDUE, State, Verdict, grounds_columns, judge_hold,
+    judge_verdict,
 };
 use crate::{LedgerError, LedgerSettings, report};
 use scep_types::{AuthorityName, Reason, SerialNumber, SpkiHash, Timestamp, TransactionId};
@@ -153,7 +154,7 @@ pub(super) async fn decide(
         Some(row) => facts(row, 0)?,
         None => None,
     };
-    let (Some(held), Some(open)) = (found, enrolment::intent_of(unit, row).await?) else {
+    let (Some(held), Some(open)) = (found, intent::intent_of(unit, row).await?) else {
         return Err(LedgerError::NotHeld);
     };
     if !judge_verdict(open.state, &held, said, now)? {
@@ -192,22 +193,26 @@ async fn refuse(
     Ok(())
 }
 
-/// Refuses what has waited longer than it may. Gives how many.
+/// Refuses what has waited longer than it may, the oldest first. Gives how many.
 pub(super) async fn refuse_overdue(unit: &mut Unit, now: Timestamp) -> Result<u64, LedgerError> {
+    let reason = Reason::ApprovalExpired;
+    // The columns of an intent.
     let rows = unit
         .query(
-            "SELECT e.id FROM enrolment e JOIN held h ON h.enrolment = e.id \
-             WHERE e.state = 6 AND h.until < $1 ORDER BY e.id",
-            &[&now.seconds()],
+            "WITH overdue AS (SELECT e.id FROM enrolment e JOIN held h ON h.enrolment = e.id \
+             WHERE e.state = 6 AND h.until < $1 ORDER BY e.id LIMIT $3), \
+             refused AS (UPDATE enrolment SET state = 8, refusal = $2, settled_at = $1 \
+             WHERE state = 6 AND id IN (SELECT id FROM overdue) RETURNING *) \
+             SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
+             audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, \
+             authority, grounds, predecessor, generation, renewable_by FROM refused ORDER BY id",
+            &[&now.seconds(), &reason.code(), &i64::from(MAX_OVERDUE)],
         )
         .await?;
-    let mut refused: u64 = 0;
     for row in &rows {
-        let row = get(row, 0, "enrolment.id")?;
-        let Some(open) = enrolment::intent_of(unit, row).await? else { continue };
-        let why = (Reason::ApprovalExpired, "its time is over");
-        refuse(unit, row, &open.intent, why, now).await?;
-        refused = refused.saturating_add(1);
+        let open = intent::open_intent(row)?;
+        LedgerRow::add(&mut unit.row.refused);
+        unit.tell(report::over(&open.intent, open.row, reason, "its time is over", now));
     }
-    Ok(refused)
+    Ok(u64::try_from(rows.len()).unwrap_or(u64::MAX))
 }

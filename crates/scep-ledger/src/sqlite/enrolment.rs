@@ -162,7 +162,7 @@ pub(super) fn refuse(
 pub(super) fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, LedgerError> {
     let prior = first(
         conn,
-        "SELECT e.id, e.info_hash, e.state, e.breaches, e.refusal, h.claims, h.until, h.verdict \
+        "SELECT e.id, e.info_hash, e.state, e.breaches, e.refusal, h.claims, h.until, h.verdict, e.authority \
          FROM enrolment e LEFT JOIN held h ON h.enrolment = e.id \
          WHERE e.tenant = ?1 AND e.challenge = ?2 AND e.state <> 5",
         params![intent.tenant.as_str(), intent.challenge.as_bytes()],
@@ -174,6 +174,7 @@ pub(super) fn facts(conn: &Connection, intent: &Intent) -> Result<AdmitFacts, Le
                 breaches: number(row, 3, "enrolment.breaches")?,
                 refusal: refusal(row, 4)?,
                 held: held::facts(row, 5)?,
+                authority: id(row, 8, "enrolment.authority", AuthorityName::new)?,
             })
         },
     )?;
@@ -478,7 +479,7 @@ mod tests {
             transaction: TransactionId::new("x").unwrap(),
             serial: Some(SerialNumber::from_random([n; 16])),
             expected: vec![1, 2, 3],
-            authority: scep_types::AuthorityName::main(),
+            authority: AuthorityName::main(),
             grounds: Grounds::Challenge,
             renewable_by: None,
             at: Timestamp::from_seconds(1),

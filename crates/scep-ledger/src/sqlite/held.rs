@@ -4,7 +4,8 @@ use super::row::{change, first, get, id, list, number, signed, time};
 use super::{Tally, enrolment, outbox, revocation};
 use crate::held::{HeldRequest, HeldRow, HeldState, HeldVerdict};
 use crate::store::{
-    Admitted, HeldFacts, Hold, Intent, State, Verdict, grounds_columns, judge_hold, judge_verdict,
+    Admitted, HeldFacts, Hold, Intent, MAX_OVERDUE, State, Verdict, grounds_columns, judge_hold,
+    judge_verdict,
 };
 use crate::{LedgerError, LedgerSettings, report};
 use rusqlite::{Connection, Row, params};
@@ -189,7 +190,7 @@ fn refuse(
     outbox::insert(conn, &report::over(intent, row, reason, detail, now))
 }
 
-/// Refuses what has waited longer than it may. Gives how many.
+/// Refuses what has waited longer than it may, the oldest first. Gives how many.
 pub(super) fn refuse_overdue(
     conn: &Connection,
     tally: &mut Tally,
@@ -198,8 +199,8 @@ pub(super) fn refuse_overdue(
     let overdue = list(
         conn,
         "SELECT e.id FROM enrolment e JOIN held h ON h.enrolment = e.id \
-         WHERE e.state = 6 AND h.until < ?1 ORDER BY e.id",
-        [now.seconds()],
+         WHERE e.state = 6 AND h.until < ?1 ORDER BY e.id LIMIT ?2",
+        params![now.seconds(), MAX_OVERDUE],
         |row| get::<i64>(row, 0, "enrolment.id"),
     )?;
     let mut refused: u64 = 0;

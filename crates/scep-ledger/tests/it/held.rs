@@ -316,6 +316,10 @@ pub(crate) async fn what_goes_on_is_what_was_approved(backend: &impl Backend) {
     let longer = HeldClaims::from_ledger(&longer.to_der().unwrap()).unwrap();
     let decided = first.decided(longer, NOW);
     assert_eq!(reason(admit(&ledger, decided, NOW).await), Reason::InternalError);
+    // Approved, and sent to another CA's place.
+    let elsewhere = AuthorityName::new("other").unwrap();
+    let result = admit_at(&ledger, forged(), &elsewhere, NOW).await;
+    assert_eq!(reason(result), Reason::ChallengeNotServed);
     // Another request with the same challenge.
     let other = first.with_key(2);
     let decided = other.decided(HeldClaims::from_ledger(&claims).unwrap(), NOW);

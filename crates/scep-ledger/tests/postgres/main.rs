@@ -27,6 +27,7 @@ mod database;
 mod group;
 mod outage;
 mod proxy;
+mod waiting;
 
 use core::time::Duration;
 use libtest_mimic::{Arguments, Trial};
@@ -112,6 +113,7 @@ fn main() {
     tests.extend(renewals);
     tests.extend(database::TESTS);
     tests.extend(group::TESTS);
+    tests.extend(waiting::TESTS);
     tests.extend(outage::TESTS);
 
     let programs = Programs::find();
