@@ -23,6 +23,7 @@ Examples:
   scep-device enrol ... --key-type p256    # the answer is encrypted with the challenge
   scep-device renew --url http://scep.example.org/scep --ca ca.cert.pem \\
         --cert laptop.cert.pem --key laptop.key.pem --new-key new.key.pem --out new.cert.pem
+  (with --challenge-file where each certificate needs a new challenge)
 
 Exit codes: 0 done, 1 the server could not be reached or answered wrongly, 2 wrong arguments or
 files, 3 refused by the server, 4 still pending.";
@@ -41,7 +42,7 @@ pub(crate) enum Command {
     },
     /// Ask for a first certificate.
     Enrol(EnrolOptions),
-    /// Replace a certificate, signing with it.
+    /// Replace a certificate, signing with it; without a challenge where its profile allows that.
     Renew(RenewOptions),
     /// Ask again for a certificate that was pending.
     Poll(PollOptions),

@@ -348,6 +348,8 @@ pub struct SiteOptions {
     pub init: Vec<String>,
     /// The site rules, instead of those that `init` writes.
     pub site_rules: Option<String>,
+    /// Lines of the configuration's `[challenge]`.
+    pub challenge: String,
     /// Appended to the configuration: more endpoints, limits, a log format.
     pub config: String,
 }
@@ -358,6 +360,7 @@ impl Default for SiteOptions {
             suffixes: vec!["example.org".into()],
             init: Vec::new(),
             site_rules: None,
+            challenge: String::new(),
             config: String::new(),
         }
     }
@@ -497,6 +500,7 @@ fn init(
     }
     let config = folder.join("gateway.toml");
     let made = std::fs::read_to_string(&config).expect("init wrote a configuration");
+    let made = made.replacen("[challenge]\n", &format!("[challenge]\n{}\n", options.challenge), 1);
     std::fs::write(&config, format!("{made}\n{}", options.config)).expect("it is written again");
 }
 

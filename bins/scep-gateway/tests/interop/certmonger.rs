@@ -1,6 +1,8 @@
 //! certmonger: PKIOperation by GET, a signer certificate of version 1, and a challenge that it keeps and sends again.
 
-use crate::support::{certificate_must_be, log_has_no_secrets, openssl_verify, profile};
+use crate::support::{
+    certificate_must_be, log_has_no_secrets, openssl_verify, profile, renewable, renewing_site,
+};
 use libtest_mimic::Trial;
 use scep_testkit::process::peers::{Peer, find, trial};
 use scep_testkit::process::{
@@ -22,6 +24,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("quirk_50_certmonger_asks_again_for_a_lost_reply", &peers(), lost_reply),
         trial("quirk_52_certmonger_resubmits_its_old_challenge", &peers(), resubmits),
         trial("quirk_52_certmonger_rekeys_with_its_old_challenge", &peers(), rekeys),
+        trial("quirk_52_certmonger_renews_by_its_certificate", &peers(), renews_by_certificate),
     ]
 }
 
@@ -215,6 +218,31 @@ fn again_is_refused(verb: &str) {
     assert!(status.contains("ca-error: Transaction either is not permitted"), "{status}");
     assert_eq!(enrolment.certificate(&output), first);
     log_has_no_secrets(&enrolment.site, &[]);
+}
+
+/// A PKCSReq with the old challenge, which the old certificate signs: a new key where the profile lets certificates renew
+/// themselves, the same key where the site does too.
+fn renews_by_certificate() {
+    for (verb, same_key, issued) in
+        [("rekey", false, 2), ("resubmit", true, 2), ("resubmit", false, 1)]
+    {
+        let site = renewing_site(same_key);
+        let url = site.url("/");
+        let enrolment = Enrolment::at(site, &url);
+        let challenge = enrolment.site.mint(&renewable(SUBJECT, &[DNS]), "dev", &[]);
+        let output = enrolment.ask(SUBJECT, &challenge);
+        let first = enrolment.certificate(&output);
+        let output = enrolment.again(verb);
+        let log = enrolment.site.log();
+        let now = enrolment.certificate(&output);
+        assert_eq!(now != first, issued == 2, "{verb}, {same_key}: {log}");
+        let lines = enrolment.site.log_lines(&["outcome=Issued", "message_type=PkcsReq"]);
+        assert_eq!(lines.len(), issued, "{verb}, {same_key}: {log}");
+        let refused =
+            enrolment.site.log_lines(&["reason=RenewalNotAllowed", "renew_with_same_key"]);
+        assert_eq!(refused.len(), 2 - issued, "{verb}, {same_key}: {log}");
+        log_has_no_secrets(&enrolment.site, &[]);
+    }
 }
 
 /// Passes GETs on, but lets the gateway's answer to the first PKIOperation fall, and sends the connection on which it is

@@ -1,6 +1,9 @@
 //! strongSwan's `pki`: RSA, POST, a request whose attributes are not in DER order.
 
-use crate::support::{certificate_must_be, log_has_no_secrets, names, openssl_verify, profile};
+use crate::support::{
+    certificate_must_be, log_has_no_secrets, names, openssl_verify, profile, renewable,
+    renewing_site,
+};
 use libtest_mimic::Trial;
 use scep_testkit::process::peers::{Peer, trial};
 use scep_testkit::process::{Site, SiteOptions, must, run, temporary, text};
@@ -15,6 +18,8 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("strongswan_enrols", &peers(), enrols),
         trial("quirk_37_strongswan_enrols_with_a_long_challenge", &peers(), long_challenge),
         trial("strongswan_renews_with_a_fresh_challenge", &peers(), renews),
+        trial("quirk_53_strongswan_renews_without_a_challenge", &peers(), renews_by_certificate),
+        trial("quirk_51_strongswan_renews_with_the_same_key", &peers(), renews_with_the_same_key),
         trial("attack_01_strongswan_is_refused_another_name", &peers(), another_name),
     ]
 }
@@ -29,7 +34,10 @@ struct Enrolment {
 
 impl Enrolment {
     fn new() -> Self {
-        let site = Site::start(&SiteOptions::default());
+        Self::at(Site::start(&SiteOptions::default()))
+    }
+
+    fn at(site: Site) -> Self {
         let enrolment = Self { site, dir: temporary() };
         let mut command = Command::new("pki");
         command.args(["--scepca", "--outform", "pem", "--url", &enrolment.site.url("/")]);
@@ -62,9 +70,16 @@ impl Enrolment {
     }
 
     fn pki_scep(&self, key: &Path, subject: &str, sans: &[String], challenge: &str) -> Command {
+        let mut command = self.pki_scep_bare(key, subject, sans);
+        command.args(["--password", challenge]);
+        command
+    }
+
+    /// Without a challenge.
+    fn pki_scep_bare(&self, key: &Path, subject: &str, sans: &[String]) -> Command {
         let mut command = Command::new("pki");
         command.args(["--scep", "--outform", "pem", "--url", &self.site.url("/")]);
-        command.arg("--in").arg(key).args(["--dn", subject, "--password", challenge]);
+        command.arg("--in").arg(key).args(["--dn", subject]);
         command.arg("--cacert-enc").arg(self.ra("Key Encipherment"));
         command.arg("--cacert-sig").arg(self.ra("Digital Signature"));
         command.arg("--cacert").arg(self.path("ca.pem"));
@@ -149,6 +164,65 @@ fn renews() {
     );
     let renewals = enrolment.site.log_lines(&["outcome=Issued", "message_type=RenewalReq"]);
     assert_eq!(renewals.len(), 1, "{}", enrolment.site.log());
+    log_has_no_secrets(&enrolment.site, &[]);
+}
+
+/// A RenewalReq without a challenge, which the old certificate signs.
+fn renews_by_certificate() {
+    let enrolment = Enrolment::at(renewing_site(false));
+    let sans = ["dev.example.org".to_owned()];
+    let challenge = enrolment.site.mint(&renewable(SUBJECT, &["dev.example.org"]), "dev", &[]);
+    let old_key = enrolment.key("old.key.pem");
+    let output = run(&mut enrolment.pki_scep(&old_key, SUBJECT, &sans, &challenge));
+    let old = enrolment.certificate("old.pem", &output);
+    let renew = |key: &Path| {
+        let mut command = enrolment.pki_scep_bare(key, SUBJECT, &sans);
+        run(command.arg("--cert").arg(&old).arg("--key").arg(&old_key))
+    };
+    let new_key = enrolment.key("new.key.pem");
+    let new = enrolment.certificate("new.pem", &renew(&new_key));
+    certificate_must_be(&new, "CN=dev,O=Example,C=CH", &sans);
+    let renewals = enrolment.site.log_lines(&["outcome=Issued", "message_type=RenewalReq"]);
+    assert_eq!(renewals.len(), 1, "{}", enrolment.site.log());
+    assert!(renewals[0].contains("device=dev"), "{}", renewals[0]);
+    // The same request again, in a message of its own: the same certificate. With another key: the old one has its successor.
+    let again = enrolment.certificate("again.pem", &renew(&new_key));
+    assert_eq!(std::fs::read(again).unwrap(), std::fs::read(new).unwrap());
+    let output = renew(&enrolment.key("third.key.pem"));
+    assert!(!output.status.success(), "{}", text(&output));
+    let refused = enrolment.site.log_lines(&["reason=ChallengeAlreadyUsed", "device=dev"]);
+    assert_eq!(refused.len(), 1, "{}", enrolment.site.log());
+    // With its own key, which this site does not want.
+    let output = renew(&old_key);
+    assert!(!output.status.success(), "{}", text(&output));
+    let refused = enrolment.site.log_lines(&["reason=RenewalNotAllowed", "renew_with_same_key"]);
+    assert_eq!(refused.len(), 1, "{}", enrolment.site.log());
+    log_has_no_secrets(&enrolment.site, &[]);
+}
+
+/// strongSwan makes the transactionID of the key: it is that of the enrolment, and the certificate is a new one.
+fn renews_with_the_same_key() {
+    let enrolment = Enrolment::at(renewing_site(true));
+    let sans = ["dev.example.org".to_owned()];
+    let challenge = enrolment.site.mint(&renewable(SUBJECT, &["dev.example.org"]), "dev", &[]);
+    let key = enrolment.key("key.pem");
+    let output = run(&mut enrolment.pki_scep(&key, SUBJECT, &sans, &challenge));
+    let mut certificates = vec![enrolment.certificate("0.pem", &output)];
+    for generation in 1..=2 {
+        let mut command = enrolment.pki_scep_bare(&key, SUBJECT, &sans);
+        let output =
+            run(command.arg("--cert").arg(certificates.last().unwrap()).arg("--key").arg(&key));
+        certificates.push(enrolment.certificate(&format!("{generation}.pem"), &output));
+    }
+    let read = |at: usize| std::fs::read(&certificates[at]).unwrap();
+    assert!(read(0) != read(1) && read(1) != read(2) && read(0) != read(2));
+    let issued = enrolment.site.log_lines(&["outcome=Issued"]);
+    let transaction = |line: &str| {
+        let at = line.find("transaction=").expect("a transactionID");
+        line[at..].split_whitespace().next().unwrap().to_owned()
+    };
+    assert_eq!(issued.len(), 3, "{}", enrolment.site.log());
+    assert!(issued.iter().all(|line| transaction(line) == transaction(&issued[0])), "{issued:?}");
     log_has_no_secrets(&enrolment.site, &[]);
 }
 

@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use scep_testkit::process::{Site, must};
+use scep_testkit::process::{Site, SiteOptions, must};
 use std::path::Path;
 use std::process::Command;
 
@@ -16,6 +16,26 @@ pub(crate) fn profile(subject: &str, dns: &[&str]) -> String {
          validity = \"90d\"\n",
         sans.join(", ")
     )
+}
+
+/// A [`profile`] whose certificates renew themselves from their first second on.
+pub(crate) fn renewable(subject: &str, dns: &[&str]) -> String {
+    // 90 days less one second: the last second belongs to a certificate's life.
+    let renewal = "renewal = \"certificate\"\nrenewal_threshold = \"7775999s\"\n";
+    format!("{}{renewal}", profile(subject, dns))
+}
+
+/// A site without an issuer's service, whose operator lets certificates renew themselves; with the same key, or not.
+pub(crate) fn renewing_site(same_key: bool) -> Site {
+    let rules = format!(
+        "issuance_per_hour = 100\nmax_validity_days = 90\nrsa_min_bits = 2048\nsan_kinds = [\"dns\"]\n\
+         dns_suffixes = [\"example.org\"]\nrenew_with_same_key = {same_key}\n"
+    );
+    Site::start(&SiteOptions {
+        site_rules: Some(rules),
+        challenge: "renew_without_issuer = true".into(),
+        ..SiteOptions::default()
+    })
 }
 
 /// What OpenSSL says of a certificate: its subject, alternative names and usages.
