@@ -177,7 +177,7 @@ async fn a_permit_without_a_serial_number_is_our_bug() {
     let (permit, unsettled) = scene.admit(&scene.house.claims(), None).await;
     let error = scene.house.ca.issue(permit).await.unwrap_err();
     assert_eq!(error, IssueError::NothingIssued(CaError::SerialMissing));
-    assert_eq!(error.fault(), Fault::OurBug);
+    assert_eq!(error.fault(), Some(Fault::OurBug));
     scene.ledger.hand_back(unsettled, Reason::CaUnavailable, "", OPENS).await.unwrap();
 }
 
@@ -215,7 +215,7 @@ async fn a_key_that_fails_has_certainly_issued_nothing() {
     let error = ca.issue(permit).await.unwrap_err();
     let key = KeyError::Unavailable { why: "no token".into() };
     assert_eq!(error, IssueError::NothingIssued(CaError::Key(key)));
-    assert_eq!(error.fault(), Fault::OurDependency);
+    assert_eq!(error.fault(), Some(Fault::OurDependency));
     scene.ledger.hand_back(unsettled, Reason::CaUnavailable, "", OPENS).await.unwrap();
     // Plugged in again, the same challenge works.
     token.present.store(true, Ordering::Relaxed);
@@ -238,7 +238,7 @@ async fn a_ca_that_ends_before_the_certificate_would_issues_nothing() {
     let error = ca.issue(permit).await.unwrap_err();
     let cause = CaError::OutlivesCa { not_after, ca: end };
     assert_eq!(error, IssueError::NothingIssued(cause));
-    assert_eq!(error.fault(), Fault::OurConfiguration);
+    assert_eq!(error.fault(), Some(Fault::OurConfiguration));
     scene.ledger.hand_back(unsettled, Reason::CaUnavailable, "", OPENS).await.unwrap();
 }
 
