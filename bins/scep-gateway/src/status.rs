@@ -9,7 +9,6 @@ use crate::error::GatewayError;
 use crate::keeper::{CONNECTOR, SIGNERS, last_signer};
 use crate::label::Label;
 use crate::renewal::{PREVIOUS_ENCRYPTION, PREVIOUS_SIGNING};
-use core::time::Duration;
 use scep_connector::{Offline, State};
 use scep_keys::AwsLc;
 use scep_ledger::LedgerError;
@@ -17,8 +16,8 @@ use scep_link::Membership;
 use scep_server::{EXPIRY_ALARM_DAYS, SystemClock};
 use scep_types::{Clock, CryptoProvider, NameHash, SpkiDer, Timestamp};
 use serde::{Deserialize, Serialize};
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::io::Write;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -41,6 +40,8 @@ struct Status {
     link: Option<LinkState>,
     /// Events that the issuer has not acknowledged.
     queue_depth: Option<u64>,
+    /// Requests that wait for a person's approval.
+    held: Option<Held>,
     /// Devices, users and profiles that are disabled.
     denials: Option<usize>,
     /// The brake on mass revocation, and what waits.
@@ -62,6 +63,14 @@ struct LinkState {
     /// Since the issuer was heard.
     silent_seconds: Option<u64>,
     trouble: Option<String>,
+}
+
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Held {
+    /// Those that wait, and those decided on that their device has not fetched.
+    count: u64,
+    /// Since when the oldest of those waits that nobody has decided on.
+    waiting_since: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
@@ -124,6 +133,7 @@ struct Health {
     reason: Option<String>,
     ledger: String,
     outbox: Option<u64>,
+    held: Option<Held>,
     denials: usize,
     revocations: Option<Revocations>,
     link: Option<HealthLink>,
@@ -177,6 +187,7 @@ fn gather(config: &Config, now: Timestamp) -> Result<Status, GatewayError> {
             trouble: None,
         }),
         queue_depth: None,
+        held: None,
         denials: None,
         revocations: None,
         certificates: endings(config, state.as_ref(), now),
@@ -250,6 +261,7 @@ fn live(status: &mut Status, health: Health) {
     status.reason = health.reason;
     status.ledger = Some(health.ledger);
     status.queue_depth = health.outbox;
+    status.held = health.held;
     status.denials = Some(health.denials);
     status.revocations = health.revocations;
     if let (Some(link), Some(live)) = (&mut status.link, health.link) {
@@ -277,7 +289,10 @@ fn stopped(status: &mut Status, config: &Config) -> Result<(), GatewayError> {
             ledger => ledger?,
         };
         status.ledger = Some(ledger.id().to_string());
-        status.queue_depth = Some(ledger.counters().await?.outbox);
+        let counters = ledger.counters().await?;
+        status.queue_depth = Some(counters.outbox);
+        let waiting_since = counters.waiting_since.map(|since| since.to_string());
+        status.held = Some(Held { count: counters.held, waiting_since });
         let denials = ledger.denials().await?;
         let count = denials.devices.len().saturating_add(denials.users.len());
         status.denials = Some(count.saturating_add(denials.profiles.len()));
@@ -320,6 +335,9 @@ fn attention(status: &Status) -> Vec<String> {
             list.push(format!("the link to the issuer: {trouble}"));
         }
     }
+    if let Some(since) = status.held.as_ref().and_then(|held| held.waiting_since.as_ref()) {
+        list.push(format!("requests wait for approval, since {since}: `scep-gateway held list`"));
+    }
     if let Some(revocations) = status.revocations
         && revocations.held > 0
     {
@@ -361,6 +379,11 @@ fn print(status: &Status, mut out: impl Write) -> std::io::Result<()> {
         }
     }
     writeln!(out, "reports      {} not acknowledged", number(status.queue_depth))?;
+    if let Some(held) = &status.held {
+        let since = held.waiting_since.as_ref();
+        let since = since.map_or(String::new(), |at| format!(", the oldest undecided since {at}"));
+        writeln!(out, "held         {}{since}", held.count)?;
+    }
     if let Some(denials) = status.denials {
         writeln!(out, "denials      {denials}")?;
     }

@@ -210,15 +210,29 @@ impl Gateway {
         self.device_of("wifi")
     }
 
+    /// One whose profile wants a person's approval.
+    pub(crate) fn manual_device(&self) -> Device {
+        self.device_that("wifi", |claims| claims.expectation.approval = ApprovalMode::Manual)
+    }
+
     /// The same, of this profile.
     pub(crate) fn device_of(&self, profile: &str) -> Device {
+        self.device_that(profile, |_| {})
+    }
+
+    /// The same, and its challenge says something else.
+    pub(crate) fn device_that(
+        &self,
+        profile: &str,
+        change: impl FnOnce(&mut ChallengeClaims),
+    ) -> Device {
         let n = self.devices.fetch_add(1, Ordering::Relaxed);
         let name = format!("device-{n}");
         let mut id = [0; 16];
         AwsLc.random(&mut id).unwrap();
         let now = SystemClock.now();
         let client_auth = ExtendedKeyUsages::purpose("clientAuth").unwrap();
-        let claims = ChallengeClaims {
+        let mut claims = ChallengeClaims {
             challenge_id: ChallengeId::from_bytes(id),
             tenant: TenantId::new("contoso").unwrap(),
             issuer_key: self.issuer.public_key().key_id(),
@@ -244,6 +258,7 @@ impl Gateway {
                 approval: ApprovalMode::Automatic,
             },
         };
+        change(&mut claims);
         let blob = seal(&claims, &*self.issuer.signer(), &self.challenge, &AwsLc).unwrap();
         Device { claims, blob, key: SoftwareKey::generate(KeyAlgorithm::P256).unwrap() }
     }
