@@ -11,27 +11,31 @@ const RECOVERY_PERIOD: Duration = Duration::from_secs(30);
 
 impl Gateway {
     /// Settles the intents that a crash, or a CA's unknown outcome, has left. Looks up and records; never
-    /// issues. Returns how many were settled.
+    /// issues. Returns how many were settled. One that cannot be settled holds up none of the others.
     ///
     /// # Errors
-    /// When the ledger cannot be read or written.
+    /// When the ledger cannot be read, or the first that could not be written, after all were tried.
     pub async fn recover(&self) -> Result<usize, LedgerError> {
         let parts = &self.inner.parts;
         let now = parts.ledger.effective_now(parts.clock.now()).await?.now;
         let mut settled: usize = 0;
+        let mut failed = None;
         for open in parts.ledger.unsettled().await? {
             match self.settle(open, now).await {
                 Ok(Settled::Yes) => settled = settled.saturating_add(1),
                 Ok(Settled::NotYet) => {}
                 // Another gateway of the group was faster.
                 Err(LedgerError::AlreadySettled) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    tracing::error!(target: "scep", %error, "recovery could not settle a request");
+                    failed.get_or_insert(error);
+                }
             }
         }
         if settled > 0 {
             tracing::warn!(target: "scep", settled, "settled what a crash or a CA had left open");
         }
-        Ok(settled)
+        failed.map_or(Ok(settled), Err)
     }
 
     /// Looks up again and again what the CA's answers have left open while running.

@@ -4,11 +4,12 @@ use crate::support::{Running, device_key, other_key};
 use scep_ca::{
     CaError, CanRevoke, Capabilities, CertificateAuthority, Found, IssueError, Recover, Wanted,
 };
-use scep_ledger::IssuePermit;
+use scep_keys::SoftwareKey;
+use scep_ledger::{IssuePermit, LedgerError};
 use scep_message::client::Reply;
 use scep_testkit::House;
 use scep_testkit::ca::{Alteration, AlteringCa, Outcome, RecordingCa};
-use scep_testkit::house::sign_csr;
+use scep_testkit::house::{device_certificate, sign_csr};
 use scep_testkit::keys;
 use scep_types::{CertificateDer, Clock as _, NameHash, Reason, SerialNumber};
 use std::sync::Arc;
@@ -57,6 +58,62 @@ async fn a_lost_request_is_found_not_to_have_issued_and_the_challenge_is_free_ag
     assert_eq!(running.gateway.recover().await.unwrap(), 1);
     running.granted(&running.house.send(&csr, &device_key())).await;
     assert_eq!(running.ca.issued().len(), 1);
+}
+
+/// Finds somebody else's certificate for the first key that it was ever asked to certify.
+#[derive(Debug)]
+struct Confused {
+    inner: RecordingCa,
+    anothers: CertificateDer,
+}
+
+#[async_trait::async_trait]
+impl CertificateAuthority for Confused {
+    fn chain(&self) -> &[CertificateDer] {
+        self.inner.chain()
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        self.inner.capabilities()
+    }
+
+    fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError> {
+        self.inner.choose_serial()
+    }
+
+    async fn issue(&self, permit: IssuePermit) -> Result<CertificateDer, IssueError> {
+        self.inner.issue(permit).await
+    }
+
+    async fn find(&self, wanted: &Wanted<'_>) -> Result<Found, CaError> {
+        let first = self.inner.calls().first().map(|call| call.contents.spki.clone());
+        if first.as_ref() == Some(wanted.spki) {
+            return Ok(Found::Certificate(self.anothers.clone()));
+        }
+        self.inner.find(wanted).await
+    }
+}
+
+#[tokio::test]
+async fn a_request_that_cannot_be_settled_holds_up_none_of_the_others() {
+    let (house, folder) = (House::new(), tempfile::tempdir().unwrap());
+    let ca = RecordingCa::new(house.ca.clone());
+    let confused = Confused { inner: ca.clone(), anothers: device_certificate(&keys::p256(2)) };
+    let running =
+        Running::start_in(house, folder, |parts| parts.main.ca = Arc::new(confused)).await;
+    let send = |key: &SoftwareKey| {
+        let claims = running.house.claims();
+        let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), key);
+        running.house.send(&csr, &device_key())
+    };
+    for key in [other_key(), device_key()] {
+        ca.then(Outcome::LoseRequest);
+        running.ask(&send(&key)).await;
+    }
+    // The first is somebody else's certificate, and stays open; the second is free again.
+    assert_eq!(running.gateway.recover().await, Err(LedgerError::Mismatch));
+    assert_eq!(running.gateway.ledger().unsettled().await.unwrap().len(), 1);
+    running.granted(&send(&device_key())).await;
 }
 
 #[tokio::test]
