@@ -104,7 +104,7 @@ async fn a_request_that_cannot_be_settled_holds_up_none_of_the_others() {
     let send = |key: &SoftwareKey| {
         let claims = running.house.claims();
         let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), key);
-        running.house.send(&csr, &device_key())
+        running.house.send(&csr, key)
     };
     for key in [other_key(), device_key()] {
         ca.then(Outcome::LoseRequest);
