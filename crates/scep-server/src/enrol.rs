@@ -374,6 +374,15 @@ impl Gateway {
                 (csr, claims)
             })
             .await?;
+        // What it costs to find out whose it is, is counted by source; what comes after this is reads and writes.
+        let known = match &opened.1 {
+            Ok(claims) => Some(claims.claims().challenge_id),
+            Err(refusal) => refusal.whose.as_ref().map(|whose| whose.challenge),
+        };
+        if known.is_some_and(|challenge| self.inner.challenges.take(challenge).is_err()) {
+            let detail = "too many requests with one challenge";
+            return Err(Refusal::new(Reason::RateExceeded, detail));
+        }
         Ok(opened)
     }
 

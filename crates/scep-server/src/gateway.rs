@@ -1,16 +1,20 @@
 //! The gateway's parts, assembled once; after start nothing asks "is this set?".
 
 use crate::authority::{Authority, Office};
+use crate::buckets::Buckets;
 use crate::pool::Pool;
 use crate::preset::Endpoint;
 use crate::slot::Slot;
+use crate::source::{Crowd, Network, Proxies};
 use crate::trace::Observer;
+use crate::upload::Uploads;
 use core::time::Duration;
 use scep_challenge::Opener;
 use scep_ledger::Ledger;
 use scep_message::Limits;
 use scep_policy::{Denials, SiteRules};
-use scep_types::{AuthorityName, Clock, CryptoProvider, SpkiHash};
+use scep_types::{AuthorityName, ChallengeId, Clock, CryptoProvider, SpkiHash};
+use std::net::IpAddr;
 use std::sync::Arc;
 use thiserror::Error;
 
@@ -25,6 +29,18 @@ pub struct ServerLimits {
     pub queue: usize,
     /// Open connections; more wait in the kernel's backlog.
     pub connections: usize,
+    /// Open connections of one source, where it is no trusted proxy; more are closed at once. A source is an IPv4
+    /// address, or a /64 of IPv6.
+    pub source_connections: usize,
+    /// PKIOperations of one source at once, before they are slowed down to one each `source_refill`; more are answered
+    /// 429 with Retry-After, unread.
+    pub source_burst: u32,
+    /// See `source_burst`.
+    pub source_refill: Duration,
+    /// How often one challenge is opened at once, before that is slowed down to one each `challenge_refill`.
+    pub challenge_burst: u32,
+    /// See `challenge_burst`.
+    pub challenge_refill: Duration,
     /// From a connection's start, or the last answer, to the end of the next request's head.
     pub head_timeout: Duration,
     /// For a request's body.
@@ -35,6 +51,10 @@ pub struct ServerLimits {
     pub in_progress_wait: Duration,
     /// Longest POST body, octets; more is 413.
     pub max_body: usize,
+    /// All bodies together that are being read, octets; more are answered 503 with Retry-After. `max_body` or more.
+    pub max_bodies: usize,
+    /// Longest head of a request, octets; more is 431. 8 KiB or more.
+    pub max_head: usize,
     /// How many repeats of one request are answered at once, before they are slowed down to one each
     /// `retry_refill`.
     pub retry_burst: u32,
@@ -53,11 +73,18 @@ impl Default for ServerLimits {
             threads: 0,
             queue: 256,
             connections: 1024,
+            source_connections: 256,
+            source_burst: 1000,
+            source_refill: Duration::from_millis(20),
+            challenge_burst: 256,
+            challenge_refill: Duration::from_secs(5),
             head_timeout: Duration::from_secs(10),
             body_timeout: Duration::from_secs(30),
             stop_timeout: Duration::from_secs(30),
             in_progress_wait: Duration::from_secs(10),
             max_body: 256 << 10,
+            max_bodies: 32 << 20,
+            max_head: 96 << 10,
             retry_burst: 128,
             retry_refill: Duration::from_secs(5),
             queries: 64,
@@ -116,6 +143,11 @@ pub(crate) struct Inner {
     pub(crate) pool: Pool,
     pub(crate) metrics: crate::metrics::Metrics,
     pub(crate) retries: crate::retries::Retries,
+    pub(crate) sources: Buckets<IpAddr>,
+    pub(crate) challenges: Buckets<ChallengeId>,
+    pub(crate) crowd: Arc<Crowd>,
+    pub(crate) uploads: Uploads,
+    pub(crate) proxies: Slot<Proxies>,
     pub(crate) queries: crate::budget::Budget,
     pub(crate) store: Slot<Option<crate::store::StoreSettings>>,
     pub(crate) operators: Slot<Option<crate::operator::OperatorToken>>,
@@ -196,6 +228,14 @@ impl Gateway {
                     parts.limits.retry_burst,
                     parts.limits.retry_refill,
                 ),
+                sources: Buckets::new(parts.limits.source_burst, parts.limits.source_refill),
+                challenges: Buckets::new(
+                    parts.limits.challenge_burst,
+                    parts.limits.challenge_refill,
+                ),
+                crowd: Crowd::new(parts.limits.source_connections),
+                uploads: Uploads::new(parts.limits.max_bodies),
+                proxies: Slot::new(Proxies::default()),
                 queries: crate::budget::Budget::new(parts.limits.queries),
                 store: Slot::new(None),
                 operators: Slot::new(None),
@@ -233,6 +273,13 @@ impl Gateway {
     /// not be among them.
     pub fn set_our_keys(&self, keys: Vec<SpkiHash>) {
         self.inner.our_keys.set(keys);
+    }
+
+    /// Replaces whose word about a client's address is taken (`Forwarded`, `X-Forwarded-For`), from the next connection
+    /// and request on. At the start it is nobody's. They must be addresses that nothing but proxies has, which write one
+    /// of the two headers themselves: whom they name is limited as a source, and they are not.
+    pub fn set_trusted_proxies(&self, networks: Vec<Network>) {
+        self.inner.proxies.set(Proxies::new(networks));
     }
 
     /// The keys that no device may have certified.

@@ -4,8 +4,10 @@ use crate::authority::Office;
 use crate::delivery::{Receipts, TrackedIo};
 use crate::gateway::{Gateway, Site};
 use crate::reply::PkiAnswer;
+use crate::source::{Counted, source};
 use crate::trace::{Outcome, Trace};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
+use crate::upload::UploadError;
+use core::time::Duration;
 use hyper::body::Incoming;
 use hyper::header::{ALLOW, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH, RETRY_AFTER};
 use hyper::service::service_fn;
@@ -21,6 +23,14 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 pub(crate) type Body = crate::delivery::ReceiptBody;
+
+/// A source has as many connections as it may have.
+#[derive(Debug)]
+struct TooMany;
+
+/// What a connection too many is told.
+const TURNED_AWAY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nRetry-After: 5\r\n\
+    Connection: close\r\nContent-Length: 0\r\n\r\n";
 
 /// What a person sees who opens the URL in a browser. 403, as the field expects of a healthy endpoint.
 const NOT_SCEP: &str = "This is a SCEP endpoint and it is working, but this was not a SCEP request.\n\
@@ -53,6 +63,7 @@ impl Gateway {
                 accepted = accept(&listener, &slots) => accepted,
             };
             let Some((stream, peer, slot)) = accepted else { continue };
+            let Ok(counted) = self.count(&stream, peer) else { continue };
             let receipts = Receipts::new(self.clone());
             let io = TokioIo::new(TrackedIo::new(stream, receipts.clone()));
             let gateway = self.clone();
@@ -67,6 +78,7 @@ impl Gateway {
             let connection = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(limits.head_timeout)
+                .max_buf_size(limits.max_head.max(8 << 10))
                 .half_close(true)
                 .serve_connection(io, service);
             let connection = graceful.watch(connection);
@@ -77,7 +89,7 @@ impl Gateway {
                     tracing::debug!(target: "scep", %error, "connection ended");
                 }
                 open.dec();
-                drop(slot);
+                drop((slot, counted));
             });
         }
         drop(listener);
@@ -139,13 +151,17 @@ impl Gateway {
         let Some(site) = self.site(path).cloned() else {
             return plain(StatusCode::NOT_FOUND, "not found\n");
         };
-        let mut trace = Trace::new(self.reference(), &site.endpoint.name, Some(peer.ip()));
+        let client = self.inner.proxies.get().client(peer.ip(), request.headers());
+        let mut trace = Trace::new(self.reference(), &site.endpoint.name, Some(client));
         let operation = match self.operation(request, &mut trace).await {
             Ok(operation) => operation,
             Err(response) => return *response,
         };
         let response = match operation {
             Operation::PkiOperation(message) => {
+                if let Err(wait) = self.inner.sources.take(source(client)) {
+                    return self.too_many(trace, wait);
+                }
                 return self.pki_response(site, message, trace, receipts).await;
             }
             Operation::GetCaCaps => {
@@ -193,19 +209,20 @@ impl Gateway {
                 Some(query) => scep::from_query(query),
             },
             Method::POST => {
-                let body = Limited::new(request.into_body(), limits.max_body).collect();
+                let body = self.inner.uploads.read(request.into_body(), limits.max_body);
                 match tokio::time::timeout(limits.body_timeout, body).await {
-                    Ok(Ok(body)) => scep::from_post(query.as_deref(), body.to_bytes().to_vec()),
-                    Ok(Err(error)) if error.is::<LengthLimitError>() => {
+                    Ok(Ok(body)) => scep::from_post(query.as_deref(), body),
+                    Ok(Err(UploadError::TooLong)) => {
                         return Err(self.reject(
                             trace,
                             StatusCode::PAYLOAD_TOO_LARGE,
                             "too long\n",
                         ));
                     }
-                    Ok(Err(_)) => {
+                    Ok(Err(UploadError::Broken)) => {
                         return Err(self.reject(trace, StatusCode::BAD_REQUEST, "broken body\n"));
                     }
+                    Ok(Err(UploadError::NoRoom)) => return Err(self.no_room(trace)),
                     Err(_) => {
                         return Err(self.reject(trace, StatusCode::REQUEST_TIMEOUT, "too slow\n"));
                     }
@@ -247,6 +264,40 @@ impl Gateway {
         Box::new(plain(status, text))
     }
 
+    /// Counts a connection against its source; one too many is closed at once.
+    fn count(&self, stream: &TcpStream, peer: SocketAddr) -> Result<Option<Counted>, TooMany> {
+        if self.inner.proxies.get().trust(peer.ip()) {
+            return Ok(None);
+        }
+        if let Some(counted) = self.inner.crowd.enter(peer.ip()) {
+            return Ok(Some(counted));
+        }
+        self.inner.metrics.overloaded.inc();
+        tracing::debug!(target: "scep", peer = %peer.ip(), "more connections than one source may have");
+        // Nobody waits for it to be read: who has sent its request already may only see the connection end.
+        let _ = stream.try_write(TURNED_AWAY);
+        Err(TooMany)
+    }
+
+    /// Refuses a message unread, as its source sends too many.
+    fn too_many(&self, mut trace: Trace, wait: Duration) -> Response<Body> {
+        trace.reason = Some(Reason::RateExceeded);
+        trace.detail = Some("more messages than one source may send".into());
+        self.finish(&trace);
+        let mut response = plain(StatusCode::TOO_MANY_REQUESTS, "too many; try again\n");
+        let seconds = wait.as_secs().saturating_add(1);
+        response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        response
+    }
+
+    fn no_room(&self, trace: &mut Trace) -> Box<Response<Body>> {
+        self.inner.metrics.overloaded.inc();
+        trace.reason = Some(Reason::RateExceeded);
+        trace.detail = Some("the bodies of other requests take all the room".into());
+        self.finish(trace);
+        Box::new(busy())
+    }
+
     /// Runs the enrolment detached: a device that hangs up loses neither certificate nor report, and the
     /// operator not the trace.
     async fn pki_response(
@@ -279,11 +330,7 @@ impl Gateway {
             Ok((PkiAnswer::Unanswerable, _)) => {
                 plain(StatusCode::BAD_REQUEST, "this is no SCEP message that can be answered\n")
             }
-            Ok((PkiAnswer::Overloaded, _)) => {
-                let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "busy; try again\n");
-                response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
-                response
-            }
+            Ok((PkiAnswer::Overloaded, _)) => busy(),
             Err(error) => {
                 // Only a panic ends the task early, and that is a bug of ours.
                 tracing::error!(target: "scep", %error, "a request was lost");
@@ -352,10 +399,16 @@ async fn accept(listener: &TcpListener, slots: &Arc<Semaphore>) -> Option<Accept
         Err(error) => {
             // Out of descriptors, mostly: a pause, so that the loop does not spin.
             tracing::error!(target: "scep", %error, "accept");
-            tokio::time::sleep(core::time::Duration::from_millis(50)).await;
+            tokio::time::sleep(Duration::from_millis(50)).await;
             None
         }
     }
+}
+
+pub(crate) fn busy() -> Response<Body> {
+    let mut response = plain(StatusCode::SERVICE_UNAVAILABLE, "busy; try again\n");
+    response.headers_mut().insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    response
 }
 
 pub(crate) fn plain(status: StatusCode, text: &str) -> Response<Body> {

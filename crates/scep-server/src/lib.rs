@@ -3,6 +3,7 @@
 mod admin;
 mod answer;
 mod authority;
+mod buckets;
 mod budget;
 mod ca_health;
 mod clock;
@@ -25,9 +26,11 @@ mod reply;
 mod retries;
 mod revoke;
 mod slot;
+mod source;
 mod standing;
 mod store;
 mod trace;
+mod upload;
 mod withheld;
 
 pub use answer::{Answer, answer};
@@ -41,6 +44,9 @@ pub use preset::{
 };
 pub use revoke::{CrlSettings, RevocationError, Revocations};
 pub use scep_message::{ReplyCipher, ReplyDigest};
+#[doc(hidden)]
+pub use source::client_of;
+pub use source::{Network, NetworkError};
 pub use standing::{Availability, EXPIRY_ALARM_DAYS, Expiry, LinkStatus, RenewalContact};
 pub use store::StoreSettings;
 pub use trace::{Observer, Outcome, Stage, Trace};

@@ -7,9 +7,9 @@
 
 use crate::budget::Budget;
 use crate::gateway::Gateway;
-use crate::http::{Body, plain, with_type};
+use crate::http::{Body, busy, plain, with_type};
+use crate::upload::UploadError;
 use core::time::Duration;
-use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, HeaderValue};
 use hyper::{Method, Request, Response, StatusCode};
@@ -140,10 +140,11 @@ impl Gateway {
             Method::GET => from_path(&below),
             Method::POST => {
                 let limits = &self.inner.parts.limits;
-                let body = Limited::new(request.into_body(), MAX_OCSP_REQUEST).collect();
+                let body = self.inner.uploads.read(request.into_body(), MAX_OCSP_REQUEST);
                 match tokio::time::timeout(limits.body_timeout, body).await {
-                    Ok(Ok(body)) => Some(body.to_bytes().to_vec()),
-                    Ok(Err(_)) => None,
+                    Ok(Ok(body)) => Some(body),
+                    Ok(Err(UploadError::NoRoom)) => return Ok(busy()),
+                    Ok(Err(UploadError::TooLong | UploadError::Broken)) => None,
                     Err(_) => return Ok(plain(StatusCode::REQUEST_TIMEOUT, "too slow\n")),
                 }
             }

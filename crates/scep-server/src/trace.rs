@@ -69,7 +69,7 @@ pub struct Trace {
     pub reference: String,
     /// The endpoint's name.
     pub endpoint: String,
-    /// Who connected.
+    /// Who asks: the connection's peer, or whom a trusted proxy names.
     pub peer: Option<IpAddr>,
     /// `GET` or `POST`, and the operation.
     pub operation: &'static str,
