@@ -14,14 +14,16 @@
 mod support;
 
 use libtest_mimic::{Arguments, Trial};
-use scep_client::{ClientError, ScepClient, Server};
+use scep_client::{Answer, ClientError, ScepClient, Server};
+use scep_keys::AwsLc;
 use scep_ledger::{
     Ledger, LedgerSettings, OrderedBy, PostgresConfig, QueueOutcome, RevocationOrder,
     RevocationReason, RevocationState,
 };
+use scep_server::SystemClock;
 use scep_testkit::postgres::{Cluster, Programs};
 use scep_testkit::process::{PATIENCE, http, must, run, text, wait_for};
-use scep_types::{CertificateDer, CrlDer, NameHash, TenantId, Timestamp};
+use scep_types::{CertificateDer, Clock, CrlDer, NameHash, TenantId, Timestamp};
 use std::process::Output;
 use std::sync::Arc;
 use support::{Device, Gateway, enrol, identity};
@@ -150,6 +152,40 @@ async fn attack_54_an_operators_order_reaches_the_crl_of_every_gateway(cluster: 
     said(&run(second.command(&["revoke"]).args(order)));
     let crl = wait_for_crl(&second, "the next CRL", |crl| crl.contains(&serial));
     assert!(crl.number() > shown.number());
+}
+
+async fn a_request_held_at_one_gateway_is_approved_beside_both_and_fetched_at_the_other(
+    cluster: &Cluster,
+) {
+    let [mut first, second] = two(cluster, "held");
+    let (client, server) = first.client().await;
+    let (other, other_server) = second.client().await;
+    let device = first.manual_device();
+    let (now, request, identity) = (SystemClock.now(), device.request(), identity());
+    let answer = client.enrol(&server, &request, &identity, now, &AwsLc).await.unwrap();
+    let Answer::Pending(pending) = answer else { panic!("{answer:?}") };
+    let poll = || other.poll(&other_server, &pending, &identity, now, &AwsLc);
+    assert!(matches!(poll().await.unwrap(), Answer::Pending(_)));
+    // Nobody has to be stopped for it, and no listener to be asked.
+    let listed = must(second.command(&["held", "list"]).arg("--json"));
+    let listed: serde_json::Value = serde_json::from_slice(&listed).unwrap();
+    assert_eq!(listed[0]["device"], device.claims.device.as_str(), "{listed}");
+    let row = listed[0]["row"].to_string();
+    said(&run(first.command(&["held", "approve"]).args([&row, "--person", "alice"])));
+    let (one, two) = tokio::join!(poll(), client.poll(&server, &pending, &identity, now, &AwsLc));
+    for answer in [one.unwrap(), two.unwrap()] {
+        let good = match &answer {
+            Answer::Issued(issued) => issued.certificate.spki() == device.public_key(),
+            Answer::Pending(_) => true,
+        };
+        assert!(good, "{answer:?}");
+    }
+    // The one that the gateways have made together outlives the one that may have asked for it.
+    first.kill();
+    let answer = poll().await.unwrap();
+    assert!(matches!(answer, Answer::Issued(_)), "{answer:?}");
+    let counters = ledger(cluster, "held").await.counters().await.unwrap();
+    assert_eq!((counters.issued, counters.held), (1, 0));
 }
 
 /// The ledger of the gateways, beside them.
@@ -324,6 +360,7 @@ fn main() {
         attack_08_one_challenge_gives_one_certificate_at_two_processes
         attack_54_an_operators_order_reaches_the_crl_of_every_gateway
         attack_54_what_a_killed_gateway_was_revoking_another_ends
+        a_request_held_at_one_gateway_is_approved_beside_both_and_fetched_at_the_other
         attack_55_the_configured_brake_holds_at_every_gateway
         the_operators_commands_work_beside_running_gateways
         the_password_is_taken_from_a_file_or_the_environment
