@@ -15,9 +15,8 @@ use tokio_postgres::Row;
 /// recoveries do not work on the same.
 pub(super) async fn claim(unit: &mut Unit) -> Result<Vec<OpenIntent>, LedgerError> {
     let instance = unit.instance;
-    // The first condition is the index's.
     unit.query(
-        "UPDATE enrolment e SET owner = $1 WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) \
+        "UPDATE enrolment e SET owner = $1 WHERE state IN (0, 1, 7) \
          AND owner <> $1 \
          AND NOT EXISTS (SELECT 1 FROM gateway g \
          WHERE g.instance = e.owner AND g.lease_until > clock_timestamp())",
@@ -29,7 +28,7 @@ pub(super) async fn claim(unit: &mut Unit) -> Result<Vec<OpenIntent>, LedgerErro
             "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
              audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, authority, \
              grounds, predecessor, generation, renewable_by FROM enrolment \
-             WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) AND owner = $1 ORDER BY id",
+             WHERE state IN (0, 1, 7) AND owner = $1 ORDER BY id",
             &[&instance.octets()],
         )
         .await?;

@@ -31,10 +31,10 @@ pub(super) async fn counters(conn: &Connection) -> Result<Counters, LedgerError>
     let rows = conn
         .read(
             "SELECT issued, delivered, refused, failed, withheld, \
-             (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1)), \
+             (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 7) AND state IN (0, 1)), \
              (SELECT count(*) FROM outbox), \
              issued - (SELECT count(*) FROM outbox WHERE kind = 'issued'), last_event, \
-             (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state = 7), \
+             (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 7) AND state = 7), \
              (SELECT count(*) FROM enrolment WHERE state = 6), \
              (SELECT e.admitted_at FROM enrolment e JOIN held h ON h.enrolment = e.id \
              WHERE e.state = 6 AND h.verdict IS NULL ORDER BY e.id LIMIT 1) FROM ledger",

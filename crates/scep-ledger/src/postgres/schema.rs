@@ -230,8 +230,10 @@ ALTER TABLE enrolment ADD CONSTRAINT enrolment_renewal_check
 CREATE UNIQUE INDEX enrolment_successor ON enrolment (predecessor) WHERE state <> 5 AND predecessor IS NOT NULL;
 CREATE INDEX enrolment_transaction ON enrolment (transaction_id, signer);
 DROP INDEX enrolment_pending;
--- Keys that may become certified, what recovery looks for, and what waits. Once settled, the certificate's row tells.
+-- Keys that may become certified. Once settled, the certificate's row tells.
 CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state IN (0, 1, 2, 6, 7);
+-- What recovery looks for, and what waits for a person.
+CREATE INDEX enrolment_open ON enrolment (id) WHERE state IN (0, 1, 7);
 CREATE INDEX enrolment_held ON enrolment (id) WHERE state = 6;
 
 -- Requests that wait for a person, or for a CA that decides later; kept as long as their enrolment's row.

@@ -354,12 +354,11 @@ pub(super) fn settle(
 }
 
 pub(super) fn unsettled(conn: &Connection) -> Result<Vec<OpenIntent>, LedgerError> {
-    // The first condition is the index's.
     list(
         conn,
         "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, info_hash, \
          spki, signer, transaction_id, serial, expected, admitted_at, authority, grounds, predecessor, generation, \
-         renewable_by FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1, 7) ORDER BY id",
+         renewable_by FROM enrolment WHERE state IN (0, 1, 7) ORDER BY id",
         [],
         open_intent,
     )

@@ -31,11 +31,11 @@ pub(super) fn counters(conn: &Connection) -> Result<Counters, LedgerError> {
     first(
         conn,
         "SELECT issued, delivered, refused, failed, withheld, \
-         (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state IN (0, 1)), \
+         (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 7) AND state IN (0, 1)), \
          (SELECT count(*) FROM outbox), \
          issued - (SELECT count(*) FROM outbox WHERE kind = 'issued'), \
          coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'outbox'), 0), \
-         (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 2, 6, 7) AND state = 7), \
+         (SELECT count(*) FROM enrolment WHERE state IN (0, 1, 7) AND state = 7), \
          (SELECT count(*) FROM enrolment WHERE state = 6), \
          (SELECT e.admitted_at FROM enrolment e JOIN held h ON h.enrolment = e.id \
          WHERE e.state = 6 AND h.verdict IS NULL ORDER BY e.id LIMIT 1) FROM ledger",

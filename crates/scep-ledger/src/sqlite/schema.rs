@@ -244,8 +244,10 @@ CREATE UNIQUE INDEX enrolment_use ON enrolment (tenant, challenge) WHERE state <
 CREATE UNIQUE INDEX enrolment_successor ON enrolment (predecessor) WHERE state <> 5 AND predecessor IS NOT NULL;
 CREATE INDEX enrolment_info ON enrolment (info_hash);
 CREATE INDEX enrolment_transaction ON enrolment (transaction_id, signer);
--- Keys that may become certified, what recovery looks for, and what waits. Once settled, the certificate's row tells.
+-- Keys that may become certified. Once settled, the certificate's row tells.
 CREATE INDEX enrolment_pending ON enrolment (spki_hash) WHERE state IN (0, 1, 2, 6, 7);
+-- What recovery looks for, and what waits for a person.
+CREATE INDEX enrolment_open ON enrolment (id) WHERE state IN (0, 1, 7);
 CREATE INDEX enrolment_held ON enrolment (id) WHERE state = 6;
 CREATE INDEX enrolment_expiry ON enrolment (expires_at);
 
