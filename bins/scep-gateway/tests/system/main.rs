@@ -12,6 +12,7 @@ mod crash;
 mod estate;
 mod nginx;
 mod outage;
+mod renewal;
 mod sockets;
 mod state;
 mod tenants;
