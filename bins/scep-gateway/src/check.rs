@@ -69,14 +69,9 @@ pub(crate) fn run(path: &Path) -> Result<ExitCode, GatewayError> {
     let now = SystemClock.now();
     let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
     let config = Config::load(path, now, &provider)?;
-    for owned in &config.certificates {
-        if owned.certificate.not_after() <= now {
-            let ended = owned.certificate.not_after();
-            return Err(GatewayError::config(
-                owned.what.to_string(),
-                format!("expired at {ended}"),
-            ));
-        }
+    if let Some(owned) = config.ended(now) {
+        let ended = owned.certificate.not_after();
+        return Err(GatewayError::config(owned.what.to_string(), format!("expired at {ended}")));
     }
     println!("{} is complete and consistent.", path.display());
     println!("serves SCEP on {}, health and metrics on {}", config.listen, config.admin_listen);

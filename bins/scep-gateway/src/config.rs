@@ -161,6 +161,15 @@ impl Config {
         core::iter::once(&self.main).chain(&self.others)
     }
 
+    /// The first certificate that has ended although an endpoint needs it. A CA that no endpoint names has been taken over
+    /// from, and may end in peace: its CRL and the record of what it has issued stay.
+    pub(crate) fn ended(&self, now: Timestamp) -> Option<&Owned> {
+        let needed = |name: &AuthorityName| self.endpoints.iter().any(|one| one.authority == *name);
+        self.certificates
+            .iter()
+            .find(|owned| owned.certificate.not_after() <= now && needed(&owned.what.authority))
+    }
+
     /// The CA with this name.
     pub(crate) fn authority(&self, name: &str) -> Result<&AuthorityConfig, GatewayError> {
         self.authorities().find(|one| one.name.as_str() == name).ok_or_else(|| {

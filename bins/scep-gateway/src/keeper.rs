@@ -110,15 +110,13 @@ fn tell(renewed: &[Renewed]) {
 
 /// Fails for a certificate that has ended: no device would take an answer.
 pub(crate) fn not_expired(config: &Config, now: Timestamp) -> Result<(), GatewayError> {
-    for owned in &config.certificates {
-        if owned.certificate.not_after() <= now {
-            return Err(GatewayError::config(
-                owned.what.to_string(),
-                format!("expired at {}, and could not be renewed", owned.certificate.not_after()),
-            ));
-        }
+    match config.ended(now) {
+        None => Ok(()),
+        Some(owned) => Err(GatewayError::config(
+            owned.what.to_string(),
+            format!("expired at {}, and could not be renewed", owned.certificate.not_after()),
+        )),
     }
-    Ok(())
 }
 
 impl Keeper {

@@ -356,7 +356,60 @@ fn write_answer(path: &Path, answer: &[u8]) -> Result<(), GatewayError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+    use crate::init::{KnownIssuer, NewRa, Plan, make};
+    use scep_server::Preset;
     use scep_testkit::keys;
+
+    #[test]
+    fn a_ca_that_was_taken_over_from_may_end() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("gw");
+        let plan = Plan {
+            dir: dir.clone(),
+            tenant: "contoso".parse().unwrap(),
+            group: "main".parse().unwrap(),
+            issuer: KnownIssuer::Key(keys::p256(1).public_key().clone()),
+            suffixes: vec!["example.org".into()],
+            listen: ([127, 0, 0, 1], 0).into(),
+            admin_listen: ([127, 0, 0, 1], 0).into(),
+            crl_url: None,
+            ocsp_url: None,
+            ca_key: KeyAlgorithm::P256,
+            challenge_key: KeyAlgorithm::P256,
+            ca_name: "CN=CA".parse().unwrap(),
+            ra: NewRa::Split,
+            preset: &Preset::GENERIC,
+        };
+        let (now, provider) = (SystemClock.now(), Arc::new(AwsLc) as Arc<dyn CryptoProvider>);
+        let path = make(&plan, now).unwrap();
+        // The one that ends is the next one here: the other way round it is the same.
+        let options = PrepareOptions {
+            config: path.clone(),
+            name: "g2".into(),
+            after: "main".into(),
+            ca_name: None,
+            ca_key: None,
+            days: 1,
+            key: None,
+            certificate: None,
+            chain: None,
+            ra_signing_key: None,
+            ra_encryption_key: None,
+        };
+        prepare(&options, now).unwrap();
+        let section = std::fs::read_to_string(dir.join("g2/authority.toml")).unwrap();
+        let text = format!("{}\n{section}", std::fs::read_to_string(&path).unwrap());
+        std::fs::write(&path, &text).unwrap();
+        let later = now.plus(Duration::from_secs(3 * DAY));
+        let load = || Config::load(&path, later, &provider).unwrap();
+        let ended = |config: &Config| config.ended(later).map(|owned| owned.what.to_string());
+        assert_eq!(ended(&load()), None);
+        let switched = text.replace("preset = \"generic\"", "preset = \"generic\"\nca = \"g2\"");
+        assert_ne!(switched, text);
+        std::fs::write(&path, switched).unwrap();
+        assert_eq!(ended(&load()).as_deref(), Some("CA certificate of g2"));
+    }
 
     #[test]
     fn the_next_name_is_the_present_one_with_the_next_after_it() {
