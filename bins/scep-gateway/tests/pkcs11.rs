@@ -17,9 +17,12 @@ mod softhsm;
 mod support;
 
 use libtest_mimic::{Arguments, Trial};
-use scep_keys::{certificates_pem, read_certificates, read_public_key};
+use scep_client::{ScepClient, Trust};
+use scep_keys::{AwsLc, certificates_pem, read_certificates, read_public_key};
+use scep_message::{LegacyAlgorithms, Limits};
+use scep_server::SystemClock;
 use scep_testkit::process::{http, must, run, text, wait_for};
-use scep_types::{CertificateDer, CrlDer, KeyAlgorithm};
+use scep_types::{CertificateDer, Clock, CrlDer, KeyAlgorithm};
 use softhsm::{SoftHsm, module};
 use std::path::Path;
 use std::process::{Command, ExitCode};
@@ -242,6 +245,39 @@ async fn the_ocsp_signers_key_is_on_the_token_too_and_stays(hsm: &SoftHsm) {
     gateway.stop();
 }
 
+async fn the_next_ca_is_made_on_the_token_too(hsm: &SoftHsm) {
+    let mut gateway = on_tokens(hsm, "p256");
+    let keys = ["ca2", "sign2", "encrypt2"];
+    let uris = [hsm.uri("ca", keys[0]), hsm.uri("ra", keys[1]), hsm.uri("ra", keys[2])];
+    let mut prepare = gateway.command(&["ca", "prepare"]);
+    prepare.env("SOFTHSM2_CONF", hsm.conf()).args(["--name", "g2", "--key", &uris[0]]);
+    must(prepare.args(["--ra-signing-key", &uris[1], "--ra-encryption-key", &uris[2]]));
+    for file in std::fs::read_dir(gateway.file("gw/g2")).unwrap() {
+        let name = file.unwrap().file_name().into_string().unwrap();
+        assert!(!name.contains("key"), "{name}: nothing of a token's key is in a file");
+    }
+    let section = std::fs::read_to_string(gateway.file("gw/g2/authority.toml")).unwrap();
+    gateway.configure(|text| {
+        let preset = "preset = \"windows\"";
+        format!("{}\n{section}", text.replace(preset, &format!("{preset}\nca = \"g2\"")))
+    });
+    start(hsm, &mut gateway);
+    let next = read_certificates(&gateway.file("gw/g2/ca.cert.pem")).unwrap().remove(0);
+    let url = format!("http://{}/certsrv/mscep/mscep.dll", gateway.address());
+    let client = ScepClient::new(&url).unwrap();
+    let trust = Trust::Certificate(next.clone());
+    let server = client.discover(&trust, SystemClock.now(), &AwsLc).await.unwrap();
+    let issued = enrol(&client, &server, &gateway.device().request(), &identity()).await.unwrap();
+    assert_eq!(issued.issuer_der(), next.subject_der());
+    // The other endpoint tells of it, in the present CA's name, whose key is on the token.
+    let answer = http(gateway.address(), "GET", "/?operation=GetNextCACert", b"");
+    let present = read_certificates(&gateway.file("gw/ca.cert.pem")).unwrap().remove(0);
+    let (legacy, limits) = (LegacyAlgorithms::Refuse, Limits::default());
+    let (told, by) = scep_message::next_ca::parse(&answer.body, &AwsLc, legacy, &limits).unwrap();
+    assert_eq!((&told[..], &by), (std::slice::from_ref(&next), present.spki()));
+    gateway.stop();
+}
+
 fn main() -> ExitCode {
     let arguments = Arguments::from_args();
     let module = module();
@@ -261,6 +297,7 @@ fn main() -> ExitCode {
         what_is_wrong_with_a_token_stops_the_start_and_is_named
         a_key_on_the_token_is_never_made_twice
         the_ocsp_signers_key_is_on_the_token_too_and_stays
+        the_next_ca_is_made_on_the_token_too
     };
     if module.is_none() && !ci {
         eprintln!("SKIPPED {} tests: SoftHSM2 is missing", tests.len());
