@@ -1,7 +1,9 @@
 //! BouncyCastle, on which clients in Java and on Android are built: `java/Enrol.java` writes BER as its stream
 //! generators do, and reads the reply as such clients do.
 
-use crate::support::{certificate_must_be, log_has_no_secrets, openssl_verify, profile};
+use crate::support::{
+    certificate_must_be, log_has_no_secrets, openssl_verify, preset_site, profile,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use libtest_mimic::Trial;
@@ -23,6 +25,7 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("quirk_22_bouncycastle_enrols_in_ber_by_post", by_post),
         trial("quirk_03_bouncycastle_enrols_by_get_without_escapes", by_get),
         trial("quirk_32_bouncycastle_enrols_with_oaep", with_oaep),
+        trial("quirk_03_22_bouncycastle_enrols_at_the_preset_for_android", at_its_preset),
         trial("attack_01_bouncycastle_is_refused_another_name", another_name),
     ]
 }
@@ -41,7 +44,11 @@ struct Enrolment {
 
 impl Enrolment {
     fn new() -> Self {
-        Self { site: Site::start(&SiteOptions::default()), dir: temporary() }
+        Self::at(Site::start(&SiteOptions::default()))
+    }
+
+    fn at(site: Site) -> Self {
+        Self { site, dir: temporary() }
     }
 
     fn path(&self, name: &str) -> PathBuf {
@@ -113,6 +120,25 @@ fn by_get() {
     let target = format!("/scep?operation=PKIOperation&message={message}");
     let answer = http(enrolment.site.address(), "GET", &target, b"");
     enrolment.must_have_enrolled(&answer, RSA_ENCRYPTION);
+}
+
+/// By POST, and by GET without escapes.
+fn at_its_preset() {
+    for method in ["POST", "GET"] {
+        let enrolment = Enrolment::at(preset_site("android-jscep", &[]));
+        let message = enrolment.request(SUBJECT, "pkcs1");
+        let answer = if method == "POST" {
+            enrolment.post(&message)
+        } else {
+            let target = format!("/scep?operation=PKIOperation&message={}", BASE64.encode(message));
+            http(enrolment.site.address(), method, &target, b"")
+        };
+        enrolment.must_have_enrolled(&answer, RSA_ENCRYPTION);
+        assert_eq!(
+            enrolment.site.log_lines(&["endpoint=android-jscep", "outcome=Issued"]).len(),
+            1
+        );
+    }
 }
 
 fn with_oaep() {

@@ -1,7 +1,8 @@
 //! certmonger: PKIOperation by GET, a signer certificate of version 1, and a challenge that it keeps and sends again.
 
 use crate::support::{
-    certificate_must_be, log_has_no_secrets, openssl_verify, profile, renewable, renewing_site,
+    PRESETS, certificate_must_be, decide_on_the_one, log_has_no_secrets, manual, openssl_verify,
+    preset_site, profile, renewable, renewing_site,
 };
 use libtest_mimic::Trial;
 use scep_testkit::process::peers::{Peer, find, trial};
@@ -20,8 +21,10 @@ pub(crate) fn trials() -> Vec<Trial> {
         || [Peer::program("certmonger"), Peer::program("getcert"), Peer::program("openssl")];
     vec![
         trial("certmonger_enrols", &peers(), enrols),
+        trial("certmonger_enrols_at_every_preset", &peers(), enrols_at_every_preset),
         trial("attack_31_certmonger_is_refused_another_order", &peers(), another_order),
         trial("quirk_50_certmonger_asks_again_for_a_lost_reply", &peers(), lost_reply),
+        trial("quirk_48_certmonger_waits_and_after_a_restart_sends_its_request_again", &peers(), waits),
         trial("quirk_52_certmonger_resubmits_its_old_challenge", &peers(), resubmits),
         trial("quirk_52_certmonger_rekeys_with_its_old_challenge", &peers(), rekeys),
         trial("quirk_52_certmonger_renews_by_its_certificate", &peers(), renews_by_certificate),
@@ -153,6 +156,18 @@ const FOLDERS: [(&str, &str); 5] = [
     ("CERTMONGER_TMPDIR", "tmp"),
 ];
 
+fn enrols_at_every_preset() {
+    for (preset, options) in PRESETS {
+        let site = preset_site(preset, options);
+        let url = site.url("/");
+        let enrolment = Enrolment::at(site, &url);
+        let output = enrolment.ask(SUBJECT, &enrolment.mint());
+        enrolment.certificate(&output);
+        let issued = enrolment.site.log_lines(&["outcome=Issued", &format!("endpoint={preset}")]);
+        assert_eq!(issued.len(), 1, "{preset} {options:?}: {}", enrolment.site.log());
+    }
+}
+
 fn enrols() {
     let enrolment = Enrolment::new();
     let output = enrolment.ask(SUBJECT, &enrolment.mint());
@@ -191,6 +206,30 @@ fn lost_reply() {
     command.args(["x509", "-noout", "-serial", "-in"]).arg(enrolment.path("cert.pem"));
     let serial = String::from_utf8(must(&mut command)).unwrap();
     assert!(issued[0].contains(serial.trim()), "{serial} is not the one issued first: {log}");
+    log_has_no_secrets(&enrolment.site, &[]);
+}
+
+/// Told to wait, certmonger asks again after days, or when somebody says `refresh`. What it was told does not outlive a
+/// restart: it sends the same request again.
+fn waits() {
+    let mut enrolment = Enrolment::new();
+    let profile = manual(&profile(SUBJECT, &[DNS]));
+    let challenge = enrolment.site.mint(&profile, "dev", &[]);
+    must(&mut enrolment.request(SUBJECT, &challenge));
+    wait_for("certmonger to wait", || {
+        enrolment.status().contains("status: CA_WORKING").then_some(())
+    });
+    let refresh = |enrolment: &Enrolment| must(enrolment.getcert("refresh").args(["-i", "id"]));
+    refresh(&enrolment);
+    decide_on_the_one(&enrolment.site, 2, "approve");
+    enrolment.restart();
+    refresh(&enrolment);
+    wait_for("certmonger's certificate", || enrolment.path("cert.pem").exists().then_some(()));
+    enrolment.settle();
+    enrolment.must_have_certificate();
+    let issued = enrolment.site.log_lines(&["outcome=Issued"]);
+    assert_eq!(issued.len(), 1, "{}", enrolment.site.log());
+    assert!(issued[0].contains("message_type=PkcsReq"), "{}", issued[0]);
     log_has_no_secrets(&enrolment.site, &[]);
 }
 

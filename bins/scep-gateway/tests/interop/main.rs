@@ -15,6 +15,8 @@ mod certmonger;
 mod micromdm;
 mod platforms;
 mod python;
+mod sscep;
+mod sscep_renewal;
 mod strongswan;
 mod support;
 
@@ -28,6 +30,8 @@ fn main() {
         micromdm::trials(),
         platforms::trials(),
         python::trials(),
+        sscep::trials(),
+        sscep_renewal::trials(),
         strongswan::trials(),
     ]
     .into_iter()

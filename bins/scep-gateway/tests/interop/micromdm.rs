@@ -16,6 +16,7 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("quirk_33_scepclient_is_told_of_sha1", &peers(), sha1),
         trial("quirk_33_scepclient_is_told_of_des_on_a_legacy_endpoint", &peers(), des),
+        trial("quirk_33_scepclient_is_told_of_des_at_the_preset_for_cisco_ios", &peers(), router),
     ]
 }
 
@@ -27,12 +28,20 @@ fn des() {
     must_be_told("/legacy", "des-cbc");
 }
 
+fn router() {
+    must_be_told("/router", "des-cbc");
+}
+
 /// scepclient gets a CertRep with badAlg that names the algorithm: on the wire, for itself and in the log.
 fn must_be_told(path: &str, algorithm: &str) {
     // scepclient encrypts to every certificate of the bundle, and breaks down at one whose key is not RSA.
     let site = Site::start(&SiteOptions {
         init: ["--ca-key", "rsa2048"].map(str::to_owned).to_vec(),
-        config: "[[endpoints]]\npath = \"/legacy\"\npreset = \"generic\"\nlegacy = true\n".into(),
+        config: [("/legacy", "generic"), ("/router", "cisco-ios")]
+            .map(|(path, preset)| {
+                format!("[[endpoints]]\npath = \"{path}\"\npreset = \"{preset}\"\nlegacy = true\n")
+            })
+            .concat(),
         ..SiteOptions::default()
     });
     let challenge = site.mint(&profile("CN=dev", &[]), "dev", &[]);

@@ -1,8 +1,8 @@
 //! strongSwan's `pki`: RSA, POST, a request whose attributes are not in DER order.
 
 use crate::support::{
-    certificate_must_be, log_has_no_secrets, names, openssl_verify, profile, renewable,
-    renewing_site,
+    PRESETS, certificate_must_be, decide_on_the_one, log_has_no_secrets, manual, names,
+    openssl_verify, preset_site, profile, renewable, renewing_site,
 };
 use libtest_mimic::Trial;
 use scep_testkit::process::peers::{Peer, trial};
@@ -16,10 +16,13 @@ pub(crate) fn trials() -> Vec<Trial> {
     vec![
         trial("strongswan_fetches_ca_and_ra", &peers(), fetches_ca_and_ra),
         trial("strongswan_enrols", &peers(), enrols),
+        trial("strongswan_enrols_at_every_preset", &peers(), enrols_at_every_preset),
         trial("quirk_37_strongswan_enrols_with_a_long_challenge", &peers(), long_challenge),
         trial("strongswan_renews_with_a_fresh_challenge", &peers(), renews),
         trial("quirk_53_strongswan_renews_without_a_challenge", &peers(), renews_by_certificate),
         trial("quirk_51_strongswan_renews_with_the_same_key", &peers(), renews_with_the_same_key),
+        trial("quirk_49_strongswan_polls_until_a_person_has_approved", &peers(), polls),
+        trial("strongswan_is_told_that_a_person_has_denied", &peers(), denied),
         trial("attack_01_strongswan_is_refused_another_name", &peers(), another_name),
     ]
 }
@@ -125,6 +128,21 @@ fn enrols() {
     log_has_no_secrets(&enrolment.site, &[]);
 }
 
+/// What each preset shows by GetCACert, and how it answers, with an RA of two keys and of one.
+fn enrols_at_every_preset() {
+    for (preset, options) in PRESETS {
+        let enrolment = Enrolment::at(preset_site(preset, options));
+        let challenge = enrolment.site.mint(&profile(SUBJECT, &["dev.example.org"]), "dev", &[]);
+        let key = enrolment.key("key.pem");
+        let sans = ["dev.example.org".to_owned()];
+        let output = run(&mut enrolment.pki_scep(&key, SUBJECT, &sans, &challenge));
+        let certificate = enrolment.certificate("cert.pem", &output);
+        certificate_must_be(&certificate, "CN=dev,O=Example,C=CH", &sans);
+        let issued = enrolment.site.log_lines(&["outcome=Issued", &format!("endpoint={preset}")]);
+        assert_eq!(issued.len(), 1, "{preset} {options:?}: {}", enrolment.site.log());
+    }
+}
+
 fn long_challenge() {
     let enrolment = Enrolment::new();
     // Each about as long as names get, so many that the challenge is longer than a page of memory.
@@ -224,6 +242,46 @@ fn renews_with_the_same_key() {
     assert_eq!(issued.len(), 3, "{}", enrolment.site.log());
     assert!(issued.iter().all(|line| transaction(line) == transaction(&issued[0])), "{issued:?}");
     log_has_no_secrets(&enrolment.site, &[]);
+}
+
+/// `pki` at work, which was told once to wait and once to go on waiting, and what a person has said by then.
+fn waiting(word: &str) -> (Enrolment, Output) {
+    let enrolment = Enrolment::new();
+    let profile = manual(&profile(SUBJECT, &["dev.example.org"]));
+    let challenge = enrolment.site.mint(&profile, "dev", &[]);
+    let key = enrolment.key("key.pem");
+    let mut command =
+        enrolment.pki_scep(&key, SUBJECT, &["dev.example.org".to_owned()], &challenge);
+    command.args(["--interval", "1s", "--maxpolltime", "60s"]);
+    let pki = std::thread::spawn(move || run(&mut command));
+    decide_on_the_one(&enrolment.site, 2, word);
+    let output = pki.join().unwrap();
+    (enrolment, output)
+}
+
+fn polls() {
+    let (enrolment, output) = waiting("approve");
+    let certificate = enrolment.certificate("cert.pem", &output);
+    let sans = ["dev.example.org".to_owned()];
+    certificate_must_be(&certificate, "CN=dev,O=Example,C=CH", &sans);
+    let site = &enrolment.site;
+    let polled = site.log_lines(&["outcome=Pending", "message_type=CertPoll"]);
+    assert!(!polled.is_empty(), "{}", site.log());
+    let issued = site.log_lines(&["outcome=Issued"]);
+    assert_eq!(issued.len(), 1, "{}", site.log());
+    assert!(issued[0].contains("message_type=CertPoll"), "{}", issued[0]);
+    log_has_no_secrets(site, &[]);
+}
+
+fn denied() {
+    let (enrolment, output) = waiting("deny");
+    assert!(!output.status.success(), "{}", text(&output));
+    assert!(output.stdout.is_empty(), "{}", text(&output));
+    let site = &enrolment.site;
+    let refused = site.log_lines(&["reason=ApprovalDenied", "message_type=CertPoll"]);
+    assert_eq!(refused.len(), 1, "{}", site.log());
+    assert!(site.log_lines(&["outcome=Issued"]).is_empty());
+    log_has_no_secrets(site, &[]);
 }
 
 fn another_name() {

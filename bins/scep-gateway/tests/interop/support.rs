@@ -2,7 +2,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use scep_testkit::process::{Site, SiteOptions, must};
+use scep_testkit::process::{Site, SiteOptions, binary, must, wait_for};
 use std::path::Path;
 use std::process::Command;
 
@@ -36,6 +36,30 @@ pub(crate) fn renewing_site(same_key: bool) -> Site {
         challenge: "renew_without_issuer = true".into(),
         ..SiteOptions::default()
     })
+}
+
+/// The same, where a person must approve each request.
+pub(crate) fn manual(profile: &str) -> String {
+    format!("{profile}approval = \"manual\"\n")
+}
+
+/// One of `scep-gateway held`'s commands, at the running gateway.
+fn held(site: &Site, words: &[&str]) -> Vec<u8> {
+    let mut command = Command::new(binary("scep-gateway"));
+    command.env_remove("SCEP_GATEWAY_CONFIG").arg("held").args(words);
+    must(command.arg("--config").arg(site.file("gateway.toml")))
+}
+
+/// Waits until one request waits for a person, and its device was told so this often; a person then says this.
+pub(crate) fn decide_on_the_one(site: &Site, told: usize, word: &str) {
+    let row = wait_for("a request that waits, and is polled", || {
+        let all: serde_json::Value =
+            serde_json::from_slice(&held(site, &["list", "--json"])).unwrap();
+        let row = all.get(0)?["row"].to_string();
+        assert!(all.get(1).is_none(), "{all}");
+        (site.log_lines(&["outcome=Pending"]).len() >= told).then_some(row)
+    });
+    held(site, &[word, &row, "--person", "alice"]);
 }
 
 /// What OpenSSL says of a certificate: its subject, alternative names and usages.
@@ -96,4 +120,22 @@ pub(crate) fn log_has_no_secrets(site: &Site, secrets: &[&[u8]]) {
             assert!(!output.contains(piece), "{piece} is in the log: {output}");
         }
     }
+}
+
+/// Every preset's name, and options of `init` that go with it.
+pub(crate) const PRESETS: [(&str, &[&str]); 6] = [
+    ("generic", &[]),
+    ("windows", &[]),
+    ("apple", &[]),
+    ("apple", &["--combined-ra"]),
+    ("android-jscep", &[]),
+    ("cisco-ios", &[]),
+];
+
+/// A site whose endpoint `/` has this preset.
+pub(crate) fn preset_site(preset: &str, options: &[&str]) -> Site {
+    let words = ["--preset", preset];
+    let init = words.iter().chain(options);
+    let init = init.map(|word| (*word).to_owned()).collect();
+    Site::start(&SiteOptions { init, ..SiteOptions::default() })
 }
