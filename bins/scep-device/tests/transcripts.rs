@@ -7,7 +7,9 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
-use scep_testkit::process::{Site, SiteOptions, free_address, must, run, temporary, text};
+use scep_testkit::process::{
+    Site, SiteOptions, binary, free_address, must, run, temporary, text, wait_for,
+};
 use scep_testkit::programs::available;
 use std::io::Write;
 use std::path::{Path, PathBuf};
@@ -277,6 +279,90 @@ fn a_refusal_is_3_and_says_where_the_reason_is() {
     // The key stays, and the challenge is good.
     let output = run(&mut desk.enrol(&challenge));
     assert_eq!(output.status.code(), Some(0), "{}", text(&output));
+}
+
+/// `scep-gateway held`'s word on the one request that waits.
+fn decide(desk: &Desk, word: &str) {
+    let held = |words: &[&str]| {
+        let mut command = Command::new(binary("scep-gateway"));
+        command.env_remove("SCEP_GATEWAY_CONFIG").arg("held").args(words);
+        must(command.arg("--config").arg(desk.site.file("gateway.toml")))
+    };
+    let listed = String::from_utf8(held(&["list"])).unwrap();
+    let lines: Vec<&str> = listed.lines().collect();
+    assert_eq!(lines.len(), 2, "{listed}");
+    let row = lines[1].split_whitespace().next().unwrap();
+    held(&[word, row, "--person", "alice"]);
+}
+
+/// `enrol` where a person must approve, told to ask once; the transaction that it has printed.
+fn enrol_and_leave(desk: &Desk, key_type: &str) -> String {
+    let profile = format!("{PROFILE}approval = \"manual\"\n");
+    let challenge = desk.site.mint(&profile, "laptop", &[("DeviceName", "laptop")]);
+    let mut device = desk.enrol(&challenge);
+    let output = run(device.args(["--key-type", key_type, "--polls", "0"]));
+    must_say(
+        &output,
+        4,
+        &[
+            "scep-device: still pending; transaction *",
+            "  Later: scep-device poll --transaction * --request cert.pem.csr --key KEY --out CERT ...",
+        ],
+    );
+    assert!(desk.files().contains(&"cert.pem.csr".to_owned()));
+    assert!(!desk.files().contains(&"cert.pem".to_owned()));
+    let said = String::from_utf8(output.stderr).unwrap();
+    said.lines().next().unwrap().rsplit(' ').next().unwrap().to_owned()
+}
+
+fn poll(desk: &Desk, transaction: &str) -> Output {
+    let mut device = desk.device("poll");
+    device.args(["--transaction", transaction, "--request", "cert.pem.csr", "--key", "key.pem"]);
+    run(device.args(["--out", "cert.pem", "--polls", "0"]))
+}
+
+#[test]
+fn what_a_person_must_approve_is_4_and_polled_later_with_any_kind_of_key() {
+    for key_type in ["rsa2048", "p256"] {
+        let desk = Desk::new();
+        let transaction = enrol_and_leave(&desk, key_type);
+        // Still pending.
+        let output = poll(&desk, &transaction);
+        assert_eq!(output.status.code(), Some(4), "{}", text(&output));
+        decide(&desk, "approve");
+        let output = poll(&desk, &transaction);
+        must_say(&output, 0, &["issued: serial *, valid until *, written to cert.pem"]);
+        let polled = desk.site.log_lines(&["message_type=CertPoll"]);
+        assert_eq!(polled.len(), 2, "{}", desk.site.log());
+        assert!(polled[1].contains("outcome=Issued"), "{}", polled[1]);
+    }
+}
+
+#[test]
+fn what_a_person_has_denied_is_3() {
+    let desk = Desk::new();
+    let transaction = enrol_and_leave(&desk, "p256");
+    decide(&desk, "deny");
+    let output = poll(&desk, &transaction);
+    let refused = "scep-device: the server refuses: BadRequest: refused by the operator (ref *)";
+    must_say(&output, 3, &[refused, "  *"]);
+}
+
+#[test]
+fn enrol_goes_on_asking_until_a_person_has_approved() {
+    let desk = Desk::new();
+    let profile = format!("{PROFILE}approval = \"manual\"\n");
+    let challenge = desk.site.mint(&profile, "laptop", &[("DeviceName", "laptop")]);
+    let mut device = desk.enrol(&challenge);
+    device.args(["--key-type", "p256", "--polls", "600", "--poll-interval", "1s"]);
+    let asking = std::thread::spawn(move || run(&mut device));
+    wait_for("a poll", || {
+        let polls = desk.site.log_lines(&["message_type=CertPoll", "outcome=Pending"]);
+        (!polls.is_empty()).then_some(())
+    });
+    decide(&desk, "approve");
+    let output = asking.join().unwrap();
+    must_say(&output, 0, &["issued: serial *, valid until *, written to cert.pem"]);
 }
 
 #[test]
