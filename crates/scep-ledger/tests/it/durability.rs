@@ -3,6 +3,7 @@
 //! A killed process proves that nothing is kept back in its memory, but nothing about the disk, as the system's cache
 //! survives. That the disk was asked is what the second test watches.
 
+use crate::sqlite::opened;
 use crate::support::*;
 use scep_ledger::{HeldState, HeldVerdict, Ledger, LedgerSettings};
 use scep_types::{CertificateFingerprint, ChallengeId, Reason, ReleasedCertificate as _};
@@ -46,7 +47,7 @@ fn say(step: &str, what: impl std::fmt::Display) {
 async fn child_process() {
     let Some(place) = std::env::var_os(PLACE) else { return };
     let rounds: u32 = std::env::var(ROUNDS).unwrap().parse().unwrap();
-    let ledger = Ledger::open_sqlite(Path::new(&place), LedgerSettings::default()).unwrap();
+    let ledger = opened(Path::new(&place), LedgerSettings::default());
     if std::env::var(STEPS).unwrap() == "hold" {
         return hold(&ledger, rounds).await;
     }
@@ -122,7 +123,7 @@ async fn attack_52_what_is_held_and_approved_survives_a_killed_process() {
             note(&line.unwrap());
         }
 
-        let ledger = Ledger::open_sqlite(&place, LedgerSettings::default()).unwrap();
+        let ledger = opened(&place, LedgerSettings::default());
         let waiting: BTreeMap<String, HeldState> = ledger
             .held(u32::MAX, None)
             .await
@@ -192,7 +193,7 @@ async fn attack_52_every_acknowledged_step_survives_a_killed_process() {
             note(&line.unwrap(), &mut admitted, &mut recorded, &mut freed);
         }
 
-        let ledger = Ledger::open_sqlite(&place, LedgerSettings::default()).unwrap();
+        let ledger = opened(&place, LedgerSettings::default());
         let mut outcomes: BTreeMap<String, Vec<String>> = BTreeMap::new();
         for (kind, body) in all_events(&ledger).await {
             let challenge = body["challenge"].as_str().unwrap().to_owned();

@@ -240,10 +240,21 @@ pub(crate) async fn attack_20_a_restored_backup_renews_nothing_that_it_may_have_
 ) {
     let ledger = backend.open();
     let (of, old) = first(&ledger).await;
+    // Also a certificate that begins later than it was issued.
+    let other = enrolment(2, "device-2", 3).renewable(3);
+    let (permit, unsettled) = other.admit(&ledger, NOW).await.unwrap().redeem();
+    let mut contents = permit.contents().clone();
+    contents.not_before = after(120);
+    let late = issue(&contents, permit.serial().unwrap());
+    let conforming = unsettled.approval().check_certificate(&late).unwrap();
+    ledger.record(unsettled, conforming, NOW).await.unwrap();
+
     ledger.acknowledge(1_000, after(60)).await.unwrap();
     let at = after(LATER);
-    let approval = next(&ledger, &of, &old, 2, at).await;
-    assert_eq!(reason(admit(&ledger, approval, at).await), Reason::ChallengeBeforeRestore);
+    for (of, old) in [(&of, &old), (&other, &late)] {
+        let approval = next(&ledger, of, old, 5, at).await;
+        assert_eq!(reason(admit(&ledger, approval, at).await), Reason::ChallengeBeforeRestore);
+    }
 }
 
 pub(crate) async fn what_recovery_finds_goes_on_with_its_line(backend: &impl Backend) {
