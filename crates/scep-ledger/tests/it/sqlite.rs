@@ -248,7 +248,7 @@ fn what_is_no_ledger_is_refused_and_left_as_it_is() {
     }
 }
 
-fn private(path: &std::path::Path) {
+fn private(path: &Path) {
     #[cfg(unix)]
     {
         use std::os::unix::fs::PermissionsExt as _;
