@@ -161,9 +161,16 @@ impl HeldRow {
 pub struct HeldEnrolment {
     pub(crate) claims: Box<HeldClaims>,
     pub(crate) csr_der: Secret<Vec<u8>>,
+    pub(crate) authority: AuthorityName,
 }
 
 impl HeldEnrolment {
+    /// The CA that was asked, and that was approved.
+    #[must_use]
+    pub const fn authority(&self) -> &AuthorityName {
+        &self.authority
+    }
+
     /// The claims and the request's DER, which contains the challenge.
     #[must_use]
     pub fn into_parts(self) -> (HeldClaims, Secret<Vec<u8>>) {

@@ -3,7 +3,7 @@
 use crate::LedgerError;
 use crate::held::{HeldEnrolment, HeldVerdict};
 use crate::settings::{LedgerSettings, MAX_SKEW};
-use crate::store::{Intent, Remembered, State};
+use crate::store::{Intent, Remembered, State, Terms};
 use scep_policy::{Grounds, HeldClaims, MAX_GENERATIONS};
 use scep_types::{
     AuthorityName, CertificateDer, CsrInfoHash, DeviceId, Reason, Secret, TenantId, Timestamp,
@@ -95,22 +95,21 @@ pub(crate) enum Verdict {
 /// The decision on an admission.
 pub(crate) fn judge_admission(
     intent: &Intent,
-    claims: Option<&[u8]>,
-    per_hour: u32,
+    terms: &Terms,
     facts: &AdmitFacts,
     settings: &LedgerSettings,
 ) -> Verdict {
     let verdict = match intent.grounds {
         Grounds::Challenge => first_use(intent, facts, settings),
-        Grounds::Held => resumption(intent, claims, facts),
+        Grounds::Held => resumption(intent, terms.claims.as_deref(), facts),
         Grounds::Renewal { generation, .. } => match first_use(intent, facts, settings) {
-            Verdict::Admit => renewal(intent, generation, facts),
+            Verdict::Admit => renewal(intent, generation, &terms.kin, facts),
             other => other,
         },
     };
     match verdict {
         Verdict::Admit | Verdict::Resume { .. }
-            if facts.admitted_last_hour >= u64::from(per_hour) =>
+            if facts.admitted_last_hour >= u64::from(terms.per_hour) =>
         {
             Verdict::Brake
         }
@@ -215,7 +214,7 @@ fn resumption(intent: &Intent, claims: Option<&[u8]>, facts: &AdmitFacts) -> Ver
     }
 }
 
-fn renewal(intent: &Intent, generation: u8, facts: &AdmitFacts) -> Verdict {
+fn renewal(intent: &Intent, generation: u8, kin: &[AuthorityName], facts: &AdmitFacts) -> Verdict {
     let Some(of) = &facts.predecessor else { return Verdict::Refuse(Reason::RenewalNotAllowed) };
     if of.issued_at <= facts.restored_at {
         // Its successor may be among what the backup has forgotten.
@@ -226,7 +225,7 @@ fn renewal(intent: &Intent, generation: u8, facts: &AdmitFacts) -> Verdict {
         && !facts.succeeded
         && of.tenant == intent.tenant
         && of.device == intent.device
-        && of.authority == intent.authority
+        && (of.authority == intent.authority || kin.contains(&of.authority))
         && of.renewable_by == intent.renewable_by
         && of.generation.checked_add(1) == Some(generation);
     if allowed { Verdict::Admit } else { Verdict::Refuse(Reason::RenewalNotAllowed) }
@@ -293,7 +292,8 @@ pub(crate) fn judge_recall(
                 let claims =
                     HeldClaims::from_ledger(&claims).map_err(|_| damaged("held.claims"))?;
                 let (claims, csr_der) = (Box::new(claims), Secret::new(kept.csr));
-                Judged::Approved(HeldEnrolment { claims, csr_der })
+                let authority = kept.authority;
+                Judged::Approved(HeldEnrolment { claims, csr_der, authority })
             } else {
                 Judged::Pending
             }

@@ -15,7 +15,8 @@ use crate::store::{
 };
 use scep_policy::{Approval, Conforming, Denials, Grounds, RetryKey};
 use scep_types::{
-    CertificateDer, CertificateFingerprint, ChallengeId, LedgerId, Reason, TenantId, Timestamp,
+    AuthorityName, CertificateDer, CertificateFingerprint, ChallengeId, LedgerId, Reason, TenantId,
+    Timestamp,
 };
 use std::sync::Arc;
 
@@ -153,6 +154,21 @@ impl Ledger {
         asked: &Asked<'_>,
         now: Timestamp,
     ) -> Result<Admission, AdmitError> {
+        self.admit_among(approval, asked, &[], now).await
+    }
+
+    /// [`Ledger::admit`] at a CA that takes over from others, or is being taken over from: a renewal's predecessor may
+    /// be theirs too.
+    ///
+    /// # Errors
+    /// As for [`Ledger::admit`].
+    pub async fn admit_among(
+        &self,
+        approval: Approval,
+        asked: &Asked<'_>,
+        kin: &[AuthorityName],
+        now: Timestamp,
+    ) -> Result<Admission, AdmitError> {
         let claims = approval.claims();
         let intent = Intent {
             tenant: claims.tenant.clone(),
@@ -179,7 +195,8 @@ impl Ledger {
             // What was decoded encodes again.
             Grounds::Held => claims.to_der().ok(),
         };
-        let terms = Terms { per_hour: approval.issuance_per_hour(), claims };
+        let (per_hour, kin) = (approval.issuance_per_hour(), kin.to_vec());
+        let terms = Terms { per_hour, claims, kin };
         let obligation = self.admit_intent(intent, terms).await?;
         Ok(Admission::new(approval, obligation))
     }

@@ -184,6 +184,17 @@ impl Store for PostgresStore {
             .await
     }
 
+    async fn asked_again(
+        &self,
+        info: CsrInfoHash,
+        transaction: TransactionId,
+        signer: SpkiHash,
+    ) -> Result<(), LedgerError> {
+        self.writer
+            .run(async move |unit| held::asked_again(unit, info, &transaction, signer).await)
+            .await
+    }
+
     async fn poll(
         &self,
         transaction: TransactionId,

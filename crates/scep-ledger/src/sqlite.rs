@@ -166,6 +166,20 @@ impl Store for SqliteStore {
             .await
     }
 
+    async fn asked_again(
+        &self,
+        info: CsrInfoHash,
+        transaction: TransactionId,
+        signer: SpkiHash,
+    ) -> Result<(), LedgerError> {
+        self.writer
+            .run(
+                move |conn, _| held::asked_again(conn, info, &transaction, signer),
+                |()| (),
+            )
+            .await
+    }
+
     async fn poll(
         &self,
         transaction: TransactionId,

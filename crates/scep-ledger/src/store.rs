@@ -169,7 +169,12 @@ pub(crate) struct Terms {
     pub(crate) per_hour: u32,
     /// The claims of a request that was held, DER: they must be those that are kept.
     pub(crate) claims: Option<Vec<u8>>,
+    /// CAs whose certificates may be followed by one of the CA that is asked.
+    pub(crate) kin: Vec<AuthorityName>,
 }
+
+/// Other transactions that a request is remembered in.
+pub(crate) const MAX_ASKED_AGAIN: i64 = 16;
 
 /// A request to be held.
 #[derive(Clone, Debug)]
@@ -187,6 +192,8 @@ pub(crate) struct RememberedHeld {
     pub(crate) csr: Vec<u8>,
     /// Claims and end, where a person decides.
     pub(crate) held: Option<(Vec<u8>, Timestamp)>,
+    /// The CA that was asked.
+    pub(crate) authority: AuthorityName,
     pub(crate) approved: bool,
 }
 
@@ -308,6 +315,13 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
         verdict: HeldVerdict,
         person: String,
         now: Timestamp,
+    ) -> Result<(), LedgerError>;
+    /// A request that waits came again, in this transaction and from this signer.
+    async fn asked_again(
+        &self,
+        info: CsrInfoHash,
+        transaction: TransactionId,
+        signer: SpkiHash,
     ) -> Result<(), LedgerError>;
     /// The latest of this transaction and signer.
     async fn poll(

@@ -3,6 +3,7 @@
 //! The outer function ([`Gateway::pki_operation`]) answers, logs and counts on every way out; the inner ones
 //! only decide. Everything pure comes before the challenge is spent; spending it is the last step before the CA.
 
+use crate::authority::Office;
 use crate::gateway::{Gateway, Site};
 use crate::pool::Place;
 use crate::preset::SignerRule;
@@ -20,8 +21,8 @@ use scep_message::{
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Decision, Denial, InertContent, RetryKey, decide_or_hold};
 use scep_types::{
-    CertificateDer, CryptoProvider, CsrInfoHash, DeviceId, Fault, Reason, ReleasedCertificate,
-    Secret, SpkiHash, TenantId, Timestamp, TransactionId,
+    AuthorityName, CertificateDer, CryptoProvider, CsrInfoHash, DeviceId, Fault, Reason,
+    ReleasedCertificate, Secret, SpkiHash, TenantId, Timestamp, TransactionId,
 };
 use std::sync::Arc;
 
@@ -216,10 +217,12 @@ impl Gateway {
                 }
                 Recall::Pending => {
                     trace.stage = Stage::Recalled;
+                    self.asked_again(key, &asking).await?;
                     return Ok(Grant::Pending);
                 }
                 Recall::Approved(held) => {
                     trace.stage = Stage::Recalled;
+                    self.asked_again(key, &asking).await?;
                     return self.approved(place, site, held, &asking, now, trace).await;
                 }
                 Recall::Over(reason) => return Err(reason.into()),
@@ -267,7 +270,7 @@ impl Gateway {
             };
             Whose::of(approval.claims()).note(trace);
             trace.stage = Stage::Approved;
-            match self.admit(site, approval, &asking, now).await {
+            match self.admit(&site.office, &site.kin, approval, &asking, now).await {
                 Ok(admission) => {
                     trace.stage = Stage::Admitted;
                     return self.issue(place, &site.office, admission, now, trace).await;
@@ -472,13 +475,16 @@ impl Gateway {
     /// Spends the challenge: the last step before the CA.
     pub(crate) async fn admit(
         &self,
-        site: &Site,
+        office: &Office,
+        kin: &[Arc<Office>],
         approval: Approval,
         asking: &Asking,
         now: Timestamp,
     ) -> Result<Admission, Refusal> {
-        let asked = asking.of(site)?;
-        match self.inner.parts.ledger.admit(approval, &asked, now).await {
+        let asked = asking.of(office)?;
+        // A certificate of the CA that this one takes over from may be renewed here.
+        let kin: Vec<AuthorityName> = kin.iter().map(|other| other.name.clone()).collect();
+        match self.inner.parts.ledger.admit_among(approval, &asked, &kin, now).await {
             Ok(admission) => Ok(admission),
             Err(AdmitError::Refused(reason)) => Err(reason.into()),
             Err(AdmitError::Ledger(error)) => Err(error.into()),
@@ -500,11 +506,11 @@ impl Site {
 
 impl Asking {
     /// As the ledger remembers it; with a serial number where we choose it.
-    pub(crate) fn of<'a>(&'a self, site: &'a Site) -> Result<Asked<'a>, Refusal> {
+    pub(crate) fn of<'a>(&'a self, office: &'a Office) -> Result<Asked<'a>, Refusal> {
         let unavailable = |error| Refusal::new(Reason::CaUnavailable, error);
         Ok(Asked {
-            authority: &site.office.name,
-            serial: site.office.ca.choose_serial().map_err(unavailable)?,
+            authority: &office.name,
+            serial: office.ca.choose_serial().map_err(unavailable)?,
             signer: self.signer.spki().hash(),
             transaction: &self.transaction,
         })

@@ -3,6 +3,7 @@
 //! What is temporary and ours is PENDING here, never FAILURE: a device that has read FAILURE does not come again, and its
 //! certificate may exist by then (Q49).
 
+use crate::authority::Office;
 use crate::enrol::{Asking, deliverable, proven_csr};
 use crate::gateway::{Gateway, Site};
 use crate::pool::Place;
@@ -11,8 +12,8 @@ use crate::reply::{Context, Grant};
 use crate::trace::{Stage, Trace};
 use scep_ledger::{AdmitError, Asked, HeldEnrolment, Polled, Recall};
 use scep_pkcs10::Csr;
-use scep_policy::{HeldClaims, Holdable, InertContent, decide_held};
-use scep_types::{CsrInfoHash, Reason, Secret, Timestamp};
+use scep_policy::{HeldClaims, Holdable, InertContent, RetryKey, decide_held};
+use scep_types::{AuthorityName, CsrInfoHash, Reason, Secret, Timestamp};
 use std::sync::Arc;
 
 impl Gateway {
@@ -53,11 +54,12 @@ impl Gateway {
         now: Timestamp,
         trace: &mut Trace,
     ) -> Result<Grant, Refusal> {
+        let office = site.asked_of(held.authority())?;
         let (claims, csr_der) = held.into_parts();
         let csr = self.kept(place, site, csr_der).await?;
         let (tenant, device) = (&claims.claims().tenant, &claims.claims().device);
         self.check_signer(site, &csr, &asking.signer, tenant, device, now).await?;
-        self.release(place, site, &csr, claims, asking, now, trace).await
+        self.release(place, (site, office), &csr, claims, asking, now, trace).await
     }
 
     /// CertPoll: the transactionID and the key that signs decide, whatever the names in it say.
@@ -101,21 +103,28 @@ impl Gateway {
                 self.again(bucket, releasable, now)
             }
             Recall::Approved(held) => {
+                let office = site.asked_of(held.authority())?;
                 let (claims, csr_der) = held.into_parts();
                 let csr = self.kept(place, site, csr_der).await?;
                 if let Context::Full(context) = context {
                     deliverable(context, &csr)?;
                 }
-                self.release(place, site, &csr, claims, asking, now, trace).await
+                self.release(place, (site, office), &csr, claims, asking, now, trace).await
             }
         }
     }
 
-    /// Has a request issued that a person has approved: everything is compared again.
+    /// A request that waits has come once more, perhaps in another transaction: the device polls for that one.
+    pub(crate) async fn asked_again(&self, key: RetryKey, asking: &Asking) -> Result<(), Refusal> {
+        let (ledger, signer) = (&self.inner.parts.ledger, asking.signer.spki().hash());
+        Ok(ledger.asked_again(key, &asking.transaction, signer).await?)
+    }
+
+    /// Has a request issued that a person has approved, by the CA that it asked: everything is compared again.
     async fn release(
         &self,
         place: &Place,
-        site: &Arc<Site>,
+        (site, office): (&Arc<Site>, &Arc<Office>),
         csr: &Csr,
         claims: HeldClaims,
         asking: &Asking,
@@ -136,10 +145,10 @@ impl Gateway {
             Err(denial) => return Err(self.count_denial(&denial, now).await?),
         };
         trace.stage = Stage::Approved;
-        let granted = match self.admit(site, approval, asking, now).await {
+        let granted = match self.admit(office, &site.kin, approval, asking, now).await {
             Ok(admission) => {
                 trace.stage = Stage::Admitted;
-                self.issue(place, &site.office, admission, now, trace).await
+                self.issue(place, office, admission, now, trace).await
             }
             Err(refusal) => Err(refusal),
         };
@@ -158,6 +167,19 @@ impl Gateway {
     ) -> Result<Csr, Refusal> {
         let (inner, ours, rules) = (self.inner.clone(), self.our_keys(), site.endpoint.csr);
         place.run(move || proven_csr(der.expose(), &rules, &ours, &*inner.parts.provider)).await?
+    }
+}
+
+impl Site {
+    /// The CA that a request asked of: this endpoint's, or one that takes over from it or that it takes over from.
+    fn asked_of(&self, name: &AuthorityName) -> Result<&Arc<Office>, Refusal> {
+        let mut all = core::iter::once(&self.office).chain(&self.kin);
+        all.find(|office| office.name == *name).ok_or_else(|| {
+            Refusal::new(
+                Reason::ChallengeNotServed,
+                "it was asked of another CA than this endpoint's",
+            )
+        })
     }
 }
 

@@ -7,7 +7,7 @@ use crate::evidence::{Recall, Unsettled};
 use crate::held::{Asked, HeldRequest, HeldVerdict, Polled};
 use crate::inventory::InventoryEntry;
 use crate::store::{Admitted, Hold, Intent, Settlement, judge_predecessor};
-use scep_policy::{Grounds, Holdable, Predecessor};
+use scep_policy::{Grounds, Holdable, Predecessor, RetryKey};
 use scep_types::{
     CertificateFingerprint, NameHash, Reason, Secret, SerialNumber, SpkiHash, Timestamp,
     TransactionId,
@@ -90,6 +90,21 @@ impl Ledger {
     ) -> Result<(), LedgerError> {
         self.clock.see(now);
         self.store.decide_held(row, verdict, person.to_owned(), now).await
+    }
+
+    /// A request that waits ([`Recall::Pending`], [`Recall::Approved`]) has come again, in this transaction and from this
+    /// signer: from then on both are polled for, the first 16 of a request. Only the signer that it came from first counts,
+    /// and the key that it asks to certify; others are not remembered, and send it again.
+    ///
+    /// # Errors
+    /// When it cannot be made durable.
+    pub async fn asked_again(
+        &self,
+        key: RetryKey,
+        transaction: &TransactionId,
+        signer: SpkiHash,
+    ) -> Result<(), LedgerError> {
+        self.store.asked_again(key.hash(), transaction.clone(), signer).await
     }
 
     /// What became of the last request of a transaction, for CertPoll: only the signer of that request is told. With the

@@ -42,7 +42,7 @@ pub(super) async fn recall(
             "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, EXISTS (\
              SELECT 1 FROM denial d WHERE d.tenant = e.tenant AND (d.kind, d.subject) IN (\
              (0, e.device), (1, e.user_id), (2, e.profile))), e.refusal, h.csr, h.claims, h.until, \
-             h.verdict FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
+             h.verdict, e.authority FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
              LEFT JOIN held h ON h.enrolment = e.id \
              WHERE e.info_hash = $1 ORDER BY e.id DESC LIMIT 1",
             &[&info.as_bytes().as_slice()],
@@ -62,9 +62,11 @@ pub(super) async fn poll(
             "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, EXISTS (\
              SELECT 1 FROM denial d WHERE d.tenant = e.tenant AND (d.kind, d.subject) IN (\
              (0, e.device), (1, e.user_id), (2, e.profile))), e.refusal, h.csr, h.claims, h.until, \
-             h.verdict FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
+             h.verdict, e.authority FROM enrolment e LEFT JOIN certificate c ON c.id = e.certificate \
              LEFT JOIN held h ON h.enrolment = e.id \
-             WHERE e.transaction_id = $1 AND e.signer = $2 ORDER BY e.id DESC LIMIT 1",
+             WHERE e.id IN (SELECT id FROM enrolment WHERE transaction_id = $1 AND signer = $2 \
+             UNION ALL SELECT enrolment FROM asked_again WHERE transaction_id = $1 AND signer = $2) \
+             ORDER BY e.id DESC LIMIT 1",
             &[&transaction.as_str(), &signer.as_bytes().as_slice()],
         )
         .await?;
@@ -90,6 +92,7 @@ fn remembered(row: &Row) -> Result<Remembered, LedgerError> {
                 csr,
                 held: claims.zip(until.map(Timestamp::from_seconds)),
                 approved: verdict == Some(HeldVerdict::Approve.code()),
+                authority: id(row, 10, "enrolment.authority", AuthorityName::new)?,
             })
         }
     };
@@ -116,8 +119,7 @@ pub(super) async fn admit(
     settings: &LedgerSettings,
 ) -> Result<Admitted, LedgerError> {
     let facts = facts(unit, intent).await?;
-    let claims = terms.claims.as_deref();
-    match judge_admission(intent, claims, terms.per_hour, &facts, settings) {
+    match judge_admission(intent, terms, &facts, settings) {
         Verdict::Admit => {
             count_admission(unit, intent.at).await?;
             let row = insert(unit, intent, State::Open).await?;
@@ -500,6 +502,12 @@ pub(super) async fn prune(
     let horizon = now.minus(MAX_SKEW).minus(retry_window).seconds();
     // Recovery may have recorded a certificate long after the challenge's expiry: its own window counts.
     let settled_by = now.minus(retry_window).seconds();
+    unit.query(
+        "DELETE FROM asked_again WHERE enrolment IN (SELECT id FROM enrolment \
+         WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2)",
+        &[&horizon, &settled_by],
+    )
+    .await?;
     unit.query(
         "DELETE FROM held WHERE enrolment IN (SELECT id FROM enrolment \
          WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2)",

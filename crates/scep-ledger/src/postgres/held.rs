@@ -6,11 +6,13 @@ use super::unit::{LedgerRow, Unit};
 use super::{enrolment, intent, revocation};
 use crate::held::{HeldRequest, HeldRow, HeldState, HeldVerdict};
 use crate::store::{
-    Admitted, HeldFacts, Hold, Intent, MAX_OVERDUE, State, Verdict, grounds_columns, judge_hold,
-    judge_verdict,
+    Admitted, HeldFacts, Hold, Intent, MAX_ASKED_AGAIN, MAX_OVERDUE, State, Verdict,
+    grounds_columns, judge_hold, judge_verdict,
 };
 use crate::{LedgerError, LedgerSettings, report};
-use scep_types::{AuthorityName, Reason, SerialNumber, SpkiHash, Timestamp, TransactionId};
+use scep_types::{
+    AuthorityName, CsrInfoHash, Reason, SerialNumber, SpkiHash, Timestamp, TransactionId,
+};
 use tokio_postgres::Row;
 
 fn verdict(row: &Row, at: usize) -> Result<Option<HeldVerdict>, LedgerError> {
@@ -72,8 +74,40 @@ pub(super) async fn keep(unit: &mut Unit, row: i64, csr: &[u8]) -> Result<(), Le
     Ok(())
 }
 
-/// The CA is to be asked, by this gateway, for what a person has approved.
+/// A request that waits came again. Remembered are the key that it came from first and the one it asks to certify, and
+/// no other: no stranger takes part in it, and none uses the room up.
+pub(super) async fn asked_again(
+    unit: &mut Unit,
+    info: CsrInfoHash,
+    transaction: &TransactionId,
+    signer: SpkiHash,
+) -> Result<(), LedgerError> {
+    unit.query(
+        "INSERT INTO asked_again (transaction_id, signer, enrolment) \
+         SELECT $2, $3, e.id FROM enrolment e WHERE e.info_hash = $1 AND e.state IN (6, 7) \
+         AND (e.signer = $3 OR e.spki_hash = $3) AND NOT (e.signer = $3 AND e.transaction_id = $2) \
+         AND (SELECT count(*) FROM asked_again a WHERE a.enrolment = e.id) < $4 \
+         ON CONFLICT DO NOTHING",
+        &[
+            &info.as_bytes().as_slice(),
+            &transaction.as_str(),
+            &signer.as_bytes().as_slice(),
+            &MAX_ASKED_AGAIN,
+        ],
+    )
+    .await?;
+    Ok(())
+}
+
+/// The CA is to be asked, by this gateway, for what a person has approved. Who asked first still polls.
 pub(super) async fn resume(unit: &mut Unit, row: i64, intent: &Intent) -> Result<(), LedgerError> {
+    unit.query(
+        "INSERT INTO asked_again (transaction_id, signer, enrolment) \
+         SELECT transaction_id, signer, id FROM enrolment WHERE id = $1 AND state = 6 \
+         AND NOT (transaction_id = $2 AND signer = $3) ON CONFLICT DO NOTHING",
+        &[&row, &intent.transaction.as_str(), &intent.signer.as_bytes().as_slice()],
+    )
+    .await?;
     let instance = unit.instance;
     let (grounds, predecessor, generation) = grounds_columns(intent.grounds);
     let rows = unit

@@ -32,7 +32,7 @@ pub(super) fn recall(
     first(
         conn,
         "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, e.tenant, e.device, e.user, \
-         e.profile, e.refusal, h.csr, h.claims, h.until, h.verdict FROM enrolment e \
+         e.profile, e.refusal, h.csr, h.claims, h.until, h.verdict, e.authority FROM enrolment e \
          LEFT JOIN certificate c ON c.id = e.certificate LEFT JOIN held h ON h.enrolment = e.id \
          WHERE e.info_hash = ?1 ORDER BY e.id DESC LIMIT 1",
         [info.as_bytes()],
@@ -49,9 +49,11 @@ pub(super) fn poll(
     first(
         conn,
         "SELECT e.state, c.der, c.issued_at, c.revoked_at IS NOT NULL, e.tenant, e.device, e.user, \
-         e.profile, e.refusal, h.csr, h.claims, h.until, h.verdict FROM enrolment e \
+         e.profile, e.refusal, h.csr, h.claims, h.until, h.verdict, e.authority FROM enrolment e \
          LEFT JOIN certificate c ON c.id = e.certificate LEFT JOIN held h ON h.enrolment = e.id \
-         WHERE e.transaction_id = ?1 AND e.signer = ?2 ORDER BY e.id DESC LIMIT 1",
+         WHERE e.id IN (SELECT id FROM enrolment WHERE transaction_id = ?1 AND signer = ?2 UNION ALL \
+         SELECT enrolment FROM asked_again WHERE transaction_id = ?1 AND signer = ?2) \
+         ORDER BY e.id DESC LIMIT 1",
         params![transaction.as_str(), signer.as_bytes()],
         |row| remembered(conn, row),
     )
@@ -76,6 +78,7 @@ fn remembered(conn: &Connection, row: &Row<'_>) -> Result<Remembered, LedgerErro
                 csr,
                 held: claims.zip(until.map(Timestamp::from_seconds)),
                 approved: verdict == Some(HeldVerdict::Approve.code()),
+                authority: id(row, 13, "enrolment.authority", AuthorityName::new)?,
             })
         }
     };
@@ -109,8 +112,7 @@ pub(super) fn admit(
     settings: &LedgerSettings,
 ) -> Result<Admitted, LedgerError> {
     let facts = facts(conn, intent)?;
-    let claims = terms.claims.as_deref();
-    match judge_admission(intent, claims, terms.per_hour, &facts, settings) {
+    match judge_admission(intent, terms, &facts, settings) {
         Verdict::Admit => {
             count_admission(conn, intent.at)?;
             insert(conn, intent, State::Open).map(Admitted::Yes)
@@ -436,6 +438,12 @@ pub(super) fn prune(
     .flatten();
     let Some(latest) = latest else { return Ok(refused) };
     change(conn, "UPDATE ledger SET pruned_through = ?1 WHERE pruned_through < ?1", [latest])?;
+    change(
+        conn,
+        "DELETE FROM asked_again WHERE enrolment IN (SELECT id FROM enrolment \
+         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2)",
+        params![horizon, settled_by],
+    )?;
     change(
         conn,
         "DELETE FROM held WHERE enrolment IN (SELECT id FROM enrolment \

@@ -4,13 +4,14 @@ use super::row::{change, first, get, id, list, number, signed, time};
 use super::{Tally, enrolment, outbox, revocation};
 use crate::held::{HeldRequest, HeldRow, HeldState, HeldVerdict};
 use crate::store::{
-    Admitted, HeldFacts, Hold, Intent, MAX_OVERDUE, State, Verdict, grounds_columns, judge_hold,
-    judge_verdict,
+    Admitted, HeldFacts, Hold, Intent, MAX_ASKED_AGAIN, MAX_OVERDUE, State, Verdict,
+    grounds_columns, judge_hold, judge_verdict,
 };
 use crate::{LedgerError, LedgerSettings, report};
 use rusqlite::{Connection, Row, params};
 use scep_types::{
-    AuthorityName, CertificateFingerprint, Reason, SerialNumber, SpkiHash, Timestamp, TransactionId,
+    AuthorityName, CertificateFingerprint, CsrInfoHash, Reason, SerialNumber, SpkiHash, Timestamp,
+    TransactionId,
 };
 
 fn verdict(row: &Row<'_>, at: usize) -> Result<Option<HeldVerdict>, LedgerError> {
@@ -75,8 +76,35 @@ pub(super) fn keep(conn: &Connection, row: i64, csr: &[u8]) -> Result<(), Ledger
     Ok(())
 }
 
-/// The CA is to be asked for what a person has approved.
+/// A request that waits came again. Remembered are the key that it came from first and the one it asks to certify, and
+/// no other: no stranger takes part in it, and none uses the room up.
+pub(super) fn asked_again(
+    conn: &Connection,
+    info: CsrInfoHash,
+    transaction: &TransactionId,
+    signer: SpkiHash,
+) -> Result<(), LedgerError> {
+    change(
+        conn,
+        "INSERT INTO asked_again (transaction_id, signer, enrolment) \
+         SELECT ?2, ?3, e.id FROM enrolment e WHERE e.info_hash = ?1 AND e.state IN (6, 7) \
+         AND (e.signer = ?3 OR e.spki_hash = ?3) AND NOT (e.signer = ?3 AND e.transaction_id = ?2) \
+         AND (SELECT count(*) FROM asked_again a WHERE a.enrolment = e.id) < ?4 \
+         ON CONFLICT DO NOTHING",
+        params![info.as_bytes(), transaction.as_str(), signer.as_bytes(), MAX_ASKED_AGAIN],
+    )?;
+    Ok(())
+}
+
+/// The CA is to be asked for what a person has approved. Who asked first still polls.
 pub(super) fn resume(conn: &Connection, row: i64, intent: &Intent) -> Result<(), LedgerError> {
+    change(
+        conn,
+        "INSERT INTO asked_again (transaction_id, signer, enrolment) \
+         SELECT transaction_id, signer, id FROM enrolment WHERE id = ?1 AND state = 6 \
+         AND NOT (transaction_id = ?2 AND signer = ?3) ON CONFLICT DO NOTHING",
+        params![row, intent.transaction.as_str(), intent.signer.as_bytes()],
+    )?;
     let (grounds, predecessor, generation) = grounds_columns(intent.grounds);
     let changed = change(
         conn,

@@ -268,6 +268,15 @@ CREATE TABLE held (
     CHECK (verdict IS NULL OR claims IS NOT NULL)
 ) STRICT;
 
+-- Other transactions, and their signers, in which a request that waits was sent again: polls ask by them too.
+CREATE TABLE asked_again (
+    transaction_id TEXT NOT NULL,
+    signer BLOB NOT NULL CHECK (length(signer) = 32),
+    enrolment INTEGER NOT NULL REFERENCES enrolment (id),
+    PRIMARY KEY (transaction_id, signer, enrolment)
+) STRICT;
+CREATE INDEX asked_again_enrolment ON asked_again (enrolment);
+
 ALTER TABLE certificate ADD COLUMN authority TEXT NOT NULL DEFAULT 'main';
 ALTER TABLE certificate ADD COLUMN generation INTEGER NOT NULL DEFAULT 0 CHECK (generation BETWEEN 0 AND 255);
 ALTER TABLE certificate ADD COLUMN predecessor BLOB CHECK (length(predecessor) = 32);

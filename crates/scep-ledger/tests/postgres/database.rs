@@ -156,6 +156,7 @@ async fn a_newer_schema_is_refused(database: Database) {
 
 /// Makes a ledger of the second schema out of one of the third that has nothing of the third's in it.
 const TO_SECOND_SCHEMA: &str = "
+DROP TABLE asked_again;
 DROP TABLE held;
 DROP INDEX enrolment_successor, enrolment_transaction, enrolment_pending, enrolment_open, enrolment_held;
 ALTER TABLE enrolment DROP COLUMN authority, DROP COLUMN grounds, DROP COLUMN predecessor, DROP COLUMN generation,

@@ -475,7 +475,7 @@ fn add_second_ca(parts: &mut Parts, house: &House, follows: Option<AuthorityName
 }
 
 #[tokio::test]
-async fn what_was_approved_before_a_roll_over_is_issued_by_the_ca_that_follows() {
+async fn what_was_approved_before_a_roll_over_is_issued_by_the_ca_that_was_asked() {
     let mut second = None;
     let house = House::new();
     let other = House::new();
@@ -489,7 +489,7 @@ async fn what_was_approved_before_a_roll_over_is_issued_by_the_ca_that_follows()
     decide(&running, HeldVerdict::Approve).await;
     let reply = running.ask_at("/two", &running.house.poll(&sent, &key)).await;
     assert!(matches!(reply, Reply::Success(_)), "{reply:?}: {:?}", running.traces.last());
-    assert_eq!((running.ca.calls().len(), second.unwrap().calls().len()), (0, 1));
+    assert_eq!((running.ca.calls().len(), second.unwrap().calls().len()), (1, 0));
 }
 
 /// What a CA that decides later does with two requests: one polls, one is sent again.
@@ -757,4 +757,43 @@ async fn a_certificate_that_was_revoked_is_polled_in_vain() {
     ledger.mark_revoked(certificate.fingerprint(), why, OPENS).await.unwrap();
     let (reason, _, _) = failed(&running, &running.house.poll(&sent, &key)).await;
     assert_eq!(reason, Reason::ChallengeExpired);
+}
+
+#[tokio::test]
+async fn quirk_50_a_request_sent_again_in_another_transaction_is_polled_by_either() {
+    let running = Running::start().await;
+    let key = device_key();
+    let csr = request(&running.house, &key);
+    let (first, second) = (running.house.send(&csr, &key), running.house.send(&csr, &key));
+    assert_ne!(first.transaction, second.transaction);
+    pending(&running, &first).await;
+    pending(&running, &second).await;
+    pending(&running, &running.house.poll(&first, &key)).await;
+    pending(&running, &running.house.poll(&second, &key)).await;
+    decide(&running, HeldVerdict::Approve).await;
+    let certificate = running.granted(&running.house.poll(&second, &key)).await;
+    assert_eq!(running.granted(&running.house.poll(&first, &key)).await, certificate);
+    assert_eq!(running.ca.calls().len(), 1);
+}
+
+#[tokio::test]
+async fn what_was_approved_for_one_ca_is_not_issued_by_another() {
+    let mut second = None;
+    let house = House::new();
+    let other = House::new();
+    let running = Running::start_in(house, tempfile::tempdir().unwrap(), |parts| {
+        second = Some(add_second_ca(parts, &other, None));
+    })
+    .await;
+    let key = device_key();
+    let sent = running.house.send(&request(&running.house, &key), &key);
+    pending(&running, &sent).await;
+    decide(&running, HeldVerdict::Approve).await;
+    for again in [&running.house.poll(&sent, &key), &sent] {
+        let reply = running.ask_at("/two", again).await;
+        assert!(matches!(reply, Reply::Failure { .. }), "{reply:?}");
+        assert_eq!(running.traces.last().reason, Some(Reason::ChallengeNotServed));
+    }
+    running.granted(&running.house.poll(&sent, &key)).await;
+    assert_eq!((running.ca.calls().len(), second.unwrap().calls().len()), (1, 0));
 }
