@@ -67,6 +67,11 @@ pub enum ProfileError {
     /// `renewal` and `renewal_threshold` do not go together.
     #[error("profile: renewal_threshold: needed when the certificate renews itself")]
     ThresholdMissing,
+    /// Gateways would refuse each renewal: nobody has approved it.
+    #[error(
+        "profile: renewal: certificates that a person approves need a fresh challenge each: \"blob\""
+    )]
+    ManualRenewal,
     /// What no challenge may say.
     #[error("profile: {0}")]
     Claims(#[from] ClaimsError),
@@ -306,6 +311,9 @@ impl Profile {
             Some(text) => Some(threshold(text, validity)?),
             None => None,
         };
+        if matches!((&raw.renewal, &raw.approval), (RawRenewal::Certificate, RawApproval::Manual)) {
+            return Err(ProfileError::ManualRenewal);
+        }
         let profile = Self {
             id: ProfileId::new(raw.id)?,
             certificate_for: raw.certificate_for,

@@ -391,6 +391,10 @@ fn attack_64_unknown_keys_and_misspelt_values_are_refused_by_name() {
         ),
         ("sid = ['uri', 'uri']", value(Field::Sid, "sid", "a list with the same form twice")),
         ("renewal = 'certificate'", ProfileError::ThresholdMissing),
+        (
+            "renewal = 'certificate'\nrenewal_threshold = '20%'\napproval = 'manual'",
+            ProfileError::ManualRenewal,
+        ),
     ] {
         assert_eq!(refused(line), error, "{line}");
     }
