@@ -2,15 +2,19 @@
 
 use crate::queries::second_ca;
 use crate::support::{Running, device_key, other_key};
+use core::time::Duration;
 use scep_ca::{CertificateAuthority, LocalCa};
+use scep_challenge::Renewal;
 use scep_client::{ScepClient, Trust};
 use scep_keys::{AwsLc, SoftwareKey};
-use scep_message::RaIdentity;
 use scep_message::client::Reply;
-use scep_server::{Authority, CrlSettings, Endpoint, Gateway, NextCa, Parts, PartsError};
-use scep_testkit::house::{House, OPENS, Sent, ra_identity};
+use scep_message::{MessageType, RaIdentity};
+use scep_server::{
+    Authority, CrlSettings, Endpoint, Gateway, NextCa, Parts, PartsError, RenewalContact,
+};
+use scep_testkit::house::{House, OPENS, Sent, ra_identity, sign_csr};
 use scep_testkit::keys;
-use scep_types::{AuthorityName, CertificateDer, KeyAlgorithm, Reason};
+use scep_types::{AuthorityName, CertificateDer, KeyAlgorithm, Reason, RsaPadding};
 use std::sync::Arc;
 
 fn name(text: &str) -> AuthorityName {
@@ -213,6 +217,47 @@ async fn a_certificate_of_the_ca_before_is_given_again_and_signs_for_its_device(
     // Its answer was lost before the switch.
     let ra = running.house.ra.clone();
     assert_eq!(granted(&running, &ra, &sent).await, before);
+}
+
+#[tokio::test]
+async fn quirk_53_a_certificate_of_the_ca_before_renews_itself_at_the_one_that_follows() {
+    let house = House::new();
+    let second = Generation::new(&house, "CN=Second");
+    let mut claims = house.claims();
+    let window = Duration::from_secs(30 * 86_400);
+    claims.expectation.renewal = Renewal::Certificate { window };
+    let csr = sign_csr(&House::csr(&claims, &house.seal(&claims)), &device_key());
+    let running = Running::start_in(house, tempfile::tempdir().unwrap(), |_| {}).await;
+    let first = running.granted(&running.house.send(&csr, &device_key())).await;
+    running.house.clock.set(first.not_after().minus(window / 2));
+    let mut bare = House::csr(&claims, "");
+    bare.challenge_password = None;
+    let bare = sign_csr(&bare, &other_key());
+    let (mut house, mut folder) = running.stop().await;
+    house.ra = second.ra.clone();
+    // Another CA renews what is another's only where it takes over from that one.
+    for follows in [None, Some(AuthorityName::main())] {
+        let authority = Authority { follows: follows.clone(), ..second.authority("g2", "main") };
+        let running = Running::start_in(house, folder, |parts| {
+            parts.main.ra = ra_identity(&second.ca, &generate(), &generate());
+            parts.more = vec![authority];
+            parts.endpoints = vec![Endpoint { authority: name("g2"), ..Endpoint::generic("/") }];
+        })
+        .await;
+        running.gateway.set_renewal_contact(RenewalContact::NotNeeded);
+        let (key, kind) = (device_key(), MessageType::RenewalReq);
+        let sent = running.house.send_as(&bare, &key, &first, kind, RsaPadding::Pkcs1v15);
+        if follows.is_some() {
+            let renewed = granted(&running, &second.ra, &sent).await;
+            assert!(second.has_issued(&renewed));
+            assert_eq!(renewed.subject_der(), first.subject_der());
+        } else {
+            let reply = ask(&running, &second.ra, &sent).await;
+            assert!(matches!(reply, Reply::Failure { .. }), "{reply:?}");
+            assert_eq!(running.traces.last().reason, Some(Reason::RenewalNotAllowed));
+        }
+        (house, folder) = running.stop().await;
+    }
 }
 
 #[test]
