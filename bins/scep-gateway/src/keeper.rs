@@ -293,12 +293,9 @@ mod tests {
         }
     }
 
-    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-    async fn a_running_gateway_takes_its_renewed_ra_and_still_opens_for_the_old_one() {
-        let folder = tempfile::tempdir().unwrap();
-        let dir = folder.path().join("gw");
-        let plan = Plan {
-            dir: dir.clone(),
+    fn plan(dir: &Path, ca_name: &str) -> Plan {
+        Plan {
+            dir: dir.to_path_buf(),
             tenant: TenantId::new("contoso").unwrap(),
             group: GatewayGroupId::new("main").unwrap(),
             issuer: KnownIssuer::Key(keys::p256(1).public_key().clone()),
@@ -309,10 +306,83 @@ mod tests {
             ocsp_url: None,
             ca_key: KeyAlgorithm::P256,
             challenge_key: KeyAlgorithm::P256,
-            ca_name: "CN=CA".parse().unwrap(),
+            ca_name: ca_name.parse().unwrap(),
             preset: &Preset::GENERIC,
             ra: NewRa::Split,
+        }
+    }
+
+    /// Another CA, in a folder beside.
+    const OTHER: &str = r#"
+[[authorities]]
+name = "other"
+ca = { kind = "local", key = "../other/ca.key.pem", certificate = "../other/ca.cert.pem" }
+
+[authorities.ra]
+signing_key = "../other/ra-sign.key.pem"
+signing_certificate = "../other/ra-sign.cert.pem"
+encryption_key = "../other/ra-encrypt.key.pem"
+encryption_certificate = "../other/ra-encrypt.cert.pem"
+"#;
+
+    #[tokio::test]
+    async fn the_ra_of_one_ca_is_taken_and_that_of_another_left_as_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = SystemClock.now();
+        make(&plan(&folder.path().join("other"), "CN=Other"), now).unwrap();
+        let path = make(&plan(&folder.path().join("gw"), "CN=CA"), now).unwrap();
+        let text = std::fs::read_to_string(&path).unwrap() + OTHER;
+        std::fs::write(&path, text).unwrap();
+        let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
+        let config = Config::load(&path, now, &provider).unwrap();
+        let own = SharedOwn::of(&config);
+        let authorities = config.authorities().map(Kept::of).collect();
+        let gateway = crate::serve::assemble(config, provider, None).await.unwrap();
+        let keeper = Keeper {
+            gateway: gateway.clone(),
+            clock: Arc::new(SystemClock),
+            authorities,
+            own: own.clone(),
+            connector: None,
+            pinned: Vec::new(),
         };
+        let before = own.keys();
+        keeper.reread(now);
+        assert_eq!(own.keys(), before);
+        // As an operator's `renew-ra --ca other` does it beside the gateway.
+        let other = &keeper.authorities[1];
+        let renewed = other.files.renew_now(&other.ca, now.plus(DAILY)).unwrap();
+        assert!(renewed.len() == 2 && renewed.iter().all(|one| one.outcome.is_ok()), "{renewed:?}");
+        keeper.reread(now.plus(DAILY));
+        let gone: Vec<String> = before
+            .iter()
+            .filter(|key| !own.keys().contains(key))
+            .map(|(role, _)| role.to_string())
+            .collect();
+        assert_eq!(gone, ["RA encryption of other", "RA signing of other"]);
+        let new: Vec<String> = own
+            .keys()
+            .iter()
+            .filter(|key| !before.contains(key))
+            .map(|(role, _)| role.to_string())
+            .collect();
+        let previous = ["previous RA encryption of other", "previous RA signing of other"];
+        assert_eq!(new[..2], ["RA encryption of other", "RA signing of other"]);
+        assert_eq!(new[2..], previous);
+        let certificates = own.certificates();
+        assert_eq!(certificates.len(), 6, "{certificates:?}");
+        // What ends when is said of both, by name.
+        let ends: Vec<String> = gateway.expiries().iter().map(|one| one.name.clone()).collect();
+        for name in ["RA signing certificate", "RA signing certificate of other"] {
+            assert_eq!(ends.iter().filter(|end| *end == name).count(), 1, "{ends:?}");
+        }
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn a_running_gateway_takes_its_renewed_ra_and_still_opens_for_the_old_one() {
+        let folder = tempfile::tempdir().unwrap();
+        let dir = folder.path().join("gw");
+        let plan = plan(&dir, "CN=CA");
         let now = SystemClock.now();
         let provider: Arc<dyn CryptoProvider> = Arc::new(AwsLc);
         let config = Config::load(&make(&plan, now).unwrap(), now, &provider).unwrap();

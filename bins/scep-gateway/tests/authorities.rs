@@ -201,6 +201,16 @@ async fn everything_that_ends_is_said_with_its_ca() {
     // What is enveloped to the RA that was replaced is opened at the CA's endpoints, and the OCSP responder is there.
     let (client, server) = client(&gateway, "/vpn", "vpn").await;
     enrol(&client, &server, &gateway.device_of("vpn").request(), &identity()).await.unwrap();
+    let config = std::fs::read_to_string(gateway.file("gw/gateway.toml")).unwrap();
+    let admin = config.lines().find_map(|line| line.strip_prefix("admin_listen = ")).unwrap();
+    let admin = admin.trim_matches('"').parse().unwrap();
+    for path in ["/healthz", "/metrics"] {
+        let said = wait_for("what ends when", || {
+            let said = String::from_utf8(http(admin, "GET", path, b"").body).unwrap();
+            said.contains("RA signing certificate of vpn").then_some(said)
+        });
+        assert!(said.contains("CA certificate of vpn"), "{path}: {said}");
+    }
     let answer = http(gateway.address(), "GET", "/ocsp-vpn/x", b"");
     assert!(answer.head.contains("application/ocsp-response"), "{}", answer.head);
     assert_eq!(http(gateway.address(), "GET", "/ocsp/x", b"").status, 404);

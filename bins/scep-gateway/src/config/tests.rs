@@ -342,4 +342,13 @@ fn attack_64_unknown_keys_fail() {
         let error = toml::from_str::<Raw>(&text).unwrap_err().to_string();
         assert!(error.contains("unknown field"), "{find}: {error}");
     }
+    let authority = commented("# [[authorities]]");
+    for more in [
+        format!("{authority}\nskip_checks = true"),
+        format!("{authority}\n[authorities.rollover]\nnext = \"x\""),
+        "[rollover]\nfollows = \"x\"".to_owned(),
+    ] {
+        let error = toml::from_str::<Raw>(&format!("{EXAMPLE}\n{more}")).unwrap_err().to_string();
+        assert!(error.contains("unknown field"), "{more}: {error}");
+    }
 }
