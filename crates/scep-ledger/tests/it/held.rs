@@ -3,8 +3,8 @@
 use crate::support::*;
 use core::time::Duration;
 use scep_ledger::{
-    AdmitError, DenialSubject, HeldState, HeldVerdict, Ledger, LedgerError, LedgerSettings,
-    LeftBehind, RevocationReason, Standing,
+    AdmitError, Asked, DenialSubject, HeldState, HeldVerdict, Ledger, LedgerError, LedgerSettings,
+    LeftBehind, Recall, RevocationReason, Standing,
 };
 use scep_policy::HeldClaims;
 use scep_types::{AuthorityName, CertificateDer, ExtendedKeyUsages, NameHash, Reason, Timestamp};
@@ -19,6 +19,8 @@ macro_rules! every_held {
             attack_52_a_pending_request_is_asked_for_until_its_ca_has_answered
             quirk_48_a_request_waits_until_a_person_has_approved_it
             quirk_49_a_poll_is_answered_to_its_signer_alone
+            quirk_50_what_waits_is_polled_in_each_of_its_transactions
+            a_request_that_waits_has_few_transactions
             a_request_that_a_person_refuses_is_over_at_once
             what_nobody_decides_on_in_time_is_over
             what_is_disabled_is_not_held
@@ -198,6 +200,82 @@ pub(crate) async fn quirk_49_a_poll_is_answered_to_its_signer_alone(backend: &im
     ledger.deny(device, NOW).await.unwrap();
     let over = Known::Over(Reason::ScepProfileNoLongerTargetedToTheClient);
     assert_eq!(later.poll(&ledger, NOW).await.0, over);
+}
+
+pub(crate) async fn quirk_50_what_waits_is_polled_in_each_of_its_transactions(
+    backend: &impl Backend,
+) {
+    let ledger = backend.open();
+    let polled = async |ledger: &Ledger, name: &str, signer| {
+        Known::from(ledger.poll(&transaction(name), signer, NOW).await.unwrap().recall)
+    };
+    let first = manual(1, "device-1", 1);
+    let again = async |ledger: &Ledger, name: &str, signer| {
+        ledger.asked_again(first.retry_key(), &transaction(name), signer).await.unwrap();
+    };
+    let (own, stranger) = (KEYS[1].public_key().hash(), KEYS[5].public_key().hash());
+    // Before there is such a request it is nothing.
+    again(&ledger, "T2", signer()).await;
+    first.hold(&ledger, after(WEEK), NOW).await.unwrap();
+    assert_eq!(polled(&ledger, "T2", signer()).await, Known::Nothing);
+    for _ in ["first", "again"] {
+        again(&ledger, "T1", signer()).await;
+        again(&ledger, "T2", signer()).await;
+        // The key that is to be certified may sign too; nobody else.
+        again(&ledger, "T3", own).await;
+        again(&ledger, "T4", stranger).await;
+    }
+    drop(ledger);
+    let ledger = backend.open();
+    for (name, signer, known) in [
+        ("T1", signer(), Known::Pending),
+        ("T2", signer(), Known::Pending),
+        ("T3", own, Known::Pending),
+        ("T2", own, Known::Nothing),
+        ("T3", signer(), Known::Nothing),
+        ("T4", stranger, Known::Nothing),
+    ] {
+        assert_eq!(polled(&ledger, name, signer).await, known, "{name}");
+    }
+    // Who asks for what was approved in another transaction takes nothing from the first.
+    approve(&ledger, NOW).await;
+    let claims = HeldClaims::from_ledger(&first.claims.to_der().unwrap()).unwrap();
+    let authority = AuthorityName::main();
+    let asked = Asked {
+        authority: &authority,
+        serial: Some(serial(9)),
+        signer: own,
+        transaction: &transaction("T5"),
+    };
+    let admission = ledger.admit(first.decided(claims, NOW), &asked, NOW).await.unwrap();
+    let certificate = finish(&ledger, admission, NOW).await;
+    for (name, signer) in [("T1", signer()), ("T2", signer()), ("T3", own), ("T5", own)] {
+        let known = polled(&ledger, name, signer).await;
+        assert_eq!(known, Known::Certificate(certificate.clone()), "{name}");
+    }
+    // A request that does not wait any more is sent again and gets its answer at once.
+    again(&ledger, "T6", signer()).await;
+    assert_eq!(polled(&ledger, "T6", signer()).await, Known::Nothing);
+    // Forgotten with the request.
+    let pruned = ledger.prune(after(60 * DAY)).await.unwrap();
+    assert_eq!(pruned, 1);
+    assert_eq!(polled(&ledger, "T2", signer()).await, Known::Nothing);
+}
+
+pub(crate) async fn a_request_that_waits_has_few_transactions(backend: &impl Backend) {
+    let ledger = backend.open();
+    let first = held(&ledger, 1, "device-1", 1).await;
+    for n in 0..40 {
+        let transaction = transaction(&format!("A{n}"));
+        ledger.asked_again(first.retry_key(), &transaction, signer()).await.unwrap();
+    }
+    let mut known = 0;
+    for n in 0..40 {
+        let transaction = transaction(&format!("A{n}"));
+        let polled = ledger.poll(&transaction, signer(), NOW).await.unwrap();
+        known += usize::from(matches!(polled.recall, Recall::Pending));
+    }
+    assert_eq!(known, 16);
 }
 
 pub(crate) async fn a_request_that_a_person_refuses_is_over_at_once(backend: &impl Backend) {
