@@ -3,9 +3,9 @@
 use crate::revocation::order;
 use crate::support::*;
 use core::time::Duration;
-use scep_ledger::{DenialSubject, Ledger, RevocationReason, Standing};
+use scep_ledger::{Asked, DenialSubject, Ledger, RevocationReason, Standing};
 use scep_policy::{Approval, MAX_GENERATIONS, Predecessor};
-use scep_types::{AuthorityName, CertificateDer, Reason, Timestamp};
+use scep_types::{AuthorityName, CertificateDer, Reason, SerialNumber, Timestamp};
 
 /// Hands a store and the names of all functions to a macro.
 macro_rules! every_renewal {
@@ -16,6 +16,7 @@ macro_rules! every_renewal {
             attack_03_a_certificate_has_one_successor
             attack_03_what_is_no_live_certificate_of_this_ledger_has_no_successor
             attack_03_only_what_is_on_record_is_followed
+            a_ca_that_takes_over_renews_what_was_anothers
             attack_03_a_forgotten_use_frees_no_certificate
             attack_20_a_restored_backup_renews_nothing_that_it_may_have_renewed
             what_recovery_finds_goes_on_with_its_line
@@ -175,6 +176,28 @@ fn claimed_with(of: &Enrolment, old: &CertificateDer, key: usize, at: Timestamp)
     let claims = of.claims.to_der().unwrap();
     let predecessor = Predecessor::from_ledger(old.clone(), &claims, 0).unwrap();
     of.successor(predecessor, key, at)
+}
+
+pub(crate) async fn a_ca_that_takes_over_renews_what_was_anothers(backend: &impl Backend) {
+    let ledger = backend.open();
+    let (of, old) = first(&ledger).await;
+    let at = after(LATER);
+    let [next_ca, stranger] = ["g2", "other"].map(|name| AuthorityName::new(name).unwrap());
+    for (kin, allowed) in [(stranger, false), (AuthorityName::main(), true)] {
+        let approval = next(&ledger, &of, &old, 2, at).await;
+        let serial = SerialNumber::from_random(*approval.claims().challenge_id.as_bytes());
+        let (signer, transaction) = (signer(), transaction("T2"));
+        let serial = Some(serial);
+        let asked = Asked { authority: &next_ca, serial, signer, transaction: &transaction };
+        let admitted = ledger.admit_among(approval, &asked, &[kin], at).await;
+        if allowed {
+            let new = finish(&ledger, admitted.unwrap(), at).await;
+            let entry = ledger.live_certificate(new.fingerprint(), at).await.unwrap().unwrap();
+            assert_eq!((entry.authority, entry.renews), (next_ca.clone(), Some(old.fingerprint())));
+        } else {
+            assert_eq!(reason(admitted), Reason::RenewalNotAllowed);
+        }
+    }
 }
 
 pub(crate) async fn attack_03_only_what_is_on_record_is_followed(backend: &impl Backend) {
