@@ -35,7 +35,7 @@ Examples:
 #[derive(Debug, Subcommand)]
 pub(crate) enum Command {
     /// Make keys, a CA, RA certificates, a ledger, site rules and a configuration in a new folder.
-    Init(InitOptions),
+    Init(Box<InitOptions>),
     /// Enrol with the issuer that the configuration names, with a one-time token. The gateway must be stopped.
     ///
     /// Makes the connector's keys in the folder of its state, and keeps what the issuer answers. After a crash or a

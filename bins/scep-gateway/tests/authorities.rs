@@ -308,3 +308,35 @@ async fn one_ra_key_may_sign_and_open_when_it_has_one_certificate_for_both() {
     let said = text(&output);
     assert!(said.contains("RA encryption and RA signing are the same key"), "{said}");
 }
+
+#[test]
+fn what_getnextcacert_answers_is_by_the_present_ca_and_about_the_next_one() {
+    let gateway = gateway();
+    must(gateway.command(&["ca", "prepare"]).args(["--name", "g2"]));
+    let block = std::fs::read_to_string(gateway.file("gw/g2/authority.toml")).unwrap();
+    let good = std::fs::read_to_string(gateway.file("gw/gateway.toml")).unwrap() + "\n" + &block;
+    gateway.configure(|_| good.clone());
+    let said = text(&run(&mut gateway.command(&["check-config"])));
+    assert!(said.contains("CRL at /crl, GetNextCACert"), "{said}");
+    assert!(said.contains("CRL at /crl-g2, follows main"), "{said}");
+    let answer = block.lines().find(|line| line.starts_with("next_answer")).unwrap();
+    let vpn = "name = \"vpn\"";
+    for (bad, words) in [
+        (good.replace("next = \"g2\"", "next = \"vpn\""), "does not hold the certificate of vpn"),
+        (
+            good.replace(vpn, &format!("{vpn}\nnext = \"g2\"\n{answer}")),
+            "authorities vpn: next_answer: is signed by another key than the present CA's",
+        ),
+        (good.replace(answer, "next_answer = \"ca.cert.pem\""), "next_answer: "),
+        (
+            good.replace(vpn, &format!("{vpn}\nfollows = \"g2\""))
+                .replace("follows = \"main\"", "follows = \"vpn\""),
+            "goes round in a circle",
+        ),
+    ] {
+        gateway.configure(|_| bad);
+        let output = run(&mut gateway.command(&["check-config"]));
+        assert_eq!(output.status.code(), Some(2), "{words}: {}", text(&output));
+        assert!(text(&output).contains(words), "{words}: {}", text(&output));
+    }
+}
