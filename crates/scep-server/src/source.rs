@@ -30,6 +30,12 @@ pub enum NetworkError {
 }
 
 impl Network {
+    /// Whether it is every address of its kind.
+    #[must_use]
+    pub const fn is_everything(&self) -> bool {
+        self.bits == 0
+    }
+
     /// Whether an address is one of them.
     #[must_use]
     pub fn contains(&self, address: IpAddr) -> bool {

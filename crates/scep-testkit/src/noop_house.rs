@@ -242,7 +242,12 @@ impl NoOpHouse {
             more: Vec::new(),
             our_keys: vec![ISSUER.public_key().hash(), CHALLENGE.public_key().hash()],
             endpoints: vec![Endpoint::generic("/"), Endpoint::windows(WINDOWS)],
-            limits: ServerLimits { in_progress_wait: Duration::ZERO, ..ServerLimits::default() },
+            limits: ServerLimits {
+                in_progress_wait: Duration::ZERO,
+                // All inputs of a fuzzer have one challenge.
+                challenge_burst: u32::MAX,
+                ..ServerLimits::default()
+            },
             observer: None,
         }
     }

@@ -7,6 +7,7 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
+mod authorities;
 mod attacks_challenge;
 mod attacks_message;
 mod attacks_request;
@@ -15,6 +16,7 @@ mod ec_signers;
 mod enrolment;
 mod held;
 mod http;
+mod limits;
 mod ocsp;
 mod presets;
 mod queries;
