@@ -24,7 +24,11 @@ pub(crate) fn trials() -> Vec<Trial> {
         trial("certmonger_enrols_at_every_preset", &peers(), enrols_at_every_preset),
         trial("attack_31_certmonger_is_refused_another_order", &peers(), another_order),
         trial("quirk_50_certmonger_asks_again_for_a_lost_reply", &peers(), lost_reply),
-        trial("quirk_48_certmonger_waits_and_after_a_restart_sends_its_request_again", &peers(), waits),
+        trial(
+            "quirk_48_certmonger_waits_and_after_a_restart_sends_its_request_again",
+            &peers(),
+            waits,
+        ),
         trial("quirk_52_certmonger_resubmits_its_old_challenge", &peers(), resubmits),
         trial("quirk_52_certmonger_rekeys_with_its_old_challenge", &peers(), rekeys),
         trial("quirk_52_certmonger_renews_by_its_certificate", &peers(), renews_by_certificate),
