@@ -35,7 +35,7 @@ struct Intake {
 /// What a message asks for.
 enum Wish {
     /// PKCSReq or RenewalReq, with a request signed by its own key.
-    Enrol(Csr, Asking),
+    Enrol(Box<Csr>, Asking),
     /// CertPoll.
     Poll(Asking),
     /// GetCert.
@@ -109,7 +109,7 @@ impl Gateway {
         trace: &mut Trace,
     ) -> Result<Grant, Refusal> {
         match wish {
-            Wish::Enrol(csr, asking) => self.enrol(place, site, csr, asking, trace).await,
+            Wish::Enrol(csr, asking) => self.enrol(place, site, *csr, asking, trace).await,
             Wish::Poll(asking) => self.poll(place, site, &asking, context, trace).await,
             Wish::Certificate(query) => {
                 let now = self.effective_now().await?;
@@ -179,7 +179,7 @@ impl Gateway {
                     seen.stage = Stage::Proven;
                     seen.request = Some(csr.info_hash());
                     deliverable(&mut context, &csr)?;
-                    Ok(Wish::Enrol(csr, asking))
+                    Ok(Wish::Enrol(Box::new(csr), asking))
                 });
                 (Intake { context: Context::Full(context), wish }, seen)
             })

@@ -183,7 +183,7 @@ async fn an_ra_that_was_replaced_before_the_roll_over_is_answered_too() {
         for one in replaced {
             by.recipients.extend(one.recipients.iter().take(1).cloned());
         }
-        main.set_previous_ras(replaced.iter().map(|ra| RaIdentity::clone(ra)).collect());
+        main.set_previous_ras(replaced.iter().copied().cloned().collect());
         main.set_ra(by.clone());
     };
     // Twice in a short time, while the CA rolls over.
