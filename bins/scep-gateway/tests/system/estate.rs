@@ -171,6 +171,11 @@ impl Issuer {
         self.dir.path().join("issuer/issuer.toml")
     }
 
+    /// Where it writes, its output among it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     /// A token of another tenant.
     pub(crate) fn token_of(&self, tenant: &str) -> String {
         let mut create = command("scep-issuer");
@@ -412,6 +417,11 @@ impl Gateway {
         self.file("gateway.toml")
     }
 
+    /// Where it writes, its output among it.
+    pub(crate) fn folder(&self) -> &Path {
+        self.dir.path()
+    }
+
     pub(crate) fn file(&self, name: &str) -> PathBuf {
         self.dir.path().join("gw").join(name)
     }
@@ -458,6 +468,10 @@ impl Device {
     pub(crate) fn new(id: &str, challenge: &str) -> Self {
         let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
         Self { id: id.to_owned(), challenge: challenge.to_owned(), key }
+    }
+
+    pub(crate) fn challenge(&self) -> &str {
+        &self.challenge
     }
 
     /// The request that the challenge describes.

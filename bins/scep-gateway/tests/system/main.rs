@@ -13,6 +13,7 @@ mod estate;
 mod nginx;
 mod outage;
 mod renewal;
+mod secrets;
 mod sockets;
 mod state;
 mod tenants;
