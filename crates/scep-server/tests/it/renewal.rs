@@ -36,12 +36,12 @@ async fn running() -> Running {
 }
 
 async fn enrolled(running: &Running) -> Device {
-    enrolled_with(running, &device_key()).await
-}
-
-async fn enrolled_with(running: &Running, key: &SoftwareKey) -> Device {
     let mut claims = running.house.claims();
     claims.expectation.renewal = Renewal::Certificate { window: WINDOW };
+    enrolled_by(running, claims, &device_key()).await
+}
+
+async fn enrolled_by(running: &Running, claims: ChallengeClaims, key: &SoftwareKey) -> Device {
     let blob = running.house.seal(&claims);
     let csr = sign_csr(&House::csr(&claims, &blob), key);
     let certificate = running.granted(&running.house.send(&csr, key)).await;
@@ -455,6 +455,23 @@ async fn quirk_51_the_same_request_in_the_same_transaction_renews_again_and_agai
         }
         assert_eq!(running.ca.calls().len(), 4);
     }
+}
+
+/// The answer to an EC key is encrypted with the challenge in the request.
+#[tokio::test]
+async fn a_certificate_of_an_ec_key_renews_itself_with_the_challenge_of_its_first_enrolment() {
+    let running = running().await;
+    let (ec, next) = (keys::p256(3), SoftwareKey::generate(KeyAlgorithm::P384).unwrap());
+    let mut claims = running.house.claims();
+    claims.expectation.renewal = Renewal::Certificate { window: WINDOW };
+    claims.expectation.key_algorithms.push(KeyAlgorithm::P384);
+    let device = enrolled_by(&running, claims, &ec).await;
+    let renew =
+        |csr: &CsrBuilder| device.signed_by(&running.house, csr, &next, &ec, &device.certificate);
+    let bare = renew(&device.request());
+    assert_eq!(running.refused(&bare).await, Reason::AnswerUndeliverable);
+    let new = running.granted(&renew(&device.with_challenge(&device.blob))).await;
+    assert_eq!(new.spki(), next.public_key());
 }
 
 #[tokio::test]
