@@ -53,7 +53,14 @@ pub(crate) fn read(set: &Tlv<'_>, rules: &Rules) -> Result<Attributes, CsrError>
                 only_value(oid, &values)?;
                 all.inert.push(oid);
             }
-            _ => all.others.push(oid),
+            _ => {
+                // What they mean is nobody's matter here; that they are values is.
+                let mut values = values.reader();
+                while !values.is_empty() {
+                    values.any()?;
+                }
+                all.others.push(oid);
+            }
         }
     }
     all.inert.append(&mut all.extensions.inert);

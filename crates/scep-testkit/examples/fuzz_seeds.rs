@@ -11,7 +11,7 @@ use scep_message::client::{
 use scep_message::http::{Operation, from_query, pki_operation_query};
 use scep_message::{
     ContentEncryption, LegacyAlgorithms, Limits, MessageType, PkiMessage, Recipient, ReplyChain,
-    ca_cert,
+    ca_cert, next_ca,
 };
 use scep_pkcs10::CsrBuilder;
 use scep_pkcs10::danger::attribute;
@@ -148,6 +148,7 @@ fn main() {
         ("with-friendly-name-and-uri", &with_more),
     ] {
         write("csr", name, der);
+        write("openssl", name, der);
     }
 
     let ra = &house.ra().signing_certificate;
@@ -172,6 +173,7 @@ fn main() {
     ];
     for (name, message) in &messages {
         write("pki_message", name, message);
+        write("openssl", name, message);
         write("ber", name, message);
         write("whole_request", name, &InputKind::Message.input(message));
     }
@@ -225,4 +227,64 @@ fn main() {
     write("ca_cert", "one", &ca_cert::response(&ca).1);
     let two = [ca.as_slice(), &[house.ra().recipients.first().expect("one").certificate.clone()]];
     write("ca_cert", "two", &ca_cert::response(&two.concat()).1);
+    more_targets(&house);
+}
+
+/// The seeds of structures, of the connector's messages, of OCSP requests and of what comes before a new CA.
+fn more_targets(house: &NoOpHouse) {
+    // The first of all choices, and a mixture of many: octets out of which structures are made.
+    for target in ["csr_made", "message_made"] {
+        write(target, "first-choices", &[0; 300]);
+        for seed in 1..=8_u64 {
+            write(target, &format!("mixed-{seed}"), &mixed(seed));
+        }
+    }
+
+    let ra = &house.ra().signing_certificate;
+    let next = next_ca::response(&*house.ra().signing_key, ra, core::slice::from_ref(ra));
+    write("next_ca", "next-ca", &next.expect("an answer"));
+    write("next_ca", "serial", &issuer_and_serial(ra.issuer_der(), ra.serial_content()));
+    write("next_ca", "subject", &issuer_and_subject(ra.issuer_der(), ra.subject_der()));
+
+    let golden = root().join("crates/scep-link/golden");
+    for entry in std::fs::read_dir(golden).expect("the golden messages") {
+        let path = entry.expect("a golden message").path();
+        if path.extension().is_some_and(|extension| extension == "json") {
+            let text = std::fs::read_to_string(&path).expect("JSON");
+            let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
+            write("link", name, text.trim().as_bytes());
+        }
+    }
+
+    let oid = |text: &str| tlv::oid(&ObjectIdentifier::new_unwrap(text));
+    let octets = |octets: &[u8]| tlv::encode(tag::OCTET_STRING, octets);
+    let id = |digest: &str, length: usize| {
+        let algorithm = tlv::sequence(&[&oid(digest), &[tag::NULL, 0]]);
+        let serial = tlv::encode(tag::INTEGER, ra.serial_content());
+        let hash = octets(&vec![0x5a; length]);
+        tlv::sequence(&[&tlv::sequence(&[&algorithm, &hash, &hash, &serial])])
+    };
+    let (sha1, sha256) = (id("1.3.14.3.2.26", 20), id("2.16.840.1.101.3.4.2.1", 32));
+    let nonce = tlv::sequence(&[&oid("1.3.6.1.5.5.7.48.1.2"), &octets(&octets(&[7; 32]))]);
+    let nonce = tlv::construct(tag::context_constructed(2), &[&tlv::sequence(&[&nonce])]);
+    let bare = tlv::sequence(&[&tlv::sequence(&[&tlv::sequence(&[&sha1])])]);
+    let full = tlv::sequence(&[&tlv::sequence(&[&tlv::sequence(&[&sha1, &sha256]), &nonce])]);
+    write("ocsp_request", "one", &bare);
+    write("ocsp_request", "two-with-nonce", &full);
+}
+
+/// Octets of which half are 0 and the others anything: the same for the same seed.
+fn mixed(seed: u64) -> Vec<u8> {
+    let mut state = seed.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mut next = || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        state.to_be_bytes()
+    };
+    let octets = (0..600).map(|_| match next() {
+        [even, octet, ..] if even % 2 == 0 => octet,
+        _ => 0,
+    });
+    octets.collect()
 }

@@ -243,6 +243,19 @@ fn attack_34_nothing_follows_the_last_field_of_any_structure() {
     );
 }
 
+#[test]
+fn attack_34_values_of_an_attribute_that_nobody_knows_are_values() {
+    let of = |values: &[&[u8]]| with_attributes(vec![attribute(&oid("1.2.3.4"), values)]);
+    let (null, empty): (&[u8], &[u8]) = (&[5, 0], &[0x30, 0]);
+    for values in [&[][..], &[null], &[null, empty]] {
+        assert_eq!(proven(&signed(&of(values))).unwrap().other_attributes(), [oid("1.2.3.4")]);
+    }
+    for no_value in [&[0x30, 5, 1][..], &[0x1f, 0x81], &[4]] {
+        let error = error(&of(&[null, no_value]));
+        assert!(matches!(error, CsrError::Malformed(_)), "{no_value:?}: {error}");
+    }
+}
+
 fn critical_flag(flag: &[u8]) -> CsrError {
     let extension = tlv::sequence(&[&tlv::oid(&oid("2.5.29.15")), flag, &[4, 4, 3, 2, 5, 0xa0]]);
     let list = tlv::sequence(&[&extension]);
