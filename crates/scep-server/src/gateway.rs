@@ -180,6 +180,9 @@ pub enum PartsError {
     /// Two CAs with one name.
     #[error("two CAs are called {0}")]
     AuthorityTwice(AuthorityName),
+    /// Two CAs have one name in their certificates: the ledger could not tell whose a certificate is.
+    #[error("the CAs {0} and {1} have one name in their certificates")]
+    OneIssuer(AuthorityName, AuthorityName),
     /// Two CAs that revoke would serve their CRLs at one path.
     #[error("two CAs have their CRL at {0}")]
     CrlPathTwice(String),
@@ -305,6 +308,9 @@ fn sites(endpoints: Vec<Endpoint>, offices: &[Arc<Office>]) -> Result<Vec<Arc<Si
         for other in earlier {
             if other.name == office.name {
                 return Err(PartsError::AuthorityTwice(office.name.clone()));
+            }
+            if office.issuer().is_some() && office.issuer() == other.issuer() {
+                return Err(PartsError::OneIssuer(other.name.clone(), office.name.clone()));
             }
             if office.revokes() && other.revokes() && other.crl.path == office.crl.path {
                 return Err(PartsError::CrlPathTwice(office.crl.path.clone()));
