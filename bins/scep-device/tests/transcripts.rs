@@ -202,6 +202,41 @@ fn a_renewal_signs_with_the_old_certificate() {
     assert_eq!(desk.site.log_lines(&["outcome=Issued", "message_type=RenewalReq"]).len(), 1);
 }
 
+#[test]
+fn a_certificate_renews_itself_where_its_profile_says_so_and_is_told_when_it_may_not() {
+    let options = SiteOptions { challenge: "renew_without_issuer = true".into(), ..<_>::default() };
+    let desk = Desk { site: Site::start(&options), dir: temporary() };
+    // In its window from the first second on: 90 days less one second.
+    let own = "renewal = \"certificate\"\nrenewal_threshold = \"7775999s\"\n";
+    let profile = format!("{PROFILE}{own}");
+    let challenge = desk.site.mint(&profile, "laptop", &[("DeviceName", "laptop")]);
+    must(&mut desk.enrol(&challenge));
+    let names = ["cert.pem", "1.pem", "2.pem", "3.pem", "4.pem"];
+    let keys = ["key.pem", "1.key.pem", "2.key.pem", "3.key.pem", "4.key.pem"];
+    let renew = |from: usize| {
+        let mut device = desk.device("renew");
+        device.args(["--cert", names[from], "--key", keys[from], "--new-key", keys[from + 1]]);
+        run(device.args(["--out", names[from + 1]]))
+    };
+    for from in 0..3 {
+        let said = format!("issued: serial *, valid until 20*Z, written to {}", names[from + 1]);
+        must_say(&renew(from), 0, &[&said]);
+        openssl_verifies(&desk, names[from + 1]);
+    }
+    let lines = [
+        "scep-device: the server refuses: BadRequest: a renewal needs a new challenge (ref *)",
+        "  *",
+    ];
+    must_say(&renew(3), 3, &lines);
+    // With one it is an ordinary renewal, and the line begins anew.
+    let challenge = desk.site.mint(&profile, "laptop", &[("DeviceName", "laptop")]);
+    let mut device = desk.device("renew");
+    device.args(["--cert", "3.pem", "--key", "3.key.pem", "--new-key", "4.key.pem"]);
+    must(device.args(["--out", "4.pem", "--challenge", &challenge]));
+    let issued = desk.site.log_lines(&["outcome=Issued", "message_type=RenewalReq"]);
+    assert_eq!(issued.len(), 4, "{}", desk.site.log());
+}
+
 /// The key of a certificate, by its curve's name in OpenSSL.
 fn openssl_finds(desk: &Desk, name: &str, curve: &str) {
     if !available("openssl", "the look of OpenSSL at a key") {
