@@ -31,6 +31,7 @@ pub(crate) async fn run(command: Command) -> Result<(), DeviceError> {
     match command {
         Command::Caps(url) => caps(&url.url).await,
         Command::Cacert { server, out } => cacert(&server, out.as_deref()).await,
+        Command::Nextca { server, out } => nextca(&server, out.as_deref()).await,
         Command::Enrol(options) => enrol(&options).await,
         Command::Renew(options) => renew(&options).await,
         Command::Poll(options) => poll(&options).await,
@@ -145,7 +146,19 @@ async fn cacert(options: &ServerOptions, out: Option<&Path>) -> Result<(), Devic
     let progress = Progress::start("fetching certificates");
     let reached = Reached::discover(options, &progress).await?;
     drop(progress);
-    let certificates = reached.server.certificates.sent();
+    show(reached.server.certificates.sent(), out)
+}
+
+async fn nextca(options: &ServerOptions, out: Option<&Path>) -> Result<(), DeviceError> {
+    let progress = Progress::start("fetching the next CA");
+    let reached = Reached::discover(options, &progress).await?;
+    let certificates = reached.client.get_next_ca_cert(&reached.server, &AwsLc).await?;
+    drop(progress);
+    show(&certificates, out)
+}
+
+/// Writes certificates, and for whoever looks which they are.
+fn show(certificates: &[CertificateDer], out: Option<&Path>) -> Result<(), DeviceError> {
     for certificate in certificates {
         let subject = DistinguishedName::from_der(certificate.subject_der(), StringRules::AllowBmp)
             .map_or_else(|error| error.to_string(), |name| name.to_string());

@@ -40,6 +40,14 @@ pub(crate) enum Command {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Fetch the certificates of the CA that comes next, PEM: believed when the present one has signed them.
+    Nextca {
+        #[command(flatten)]
+        server: ServerOptions,
+        /// Where to write them; standard output when left out.
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Ask for a first certificate.
     Enrol(EnrolOptions),
     /// Replace a certificate, signing with it; without a challenge where its profile allows that.

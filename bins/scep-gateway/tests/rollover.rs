@@ -18,7 +18,7 @@ use scep_message::{ContentEncryption, LegacyAlgorithms, Limits, MessageType, Rec
 use scep_server::SystemClock;
 use scep_testkit::house::device_certificate;
 use scep_testkit::keys;
-use scep_testkit::process::{PATIENCE, http, must, run, text, wait_for};
+use scep_testkit::process::{PATIENCE, binary, http, must, run, text, wait_for};
 use scep_types::{
     CertificateDer, Clock, CrlDer, KeyAlgorithm, RsaPadding, SignatureScheme, SpkiDer,
     TransactionId,
@@ -26,6 +26,7 @@ use scep_types::{
 use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Instant;
@@ -85,6 +86,12 @@ async fn devices_are_told_of_the_next_ca_and_get_its_certificates_once_it_issues
     let (old, server) = client(&gateway, &main).await;
     let told = old.get_next_ca_cert(&server, &AwsLc).await.unwrap();
     assert_eq!(told, std::slice::from_ref(&next));
+    // By a person, too.
+    let mut device = Command::new(binary("scep-device"));
+    device.args(["nextca", "--url", &format!("http://{}/", gateway.address()), "--ca"]);
+    device.arg(gateway.file("gw/ca.cert.pem")).arg("--out").arg(gateway.file("next.pem"));
+    must(&mut device);
+    assert_eq!(certificate(&gateway, "next.pem"), next);
     let second = enrol(&old, &server, &gateway.device().request(), &identity()).await.unwrap();
     assert_eq!(second.issuer_der(), main.subject_der());
     gateway.stop();
