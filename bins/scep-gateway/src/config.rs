@@ -39,7 +39,7 @@ use scep_keys::KeyPlace;
 use scep_link::CertificatePurpose;
 use scep_message::LegacyAlgorithms;
 use scep_policy::SiteRules;
-use scep_server::{Endpoint, RenewalContact, ServerLimits, StoreSettings};
+use scep_server::{Endpoint, Network, NetworkError, RenewalContact, ServerLimits, StoreSettings};
 use scep_types::{
     AuthorityName, CertificateDer, CryptoProvider, GatewayGroupId, SpkiDer, TenantId, Timestamp,
     parse_duration,
@@ -57,6 +57,8 @@ struct Raw {
     tenant: String,
     gateway_group: String,
     listen: SocketAddr,
+    #[serde(default)]
+    trusted_proxies: Vec<String>,
     admin_listen: SocketAddr,
     admin_token: Option<PathBuf>,
     ledger: RawLedger,
@@ -87,6 +89,8 @@ struct Raw {
 #[derive(Debug)]
 pub(crate) struct Config {
     pub(crate) listen: SocketAddr,
+    /// Whose word about a client's address is taken.
+    pub(crate) trusted_proxies: Vec<Network>,
     pub(crate) admin_listen: SocketAddr,
     /// Who shows it there may do what operators do; without one nobody may.
     pub(crate) admin_token: Option<AdminToken>,
@@ -236,6 +240,7 @@ impl Raw {
         if !self.admin_listen.ip().is_loopback() {
             return Err(GatewayError::config("admin_listen", "must be a loopback address"));
         }
+        let trusted_proxies = proxies(&self.trusted_proxies)?;
         let token = self.admin_token.map(|path| AdminToken::read(&base.join(path)));
         let admin_token = token.transpose()?;
         let ledger = self.ledger.check(base, &self.revocations)?;
@@ -304,6 +309,7 @@ impl Raw {
         };
         Ok(Config {
             listen: self.listen,
+            trusted_proxies,
             admin_listen: self.admin_listen,
             admin_token,
             ledger,
@@ -343,6 +349,20 @@ fn no_such(key: &str, name: &str, names: &[AuthorityName]) -> GatewayError {
 fn one_of(names: &[AuthorityName]) -> String {
     let names: Vec<&str> = names.iter().map(AuthorityName::as_str).collect();
     names.join(", ")
+}
+
+/// Whose word about a client's address is taken. Nobody asks to believe everybody.
+fn proxies(texts: &[String]) -> Result<Vec<Network>, GatewayError> {
+    let network = |text: &String| {
+        let wrong = |why: String| GatewayError::config("trusted_proxies", format!("{text}: {why}"));
+        let network: Network =
+            text.parse().map_err(|error: NetworkError| wrong(error.to_string()))?;
+        if network.is_everything() {
+            return Err(wrong("anybody could name any address".into()));
+        }
+        Ok(network)
+    };
+    texts.iter().map(network).collect()
 }
 
 fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration, GatewayError> {

@@ -256,6 +256,7 @@ pub(crate) async fn assemble_with(
         gateway.set_certificate_store(store);
     }
     gateway.set_renewal_contact(config.renewal_contact);
+    gateway.set_trusted_proxies(config.trusted_proxies);
     gateway.set_operator_token(config.admin_token.and_then(|token| token.operators()));
     Ok(gateway)
 }

@@ -1,5 +1,5 @@
-//! The tables of SECURITY.md, WHITEPAPER.md and CONFORMANCE.md against the tree: every row is there once, and every test
-//! named exists.
+//! The tables of SECURITY.md, WHITEPAPER.md, CONFORMANCE.md and the README against the tree: every row is there once,
+//! and every test named exists.
 #![allow(
     clippy::unwrap_used,
     clippy::panic,
@@ -255,6 +255,25 @@ fn every_demand_of_rfc_8894_has_a_status_and_a_test_or_a_reason() {
     let mut wrong = Vec::new();
     for row in rows.iter().chain(&table(&text, "| section | expectation |")) {
         wrong_with(row, &all, &mut wrong);
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn every_limit_of_the_readme_has_tests_that_exist() {
+    let text = std::fs::read_to_string(root().join("README.md")).unwrap();
+    let mut all = BTreeSet::new();
+    functions(&root().join("crates"), &mut all);
+    functions(&root().join("bins"), &mut all);
+    let mut wrong = Vec::new();
+    for [limit, _, _, tests] in &table(&text, "| limit | value | set by | test |") {
+        let tests = quoted(tests);
+        if tests.is_empty() {
+            wrong.push(format!("{limit}: no test"));
+        }
+        for test in tests.iter().filter(|test| !all.contains(**test)) {
+            wrong.push(format!("{limit}: there is no test {test}"));
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }

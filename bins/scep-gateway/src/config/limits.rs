@@ -2,6 +2,7 @@
 
 use super::duration;
 use crate::error::GatewayError;
+use core::time::Duration;
 use scep_server::ServerLimits;
 use serde::Deserialize;
 
@@ -33,6 +34,9 @@ pub(super) struct RawLimits {
     body_timeout: Option<String>,
     stop_timeout: Option<String>,
     hold_for: Option<String>,
+    source_connections: Option<usize>,
+    source_burst: Option<u32>,
+    source_rate: Option<u32>,
 }
 
 impl RawLimits {
@@ -57,6 +61,16 @@ impl RawLimits {
                 self.stop_timeout.as_deref(),
                 defaults.stop_timeout,
             )?,
+            source_connections: self.source_connections.unwrap_or(defaults.source_connections),
+            source_burst: self.source_burst.unwrap_or(defaults.source_burst),
+            source_refill: match self.source_rate {
+                None => defaults.source_refill,
+                Some(0) => {
+                    let why = "must be 1 or more: nobody could enrol";
+                    return Err(GatewayError::config("limits.source_rate", why));
+                }
+                Some(each_second) => Duration::from_secs(1) / each_second,
+            },
             hold_for: duration("limits.hold_for", self.hold_for.as_deref(), defaults.hold_for)?,
             ..defaults
         })

@@ -352,3 +352,20 @@ fn attack_64_unknown_keys_fail() {
         assert!(error.contains("unknown field"), "{more}: {error}");
     }
 }
+
+#[test]
+fn attack_59_trusted_proxies_are_addresses_and_never_everybody() {
+    let read = |list: &str| {
+        let key = format!("trusted_proxies = {list}\nadmin_listen");
+        let raw: Raw = toml::from_str(&EXAMPLE.replacen("admin_listen", &key, 1)).unwrap();
+        proxies(&raw.trusted_proxies).map_err(|error| error.to_string())
+    };
+    let some = read("[\"127.0.0.1\", \"10.0.0.0/29\", \"fd00::/64\"]").unwrap();
+    let texts: Vec<String> = some.iter().map(ToString::to_string).collect();
+    assert_eq!(texts, ["127.0.0.1/32", "10.0.0.0/29", "fd00::/64"]);
+    assert_eq!(read("[]"), Ok(Vec::new()));
+    for wrong in ["0.0.0.0/0", "::/0", "proxy.example.org", "10.0.0.1/29", ""] {
+        let error = read(&format!("[{wrong:?}]")).unwrap_err();
+        assert!(error.contains("trusted_proxies") && error.contains(wrong), "{error}");
+    }
+}

@@ -171,6 +171,11 @@ impl Gateway {
         assert!(status.success(), "{status}: {}", process.stderr());
     }
 
+    /// The process's id.
+    pub(crate) fn id(&self) -> u32 {
+        self.process.as_ref().expect("it runs").id()
+    }
+
     /// The log of the present run.
     pub(crate) fn log(&self) -> String {
         self.process.as_ref().expect("it runs").stderr()
