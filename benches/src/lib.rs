@@ -7,8 +7,9 @@
     reason = "benches: what does not fit is a failed bench, and its message says what"
 )]
 
+use rustix::time::{ClockId, clock_gettime};
 use scep_challenge::{Opener, VerifiedClaims};
-use scep_ledger::{IssuePermit, Ledger, LedgerSettings, Releasable, Unsettled};
+use scep_ledger::{Asked, IssuePermit, Ledger, LedgerSettings, Releasable, Unsettled};
 use scep_message::{
     LegacyAlgorithms, Limits, PkiMessage, ReplyChain, ReplyContext, Request, SignedRequest,
 };
@@ -17,10 +18,11 @@ use scep_policy::{Approval, Conforming, Denials, InertContent, SiteRules, decide
 use scep_testkit::house::{OPENS, SITE_RULES, sign_csr};
 use scep_testkit::{House, keys};
 use scep_types::{
-    CryptoProvider, DecryptionKey, DeviceId, RsaPadding, Secret, SerialNumber, SignatureScheme,
-    SpkiHash, TransactionId,
+    AuthorityName, CryptoProvider, DecryptionKey, DeviceId, RsaPadding, Secret, SerialNumber,
+    SignatureScheme, SpkiHash, TransactionId,
 };
 use std::hint::black_box;
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use tokio::runtime::{Builder, Runtime};
@@ -38,7 +40,7 @@ pub struct Bench {
     ours: Vec<SpkiHash>,
     ledger: Ledger,
     runtime: Runtime,
-    _folder: TempDir,
+    folder: TempDir,
 }
 
 /// What a device sends, and the parts of it.
@@ -105,7 +107,7 @@ impl Bench {
             device: keys::rsa2048(2),
             ledger,
             runtime: Builder::new_current_thread().build().expect("a runtime"),
-            _folder: folder,
+            folder,
             house,
         }
     }
@@ -222,7 +224,9 @@ impl Bench {
     /// When the ledger refuses.
     pub fn admit(&self, decided: Decided) -> (IssuePermit, Unsettled, ReplyContext) {
         let Decided { approval, serial, context, signer, transaction } = decided;
-        let admitted = self.ledger.admit(approval, serial, signer, &transaction, OPENS);
+        let authority = AuthorityName::main();
+        let asked = Asked { authority: &authority, serial, signer, transaction: &transaction };
+        let admitted = self.ledger.admit(approval, &asked, OPENS);
         let (permit, unsettled) = self.runtime.block_on(admitted).expect("a first use").redeem();
         (permit, unsettled, context)
     }
@@ -291,6 +295,33 @@ impl Bench {
         }
         let third = start.elapsed();
         first.saturating_add(second).saturating_add(third)
+    }
+
+    /// The ledger's file.
+    #[must_use]
+    pub fn ledger_file(&self) -> PathBuf {
+        self.folder.path().join("ledger.sqlite")
+    }
+
+    /// How much of the processor's time each operation takes, µs: so many measurements of each, which take turns. The
+    /// time that the thread has to wait while others work does not count.
+    ///
+    /// # Panics
+    /// Never.
+    #[must_use]
+    pub fn speeds(&self, rounds: usize) -> Vec<(&'static str, Vec<f64>)> {
+        let operations = self.operations();
+        let mut all: Vec<_> = operations.iter().map(|one| (one.name, Vec::new())).collect();
+        for _ in 0..rounds {
+            for ((_, times), operation) in all.iter_mut().zip(&operations) {
+                let start = thread_time();
+                for _ in 0..SLICE {
+                    (operation.run)();
+                }
+                times.push((thread_time() - start) * 1e6 / f64::from(SLICE));
+            }
+        }
+        all
     }
 
     /// The asymmetric operations of one enrolment, on data of the sizes that it has there.
@@ -366,6 +397,15 @@ impl Bench {
             }),
         ]
     }
+}
+
+/// Operations in one measurement.
+const SLICE: u32 = 16;
+
+/// How long this thread has run, s.
+fn thread_time() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::try_from(time).unwrap_or_default().as_secs_f64()
 }
 
 fn operation<'a>(name: &'static str, run: impl Fn() + 'a) -> Operation<'a> {
