@@ -10,6 +10,7 @@
 mod authorities;
 mod crash;
 mod estate;
+mod held;
 mod nginx;
 mod outage;
 mod renewal;
