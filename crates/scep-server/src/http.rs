@@ -52,6 +52,7 @@ impl Gateway {
         let limits = self.inner.parts.limits;
         let recovery = self.spawn_recovery();
         let alarms = self.spawn_expiry_alarms();
+        let pruning = self.spawn_pruning();
         let stop_revocations = CancellationToken::new();
         let revocations = self.spawn_revocations(stop_revocations.clone());
         let slots = Arc::new(Semaphore::new(limits.connections.clamp(1, 1 << 20)));
@@ -95,6 +96,7 @@ impl Gateway {
         drop(listener);
         recovery.abort();
         alarms.abort();
+        pruning.abort();
         stop_revocations.cancel();
         let tracker = &self.inner.tracker;
         tracker.close();
@@ -103,7 +105,7 @@ impl Gateway {
             tracker.wait().await;
             // Whoever opens the ledger after this finds it free: nothing of this run holds it. Only a panic ends the
             // revocations early, and what they have begun is ended at the next start.
-            let _ = (recovery.await, revocations.await, alarms.await);
+            let _ = (recovery.await, revocations.await, alarms.await, pruning.await);
         };
         if tokio::time::timeout(limits.stop_timeout, finish).await.is_err() {
             tracing::warn!(target: "scep", "stopped with requests still running");

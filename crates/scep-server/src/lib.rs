@@ -30,6 +30,7 @@ mod source;
 mod standing;
 mod store;
 mod trace;
+mod upkeep;
 mod upload;
 mod withheld;
 

@@ -54,6 +54,7 @@ pub(crate) struct Metrics {
     requests: Family<RequestLabels, Counter>,
     refused: Family<ReasonLabels, Counter>,
     pub(crate) overloaded: Counter,
+    pub(crate) forgotten: Counter,
     pub(crate) connections: Gauge,
     pub(crate) clock_behind: Gauge,
     issued: Gauge,
@@ -79,8 +80,14 @@ impl Metrics {
         let overloaded = Counter::default();
         registry.register(
             "overloaded",
-            "Requests answered 503 for a full queue",
+            "Requests and connections answered 503: no room in the queue, for a body or for its source",
             overloaded.clone(),
+        );
+        let forgotten = Counter::default();
+        registry.register(
+            "forgotten",
+            "Uses of challenges and waiting requests that were over, and were forgotten",
+            forgotten.clone(),
         );
         let mut gauge = |name: &str, help: &str| {
             let gauge: Gauge = Gauge::default();
@@ -134,6 +141,7 @@ impl Metrics {
             requests,
             refused,
             overloaded,
+            forgotten,
             connections,
             clock_behind,
             issued,

@@ -9,7 +9,7 @@ use scep_ledger::{IssuePermit, LedgerError};
 use scep_message::client::Reply;
 use scep_testkit::House;
 use scep_testkit::ca::{Alteration, AlteringCa, Outcome, RecordingCa};
-use scep_testkit::house::{device_certificate, sign_csr};
+use scep_testkit::house::{OPENS, device_certificate, sign_csr};
 use scep_testkit::keys;
 use scep_types::{CertificateDer, Clock as _, NameHash, Reason, SerialNumber};
 use std::sync::Arc;
@@ -287,4 +287,39 @@ async fn attack_19_a_clock_set_back_revives_nothing() {
         running.refused(&running.house.send(&csr, &device_key())).await,
         Reason::ChallengeExpired
     );
+}
+
+#[tokio::test]
+async fn what_is_over_is_forgotten_and_stays_spent() {
+    const DAY: core::time::Duration = core::time::Duration::from_secs(86_400);
+    let (house, folder) = (House::new(), tempfile::tempdir().unwrap());
+    let claims = house.claims();
+    let blob = house.seal(&claims);
+    let csr = sign_csr(&House::csr(&claims, &blob), &device_key());
+    let first = Running::start_in(house, folder, |_| ()).await;
+    let certificate = first.granted(&first.house.send(&csr, &device_key())).await;
+    assert_eq!(first.gateway.prune().await, Ok(0));
+    let (house, folder) = first.stop().await;
+    house.clock.set(OPENS.plus(DAY * 3));
+    // A gateway that runs looks by itself: at its start, and again and again.
+    let again = Running::start_in(house, folder, |_| ()).await;
+    let deadline = std::time::Instant::now() + std::time::Duration::from_secs(30);
+    loop {
+        let metrics = again.admin("/metrics").await.text();
+        if metrics.lines().any(|line| line == "scep_forgotten_total 1") {
+            break;
+        }
+        assert!(std::time::Instant::now() < deadline, "{metrics}");
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(again.gateway.prune().await, Ok(0));
+    // The certificate is on record, and the challenge still buys nothing else, whatever the clock says.
+    again.house.clock.set(OPENS);
+    assert_eq!(
+        again.gateway.ledger().inventory(2, None).await.unwrap()[0].certificate,
+        certificate
+    );
+    let other = sign_csr(&House::csr(&claims, &blob), &other_key());
+    again.refused(&again.house.send(&other, &other_key())).await;
+    assert_eq!(again.ca.calls().len(), 0);
 }
