@@ -12,12 +12,12 @@
 mod support;
 
 use scep_client::{ClientError, ScepClient, Server, Trust};
-use scep_keys::{AwsLc, public_key_pem, read_certificates};
+use scep_keys::{AwsLc, SoftwareKey, public_key_pem, read_certificates};
 use scep_message::FailInfo;
 use scep_server::SystemClock;
 use scep_testkit::keys;
 use scep_testkit::process::{http, must, run, text, wait_for};
-use scep_types::{CertificateDer, Clock, CrlDer, SerialNumber};
+use scep_types::{CertificateDer, Clock, CrlDer, KeyAlgorithm, SerialNumber};
 use std::process::{Command, Output};
 use support::{Gateway, enrol, identity};
 
@@ -170,7 +170,14 @@ async fn each_endpoint_has_its_ca_and_its_profiles() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn everything_that_ends_is_said_with_its_ca() {
     let mut gateway = gateway();
+    // Its responder has a key of its own, in a file.
+    let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+    key.write_new(&gateway.file("vpn/ocsp.key.pem")).unwrap();
+    gateway.configure(|text| text.replace("ocsp = {", "ocsp = { key = \"../vpn/ocsp.key.pem\","));
     let said = text(&run(&mut gateway.command(&["check-config"])));
+    let line =
+        format!("key      OCSP signing of vpn            p256 {}", key.public_key().key_id());
+    assert!(said.contains(&line), "{line}: {said}");
     for line in [
         "CA       main                           CRL at /crl",
         "CA       vpn                            CRL at /crl-vpn, OCSP at /ocsp-vpn",
