@@ -137,6 +137,15 @@ fn defaults_are_as_documented() {
 }
 
 #[test]
+fn a_profile_may_have_a_person_decide() {
+    let profile = Profile::from_toml(&format!("{GOOD}\napproval = \"manual\"\n")).unwrap();
+    let claims = mint(&profile, &good_attributes()).unwrap().claims;
+    assert_eq!(claims.expectation.approval, ApprovalMode::Manual);
+    let unknown = Profile::from_toml(&format!("{GOOD}\napproval = \"nobody\"\n"));
+    assert!(unknown.is_err());
+}
+
+#[test]
 fn what_is_minted_opens_at_the_gateway() {
     let minted = mint(&Profile::from_toml(GOOD).unwrap(), &good_attributes()).unwrap();
     let pinned = PinnedSigner {
