@@ -32,6 +32,9 @@ pub(crate) struct Present {
     pub(crate) ocsp_path: Option<String>,
 }
 
+/// A key, and the certificate of its CA.
+type Signing = (Arc<dyn Signer>, CertificateDer);
+
 impl Present {
     /// Reads it out of a configuration whose RA and challenge keys need not be there.
     pub(crate) fn read(
@@ -74,10 +77,7 @@ impl Present {
 
 impl RawCa {
     /// Its key and certificate, where the key is here.
-    fn signing_key(
-        &self,
-        base: &Path,
-    ) -> Result<Option<(Arc<dyn Signer>, CertificateDer)>, GatewayError> {
+    fn signing_key(&self, base: &Path) -> Result<Option<Signing>, GatewayError> {
         match self {
             Self::Local { key, certificate, .. } => {
                 let key = open_key(&place(base, "ca.key", key)?)?;
