@@ -474,6 +474,37 @@ async fn a_certificate_of_an_ec_key_renews_itself_with_the_challenge_of_its_firs
     assert_eq!(new.spki(), next.public_key());
 }
 
+/// Certificates that are renewed sooner than retries end: who signs says which of both it is.
+#[tokio::test]
+async fn quirk_51_the_same_request_renews_while_it_would_still_be_repeated() {
+    let running = Running::start_with(|parts| {
+        let rules = format!("{SITE_RULES}\nrenew_with_same_key = true\n");
+        parts.site_rules = SiteRules::from_toml(&rules).unwrap();
+    })
+    .await;
+    running.gateway.set_renewal_contact(RenewalContact::NotNeeded);
+    let hours = |n: u64| Duration::from_secs(n * 3_600);
+    let mut claims = running.house.claims();
+    claims.expectation.validity = hours(12);
+    claims.expectation.renewal = Renewal::Certificate { window: hours(6) };
+    let opened = claims.issued_at;
+    let device = enrolled_by(&running, claims, &device_key()).await;
+    let ask = |signer| {
+        device.signed_by(&running.house, &device.request(), &device_key(), &device_key(), signer)
+    };
+    running.house.clock.set(opened.plus(hours(7)));
+    let second = running.granted(&ask(&device.certificate)).await;
+    running.house.clock.set(opened.plus(hours(11)));
+    assert_eq!(running.granted(&ask(&device.certificate)).await, second);
+    // Not in its window yet: it gets itself once more.
+    assert_eq!(running.granted(&ask(&second)).await, second);
+    running.house.clock.set(opened.plus(hours(14)));
+    let third = running.granted(&ask(&second)).await;
+    assert_ne!(third, second);
+    assert_eq!(running.granted(&ask(&second)).await, third);
+    assert_eq!(running.ca.calls().len(), 3);
+}
+
 #[tokio::test]
 async fn a_renewal_with_the_same_key_is_the_sites_choice() {
     let running = running().await;
