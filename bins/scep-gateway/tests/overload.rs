@@ -255,3 +255,24 @@ async fn attack_59_heads_and_bodies_on_every_connection_fit_into_memory() {
     drop(held);
     serves(&gateway).await;
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_59_the_log_has_the_client_that_a_trusted_proxy_names_and_nobody_elses_word() {
+    let mut gateway = Gateway::init();
+    gateway.configure(|text| {
+        text.replacen("admin_listen", "trusted_proxies = [\"127.0.0.1\"]\nadmin_listen", 1)
+    });
+    gateway.start(&[]);
+    for (from, named) in [(Ipv4Addr::LOCALHOST, "192.0.2.1"), (flooder(0), "192.0.2.2")] {
+        let mut stream = connect(gateway.address(), from).await;
+        let request = format!(
+            "GET /scep?operation=GetCACaps HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\
+             X-Forwarded-For: 192.0.2.3, {named}\r\n\r\n"
+        );
+        stream.write_all(request.as_bytes()).await.unwrap();
+        assert!(rest_of(stream).await.starts_with(b"HTTP/1.1 200 "));
+    }
+    let log = gateway.log();
+    assert!(log.contains("192.0.2.1") && log.contains(&flooder(0).to_string()), "{log}");
+    assert!(!log.contains("192.0.2.2") && !log.contains("192.0.2.3"), "{log}");
+}
