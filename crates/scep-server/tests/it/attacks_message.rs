@@ -423,11 +423,18 @@ async fn attack_09_a_transaction_id_is_worth_nothing() {
     sent.bytes = message.encode();
     sent.transaction = TransactionId::new("4F8E2AB0").unwrap();
     sent.nonce = scep_types::Nonce::new([7; 16]).unwrap();
+    let mut poll = message.clone().set(MESSAGE_TYPE, &printable("20"));
+    let names = scep_message::client::issuer_and_subject(&[0x30, 0], &[0x30, 0]);
+    poll.content = Some(envelope(&running, &names));
+    let enrolment = core::mem::replace(&mut sent.bytes, poll.encode());
+    assert_eq!(running.refused(&sent).await, Reason::NoSuchTransaction);
+    sent.bytes = enrolment;
     let got = running.granted(&sent).await;
     assert_eq!(got.spki(), other_key().public_key());
-    // Polling for it, or with no challenge at all: nothing.
-    sent.bytes = message.clone().set(MESSAGE_TYPE, &printable("20")).encode();
-    assert_eq!(running.refused(&sent).await, Reason::NoSuchTransaction);
+    // Polling for it gives its own, never the victim's.
+    sent.bytes = poll.encode();
+    assert_eq!(running.granted(&sent).await, got);
+    // With no challenge at all: nothing.
     let mut bare = House::csr(&claims, "");
     bare.challenge_password = None;
     message.content = Some(envelope(&running, &sign_csr(&bare, &other_key())));
