@@ -59,7 +59,7 @@ impl Gateway {
         let csr = self.kept(place, site, csr_der).await?;
         let (tenant, device) = (&claims.claims().tenant, &claims.claims().device);
         self.check_signer(site, &csr, &asking.signer, tenant, device, now).await?;
-        self.release(place, (site, office), &csr, claims, asking, now, trace).await
+        self.release(place, (site, office), (&csr, claims), asking, now, trace).await
     }
 
     /// CertPoll: the transactionID and the key that signs decide, whatever the names in it say.
@@ -109,7 +109,7 @@ impl Gateway {
                 if let Context::Full(context) = context {
                     deliverable(context, &csr)?;
                 }
-                self.release(place, (site, office), &csr, claims, asking, now, trace).await
+                self.release(place, (site, office), (&csr, claims), asking, now, trace).await
             }
         }
     }
@@ -125,8 +125,7 @@ impl Gateway {
         &self,
         place: &Place,
         (site, office): (&Arc<Site>, &Arc<Office>),
-        csr: &Csr,
-        claims: HeldClaims,
+        (csr, claims): (&Csr, HeldClaims),
         asking: &Asking,
         now: Timestamp,
         trace: &mut Trace,
