@@ -282,7 +282,7 @@ async fn attack_19_a_clock_set_back_revives_nothing() {
         running.refused(&running.house.send(&csr, &device_key())).await,
         Reason::ChallengeExpired
     );
-    running.house.clock.set(scep_testkit::house::OPENS);
+    running.house.clock.set(OPENS);
     assert_eq!(
         running.refused(&running.house.send(&csr, &device_key())).await,
         Reason::ChallengeExpired
