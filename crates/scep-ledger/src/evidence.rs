@@ -2,7 +2,7 @@
 
 use crate::held::HeldEnrolment;
 use crate::live::LiveGuard;
-use crate::store::{Intent, State};
+use crate::store::{Attempt, Intent, OpenIntent, State};
 use scep_policy::{Approval, CertificateContents};
 use scep_types::{
     AuthorityName, CertificateDer, ChallengeId, CsrInfoHash, DeviceId, ProfileId, Reason,
@@ -32,15 +32,15 @@ pub enum Recall {
 /// The duty to settle an intent.
 #[derive(Debug)]
 pub(crate) struct Obligation {
-    pub(crate) row: i64,
+    pub(crate) attempt: Attempt,
     pub(crate) intent: Intent,
     settled: bool,
     _live: LiveGuard,
 }
 
 impl Obligation {
-    pub(crate) const fn new(row: i64, intent: Intent, live: LiveGuard) -> Self {
-        Self { row, intent, settled: false, _live: live }
+    pub(crate) const fn new(attempt: Attempt, intent: Intent, live: LiveGuard) -> Self {
+        Self { attempt, intent, settled: false, _live: live }
     }
 
     /// The outcome is durable.
@@ -204,14 +204,15 @@ pub enum LeftBehind {
 /// An intent without an outcome: that a crash left, or that its CA decides on later.
 #[derive(Debug)]
 pub struct Recoverable {
-    pub(crate) row: i64,
+    pub(crate) attempt: Attempt,
     pub(crate) state: State,
     pub(crate) intent: Intent,
 }
 
 impl Recoverable {
-    pub(crate) const fn new(row: i64, state: State, intent: Intent) -> Self {
-        Self { row, state, intent }
+    pub(crate) fn new(left: OpenIntent) -> Self {
+        let OpenIntent { row, state, failures, intent } = left;
+        Self { attempt: Attempt { row, failures, seen: Some(state) }, state, intent }
     }
 
     /// Serial number, when we chose it.

@@ -210,7 +210,7 @@ impl Ledger {
         self.clock.see(intent.at);
         let live = self.live.enter(&intent.tenant, intent.challenge);
         match self.store.admit(intent.clone(), terms).await? {
-            Admitted::Yes(row) => Ok(Obligation::new(row, intent, live)),
+            Admitted::Yes(attempt) => Ok(Obligation::new(attempt, intent, live)),
             Admitted::No(reason) => Err(AdmitError::Refused(reason)),
         }
     }
@@ -222,7 +222,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         self.clock.see(now);
-        self.store.settle(obligation.row, obligation.intent.clone(), settlement, now).await?;
+        self.store.settle(obligation.attempt, obligation.intent.clone(), settlement, now).await?;
         obligation.discharge();
         Ok(())
     }
@@ -268,10 +268,12 @@ impl Ledger {
     }
 
     /// It is unknown whether the CA issued: the challenge stays bound to this request until recovery settles it,
-    /// and that settlement is what is reported.
+    /// and that settlement is what is reported. When another gateway's recovery, as this one's lease was over, has found
+    /// meanwhile that nothing was issued, a possible certificate is reported besides.
     ///
     /// # Errors
-    /// When it cannot be made durable; the intent then stays open, which recovery treats alike.
+    /// [`LedgerError::AlreadySettled`] when recovery has found the certificate meanwhile, or has reported it as a possible
+    /// one; otherwise when it cannot be made durable: the intent then stays open, which recovery treats alike.
     pub async fn leave_unknown(
         &self,
         unsettled: Unsettled,
@@ -283,7 +285,8 @@ impl Ledger {
             tenant = %intent.tenant, challenge = %intent.challenge, device = %intent.device, detail,
             "it is unknown whether the CA has issued"
         );
-        self.settle(unsettled.obligation, Settlement::Unknown, now).await
+        let settlement = Settlement::Unknown(detail.to_owned());
+        self.settle(unsettled.obligation, settlement, now).await
     }
 
     /// The CA returned something else than was approved: kept, never released, reported; the challenge stays spent.
@@ -371,7 +374,7 @@ impl Ledger {
         Ok(open
             .into_iter()
             .filter(|left| !self.live.contains(&left.intent.tenant, left.intent.challenge))
-            .map(|left| Recoverable::new(left.row, left.state, left.intent))
+            .map(Recoverable::new)
             .collect())
     }
 
@@ -382,7 +385,7 @@ impl Ledger {
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         self.clock.see(now);
-        self.store.settle(recoverable.row, recoverable.intent, settlement, now).await
+        self.store.settle(recoverable.attempt, recoverable.intent, settlement, now).await
     }
 
     /// Recovery found nothing issued: the challenge is free again, or a request that was held waits again, approved; the
@@ -390,7 +393,8 @@ impl Ledger {
     /// (CaRefused), and its challenge stays spent.
     ///
     /// # Errors
-    /// [`LedgerError::AlreadySettled`] when somebody was faster; otherwise when it cannot be made durable.
+    /// [`LedgerError::AlreadySettled`] when somebody was faster, or something has become known of it since
+    /// [`Ledger::unsettled`] gave it, so that it must be looked at again; otherwise when it cannot be made durable.
     pub async fn settle_nothing(
         &self,
         recoverable: Recoverable,
@@ -557,7 +561,7 @@ impl Ledger {
     /// window, and settled. Never a certificate, a possible orphan or an intent without an outcome. Gives how many.
     ///
     /// Refuses held requests whose time is over (ApprovalExpired), and reports that; for [`Ledger::recall`] they are over
-    /// without it.
+    /// without it. However much there is, no single transaction is long: what others ask for is done in between.
     ///
     /// Single use holds without them: an opener refuses what has expired, and `admit` refuses every challenge that
     /// expires no later than the latest one forgotten, whatever the clock says by then.
@@ -565,7 +569,14 @@ impl Ledger {
     /// # Errors
     /// When it cannot be made durable.
     pub async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError> {
-        self.store.prune(now).await
+        let mut count: u64 = 0;
+        loop {
+            let pruned = self.store.prune(now).await?;
+            count = count.saturating_add(pruned.count);
+            if !pruned.more {
+                return Ok(count);
+            }
+        }
     }
 
     /// Waits until everything handed over so far is durable, [`Ledger::sent`] included.

@@ -36,7 +36,7 @@ use crate::revocation::{
     RevocationStore, RevocationWork,
 };
 use crate::store::{
-    Admitted, Hold, Intent, Mismatch, OpenIntent, Remembered, RememberedPredecessor, Settlement,
+    Admitted, Attempt, Hold, Intent, Mismatch, OpenIntent, Pruned, Remembered, RememberedPredecessor, Settlement,
     Store, Terms,
 };
 use crate::{LedgerError, LedgerSettings};
@@ -234,14 +234,14 @@ impl Store for PostgresStore {
 
     async fn settle(
         &self,
-        row: i64,
+        attempt: Attempt,
         intent: Intent,
         settlement: Settlement,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         let settled = self
             .writer
-            .run(async move |unit| enrolment::settle(unit, row, &intent, &settlement, now).await)
+            .run(async move |unit| enrolment::settle(unit, attempt, &intent, &settlement, now).await)
             .await?;
         match settled {
             Settled::Now => Ok(()),
@@ -339,7 +339,7 @@ impl Store for PostgresStore {
         self.pages.ask(move |conn| Box::pin(async move { ledger_row::counters(&conn).await })).await
     }
 
-    async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError> {
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, LedgerError> {
         let window = self.settings.retry_window;
         self.writer.run(async move |unit| enrolment::prune(unit, window, now).await).await
     }

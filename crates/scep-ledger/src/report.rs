@@ -2,7 +2,7 @@
 
 use crate::held::HeldVerdict;
 use crate::inventory::{Delivery, RevocationReason};
-use crate::store::Intent;
+use crate::store::{Attempt, Intent};
 use core::fmt;
 use scep_policy::Grounds;
 use scep_types::{
@@ -236,6 +236,20 @@ fn key_of(kind: EventKind, row: i64) -> String {
     format!("{kind}:{row}")
 }
 
+/// What one attempt of a row may bring and another one again.
+fn of_attempt(
+    kind: EventKind,
+    intent: &Intent,
+    attempt: Attempt,
+    at: Timestamp,
+    facts: impl FnOnce(Body) -> Body,
+) -> Draft {
+    let Attempt { row, failures, .. } = attempt;
+    let key = if failures == 0 { key_of(kind, row) } else { format!("{kind}:{row}:{failures}") };
+    let body = facts(Body::new(&key, at));
+    Draft { key, ..of_intent(kind, intent, row, at, body) }
+}
+
 pub(crate) fn issued(
     intent: &Intent,
     row: i64,
@@ -258,32 +272,28 @@ pub(crate) fn issued(
 
 pub(crate) fn withheld(
     intent: &Intent,
-    row: i64,
+    attempt: Attempt,
     certificate: &CertificateDer,
     detail: &str,
     at: Timestamp,
 ) -> Draft {
-    let kind = EventKind::Withheld;
-    let body = Body::new(&key_of(kind, row), at)
-        .certificate(certificate)
-        .text("reason", Reason::CertificateDiffers)
-        .text("detail", cut(detail));
-    of_intent(kind, intent, row, at, body)
+    of_attempt(EventKind::Withheld, intent, attempt, at, |body| {
+        body.certificate(certificate)
+            .text("reason", Reason::CertificateDiffers)
+            .text("detail", cut(detail))
+    })
 }
 
-/// `before`: how often the CA has failed this intent already, which only one that was held survives.
 pub(crate) fn failed(
     intent: &Intent,
-    row: i64,
-    before: u32,
+    attempt: Attempt,
     reason: Reason,
     detail: &str,
     at: Timestamp,
 ) -> Draft {
-    let kind = EventKind::Failed;
-    let key = if before == 0 { key_of(kind, row) } else { format!("{kind}:{row}:{before}") };
-    let body = Body::new(&key, at).text("reason", reason).text("detail", cut(detail));
-    Draft { key, ..of_intent(kind, intent, row, at, body) }
+    of_attempt(EventKind::Failed, intent, attempt, at, |body| {
+        body.text("reason", reason).text("detail", cut(detail))
+    })
 }
 
 /// `until`: when it is over unless somebody decides.
@@ -323,16 +333,19 @@ pub(crate) fn over(
     Draft { key, ..of_intent(kind, intent, row, at, body) }
 }
 
-pub(crate) fn possible_orphan(intent: &Intent, row: i64, detail: &str, at: Timestamp) -> Draft {
-    let kind = EventKind::PossibleOrphan;
-    let body = Body::new(&key_of(kind, row), at)
-        .text("reason", Reason::CaOutcomeUnknown)
-        .text("detail", cut(detail));
-    let body = match &intent.serial {
-        Some(serial) => body.text("serial", serial),
-        None => body,
-    };
-    of_intent(kind, intent, row, at, body)
+pub(crate) fn possible_orphan(
+    intent: &Intent,
+    attempt: Attempt,
+    detail: &str,
+    at: Timestamp,
+) -> Draft {
+    of_attempt(EventKind::PossibleOrphan, intent, attempt, at, |body| {
+        let body = body.text("reason", Reason::CaOutcomeUnknown).text("detail", cut(detail));
+        match &intent.serial {
+            Some(serial) => body.text("serial", serial),
+            None => body,
+        }
+    })
 }
 
 /// `row` and `nth` name the use that was there first, and how often it was challenged by then.

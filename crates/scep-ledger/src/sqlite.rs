@@ -24,7 +24,7 @@ use crate::revocation::{
     RevocationStore, RevocationWork,
 };
 use crate::store::{
-    Admitted, Hold, Intent, Mismatch, OpenIntent, Remembered, RememberedPredecessor, Settlement,
+    Admitted, Attempt, Hold, Intent, Mismatch, OpenIntent, Pruned, Remembered, RememberedPredecessor, Settlement,
     Store, Terms,
 };
 use crate::{LedgerError, LedgerSettings};
@@ -205,14 +205,14 @@ impl Store for SqliteStore {
 
     async fn settle(
         &self,
-        row: i64,
+        attempt: Attempt,
         intent: Intent,
         settlement: Settlement,
         now: Timestamp,
     ) -> Result<(), LedgerError> {
         self.writer
             .run(
-                move |conn, tally| enrolment::settle(conn, tally, row, &intent, &settlement, now),
+                move |conn, tally| enrolment::settle(conn, tally, attempt, &intent, &settlement, now),
                 |()| (),
             )
             .await
@@ -297,7 +297,7 @@ impl Store for SqliteStore {
         self.readers.ask(ledger_row::counters).await
     }
 
-    async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError> {
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, LedgerError> {
         let window = self.settings.retry_window;
         self.writer.run(move |conn, tally| enrolment::prune(conn, tally, window, now), |_| ()).await
     }

@@ -36,6 +36,9 @@ pub(crate) const fn freed_to(grounds: Grounds) -> State {
     }
 }
 
+/// How many uses, and how many counts of mismatches, are forgotten in one transaction, which others wait for.
+pub(crate) const MAX_PRUNED: u32 = 1_000;
+
 /// How many held requests whose time is over are refused in one transaction, which others wait for.
 pub(crate) const MAX_OVERDUE: u32 = 1_000;
 
@@ -154,11 +157,50 @@ impl State {
 /// is wrong about something else, and must not use the numbers up.
 pub(crate) const MAX_RESTORE_GAP: u64 = 1 << 32;
 
+/// One time that a CA was about to be asked. What a person has approved is asked for again in the same row when the CA
+/// has issued nothing: what is known of one attempt settles no other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Attempt {
+    pub(crate) row: i64,
+    /// How often the CA had failed it before.
+    pub(crate) failures: u32,
+    /// In which state recovery has read it; `None` for whoever was admitted.
+    pub(crate) seen: Option<State>,
+}
+
+impl Attempt {
+    /// The first one of a row, by whoever was admitted.
+    pub(crate) const fn first(row: i64) -> Self {
+        Self { row, failures: 0, seen: None }
+    }
+
+    /// The only state in which a settlement counts, where not every state without an outcome will do: that nothing was
+    /// issued is known only of what recovery had read before it looked.
+    pub(crate) fn only_in(self, settlement: &Settlement) -> Option<i64> {
+        match settlement {
+            Settlement::Freed(..) | Settlement::Refused(..) => self.seen.map(State::code),
+            Settlement::Recorded(..)
+            | Settlement::Withheld(..)
+            | Settlement::Unknown(_)
+            | Settlement::Orphan(_)
+            | Settlement::Pending(_) => None,
+        }
+    }
+}
+
+/// What one transaction has forgotten.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Pruned {
+    pub(crate) count: u64,
+    /// There may be more.
+    pub(crate) more: bool,
+}
+
 /// What became of an admission.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Admitted {
-    /// Durable in this row.
-    Yes(i64),
+    /// Durable.
+    Yes(Attempt),
     No(Reason),
 }
 
@@ -230,7 +272,7 @@ pub(crate) enum Settlement {
     Recorded(CertificateDer, Found),
     Withheld(CertificateDer, String),
     Freed(Reason, String),
-    Unknown,
+    Unknown(String),
     Orphan(String),
     /// The CA decides later; with the request's DER.
     Pending(Vec<u8>),
@@ -243,6 +285,7 @@ pub(crate) enum Settlement {
 pub(crate) struct OpenIntent {
     pub(crate) row: i64,
     pub(crate) state: State,
+    pub(crate) failures: u32,
     pub(crate) intent: Intent,
 }
 
@@ -339,10 +382,10 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
         issuer: NameHash,
         serial: SerialNumber,
     ) -> Result<Option<InventoryEntry>, LedgerError>;
-    /// Only an intent without an outcome can be settled.
+    /// Only this attempt can be settled, and only while it is without an outcome.
     async fn settle(
         &self,
-        row: i64,
+        attempt: Attempt,
         intent: Intent,
         settlement: Settlement,
         now: Timestamp,
@@ -387,7 +430,7 @@ pub(crate) trait Store: Send + Sync + fmt::Debug {
     async fn outbox(&self, after: u64, limit: u32) -> Result<Vec<OutboxEvent>, LedgerError>;
     async fn acknowledge(&self, through: u64, now: Timestamp) -> Result<Acknowledged, LedgerError>;
     async fn counters(&self) -> Result<Counters, LedgerError>;
-    async fn prune(&self, now: Timestamp) -> Result<u64, LedgerError>;
+    async fn prune(&self, now: Timestamp) -> Result<Pruned, LedgerError>;
 
     /// The store's revocations, if it keeps them. Default: it does not.
     fn revocations(&self) -> Option<&dyn RevocationStore> {

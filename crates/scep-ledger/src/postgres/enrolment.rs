@@ -10,7 +10,8 @@ use crate::inventory::Standing;
 use crate::report::{self, Draft, Found};
 use crate::settings::MAX_SKEW;
 use crate::store::{
-    AdmitFacts, Admitted, BRAKE_SLOT, BRAKE_WINDOW, Intent, Mismatch, PriorUse, Remembered,
+    AdmitFacts, Admitted, Attempt, BRAKE_SLOT, BRAKE_WINDOW, Intent, MAX_PRUNED, Mismatch,
+    PriorUse, Pruned, Remembered,
     RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
     grounds_columns, judge_admission,
 };
@@ -124,13 +125,13 @@ pub(super) async fn admit(
             count_admission(unit, intent.at).await?;
             let row = insert(unit, intent, State::Open).await?;
             unit.admitted = Some(row);
-            Ok(Admitted::Yes(row))
+            Ok(Admitted::Yes(Attempt::first(row)))
         }
         Verdict::Resume { row } => {
             count_admission(unit, intent.at).await?;
-            held::resume(unit, row, intent).await?;
+            let attempt = held::resume(unit, row, intent).await?;
             unit.admitted = Some(row);
-            Ok(Admitted::Yes(row))
+            Ok(Admitted::Yes(attempt))
         }
         Verdict::Brake => {
             if unit.row.last_brake_alarm <= intent.at.minus(BRAKE_WINDOW) {
@@ -300,41 +301,41 @@ pub(super) enum Settled {
 
 pub(super) async fn settle(
     unit: &mut Unit,
-    row: i64,
+    attempt: Attempt,
     intent: &Intent,
     settlement: &Settlement,
     now: Timestamp,
 ) -> Result<Settled, LedgerError> {
+    let row = attempt.row;
     let (state, event): (State, Option<Draft>) = match settlement {
         Settlement::Recorded(der, found) => {
-            let settled = put(unit, row, intent, der, Standing::Issued, now).await?;
+            let settled = put(unit, attempt, intent, der, Standing::Issued, now).await?;
             return match (settled, found) {
                 (true, _) => {
                     LedgerRow::add(&mut unit.row.issued);
                     unit.tell(report::issued(intent, row, der, *found, now));
                     Ok(Settled::Now)
                 }
-                (false, Found::InTurn) => late(unit, row, intent, der, now).await,
+                (false, Found::InTurn) => late(unit, attempt, intent, der, now).await,
                 // It found a certificate of a later intent of the challenge, who will record it.
                 (false, Found::ByRecovery) => Ok(Settled::Before),
             };
         }
         Settlement::Withheld(der, detail) => {
-            if put(unit, row, intent, der, Standing::Withheld, now).await? {
+            if put(unit, attempt, intent, der, Standing::Withheld, now).await? {
                 LedgerRow::add(&mut unit.row.withheld);
-                unit.tell(report::withheld(intent, row, der, detail, now));
+                unit.tell(report::withheld(intent, attempt, der, detail, now));
                 return Ok(Settled::Now);
             }
-            return late(unit, row, intent, der, now).await;
+            return late(unit, attempt, intent, der, now).await;
         }
         Settlement::Freed(reason, detail) => {
-            let before = failures(unit, row).await?;
-            let event = report::failed(intent, row, before, *reason, detail, now);
+            let event = report::failed(intent, attempt, *reason, detail, now);
             (freed_to(intent.grounds), Some(event))
         }
-        Settlement::Unknown => (State::Unknown, None),
+        Settlement::Unknown(_) => (State::Unknown, None),
         Settlement::Orphan(detail) => {
-            (State::Orphan, Some(report::possible_orphan(intent, row, detail, now)))
+            (State::Orphan, Some(report::possible_orphan(intent, attempt, detail, now)))
         }
         Settlement::Pending(_) => (State::Pending, None),
         Settlement::Refused(reason, detail) => {
@@ -352,15 +353,32 @@ pub(super) async fn settle(
         .count(
             "WITH settled AS (UPDATE enrolment SET state = $2::bigint, settled_at = $3, refusal = $5, \
              failures = failures + CASE WHEN $2::bigint = 6 THEN 1 ELSE 0 END \
-             WHERE id = $1 AND (state IN (0, 1) OR state = 7 AND $2::bigint IN (2, 8)) RETURNING id), \
+             WHERE id = $1 AND failures = $6 AND state = coalesce($7, state) \
+             AND (state IN (0, 1) OR state = 7 AND $2::bigint IN (2, 8)) RETURNING id), \
              uncounted AS (UPDATE admission_rate SET admitted = admitted - 1 \
              WHERE slot = $4 AND admitted > 0 AND $2::bigint IN (5, 6, 8) AND EXISTS (SELECT 1 FROM settled)) \
              SELECT count(*) FROM settled",
-            &[&row, &state.code(), &settled_at, &slot(intent.at), &refusal],
+            &[
+                &row,
+                &state.code(),
+                &settled_at,
+                &slot(intent.at),
+                &refusal,
+                &i64::from(attempt.failures),
+                &attempt.only_in(settlement),
+            ],
         )
         .await?;
     if changed != 1 {
-        return Ok(Settled::Before);
+        return match (settlement, attempt.seen) {
+            (Settlement::Unknown(detail) | Settlement::Orphan(detail), None) => {
+                late_unknown(unit, attempt, intent, detail, now).await
+            }
+            (Settlement::Pending(_), None) => {
+                late_unknown(unit, attempt, intent, "the CA decides later", now).await
+            }
+            _ => Ok(Settled::Before),
+        };
     }
     if let Settlement::Pending(csr) = settlement {
         held::keep(unit, row, csr).await?;
@@ -370,7 +388,7 @@ pub(super) async fn settle(
         Settlement::Orphan(_) => LedgerRow::add(&mut unit.row.withheld),
         Settlement::Recorded(..)
         | Settlement::Withheld(..)
-        | Settlement::Unknown
+        | Settlement::Unknown(_)
         | Settlement::Pending(_) => {}
     }
     if let Some(event) = event {
@@ -379,16 +397,10 @@ pub(super) async fn settle(
     Ok(Settled::Now)
 }
 
-/// How often the CA has failed it before.
-async fn failures(unit: &mut Unit, row: i64) -> Result<u32, LedgerError> {
-    let rows = unit.query("SELECT failures FROM enrolment WHERE id = $1", &[&row]).await?;
-    rows.first().map_or(Ok(0), |row| number(row, 0, "enrolment.failures"))
-}
-
 /// Settles an intent with a certificate; whether it was there to be settled. Otherwise nothing is written.
 async fn put(
     unit: &mut Unit,
-    row: i64,
+    attempt: Attempt,
     intent: &Intent,
     der: &CertificateDer,
     standing: Standing,
@@ -407,14 +419,16 @@ async fn put(
              authority, generation, predecessor, renewable_by) \
              SELECT $3::bigint, $4, $5, $6, $7, $8::bytea, $9, $10::bytea, $11::bytea, $12::bytea, \
              $13::bytea, $14::bigint, $15::bigint, $18, $19::bigint, $20::bytea, $21::bytea \
-             WHERE EXISTS (SELECT 1 FROM enrolment WHERE id = $1 AND state IN (0, 1, 7)) RETURNING id), \
+             WHERE EXISTS (SELECT 1 FROM enrolment WHERE id = $1 AND failures = $22 \
+             AND state IN (0, 1, 7)) RETURNING id), \
              settled AS (UPDATE enrolment SET state = $2, settled_at = $15, \
-             certificate = (SELECT id FROM made) WHERE id = $1 AND state IN (0, 1, 7) RETURNING id), \
+             certificate = (SELECT id FROM made) \
+             WHERE id = $1 AND failures = $22 AND state IN (0, 1, 7) RETURNING id), \
              named AS (INSERT INTO certificate_name (issuer, serial, certificate) \
              SELECT $16::bytea, $17::bytea, id FROM made) \
              SELECT count(*) FROM settled",
             &[
-                &row,
+                &attempt.row,
                 &state.code(),
                 &standing_code(standing),
                 &intent.tenant.as_str(),
@@ -435,6 +449,7 @@ async fn put(
                 &i64::from(generation),
                 &predecessor.as_ref().map(|of| of.as_bytes().as_slice()),
                 &intent.renewable_by,
+                &i64::from(attempt.failures),
             ],
         )
         .await?;
@@ -445,7 +460,7 @@ async fn put(
 /// exists, so it goes on record and is reported, unless the recovery found it too; nobody may release it.
 async fn late(
     unit: &mut Unit,
-    row: i64,
+    attempt: Attempt,
     intent: &Intent,
     der: &CertificateDer,
     now: Timestamp,
@@ -487,50 +502,96 @@ async fn late(
     if !rows.is_empty() {
         LedgerRow::add(&mut unit.row.withheld);
         let detail = "it came after another gateway's recovery had settled its intent";
-        unit.tell(report::withheld(intent, row, der, detail, now));
+        unit.tell(report::withheld(intent, attempt, der, detail, now));
     }
     Ok(Settled::Before)
 }
 
-/// Forgets what no opener accepts any more and no retry asks for.
+/// An outcome that nobody knows, of an intent that the recovery of another gateway has settled meanwhile as one of which
+/// nothing was issued, or that was asked for anew since: the CA may have issued after recovery had looked.
+async fn late_unknown(
+    unit: &mut Unit,
+    attempt: Attempt,
+    intent: &Intent,
+    detail: &str,
+    now: Timestamp,
+) -> Result<Settled, LedgerError> {
+    // Its certificate is on record, it is reported already, or recovery asks on.
+    let rows = unit
+        .query(
+            "SELECT 1 FROM enrolment WHERE id = $1 AND failures = $2 AND state NOT IN (5, 6, 8)",
+            &[&attempt.row, &i64::from(attempt.failures)],
+        )
+        .await?;
+    if !rows.is_empty() {
+        return Ok(Settled::Before);
+    }
+    LedgerRow::add(&mut unit.row.withheld);
+    let detail =
+        format!("it came after another gateway's recovery had settled its intent: {detail}");
+    unit.tell(report::possible_orphan(intent, attempt, &detail, now));
+    Ok(Settled::Now)
+}
+
+/// Forgets what no opener accepts any more and no retry asks for: what has ended first, and not more than may be in one
+/// transaction.
 pub(super) async fn prune(
     unit: &mut Unit,
     retry_window: Duration,
     now: Timestamp,
-) -> Result<u64, LedgerError> {
+) -> Result<Pruned, LedgerError> {
     let refused = held::refuse_overdue(unit, now).await?;
     let horizon = now.minus(MAX_SKEW).minus(retry_window).seconds();
     // Recovery may have recorded a certificate long after the challenge's expiry: its own window counts.
     let settled_by = now.minus(retry_window).seconds();
+    let at_most = i64::from(MAX_PRUNED);
     unit.query(
         "DELETE FROM asked_again WHERE enrolment IN (SELECT id FROM enrolment \
-         WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2)",
-        &[&horizon, &settled_by],
+         WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2 \
+         ORDER BY expires_at, id LIMIT $3)",
+        &[&horizon, &settled_by, &at_most],
     )
     .await?;
     unit.query(
         "DELETE FROM held WHERE enrolment IN (SELECT id FROM enrolment \
-         WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2)",
-        &[&horizon, &settled_by],
+         WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2 \
+         ORDER BY expires_at, id LIMIT $3)",
+        &[&horizon, &settled_by, &at_most],
     )
     .await?;
     let rows = unit
         .query(
-            "WITH uses AS (DELETE FROM enrolment \
-             WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2 RETURNING expires_at), \
-             mismatches AS (DELETE FROM mismatch WHERE expires_at < $1 RETURNING expires_at), \
+            "WITH uses AS (DELETE FROM enrolment WHERE id IN (SELECT id FROM enrolment \
+             WHERE expires_at < $1 AND state IN (3, 4, 5, 8) AND settled_at < $2 \
+             ORDER BY expires_at, id LIMIT $5) RETURNING expires_at), \
+             mismatches AS (DELETE FROM mismatch WHERE (tenant, challenge) IN (\
+             SELECT tenant, challenge FROM mismatch WHERE expires_at < $1 \
+             ORDER BY expires_at, tenant, challenge LIMIT $5) RETURNING expires_at), \
              rates AS (DELETE FROM admission_rate WHERE slot < $3), \
              gateways AS (DELETE FROM gateway g \
              WHERE lease_until < clock_timestamp() - interval '1 day' AND instance <> $4) \
-             SELECT count(*), max(expires_at) FROM (SELECT expires_at FROM uses UNION ALL \
+             SELECT (SELECT count(*) FROM uses), (SELECT count(*) FROM mismatches), \
+             max(expires_at) FROM (SELECT expires_at FROM uses UNION ALL \
              SELECT expires_at FROM mismatches) AS pruned",
-            &[&horizon, &settled_by, &slot(now.minus(BRAKE_WINDOW)), &unit.instance.0.to_vec()],
+            &[
+                &horizon,
+                &settled_by,
+                &slot(now.minus(BRAKE_WINDOW)),
+                &unit.instance.0.to_vec(),
+                &at_most,
+            ],
         )
         .await?;
     let row = rows.first().ok_or(LedgerError::Damaged { what: "enrolment" })?;
-    if let Some(latest) = get::<Option<i64>>(row, 1, "enrolment.expires_at")? {
+    if let Some(latest) = get::<Option<i64>>(row, 2, "enrolment.expires_at")? {
         let latest = Timestamp::from_seconds(latest);
         unit.row.pruned_through = unit.row.pruned_through.max(latest);
     }
-    Ok(refused.saturating_add(number(row, 0, "enrolment")?))
+    let (uses, mismatches): (u64, u64) =
+        (number(row, 0, "enrolment")?, number(row, 1, "mismatch")?);
+    let at_most = u64::from(MAX_PRUNED);
+    Ok(Pruned {
+        count: refused.saturating_add(uses).saturating_add(mismatches),
+        more: uses >= at_most || mismatches >= at_most,
+    })
 }

@@ -6,7 +6,7 @@ use super::unit::{LedgerRow, Unit};
 use super::{enrolment, intent, revocation};
 use crate::held::{HeldRequest, HeldRow, HeldState, HeldVerdict};
 use crate::store::{
-    Admitted, HeldFacts, Hold, Intent, MAX_ASKED_AGAIN, MAX_OVERDUE, State, Verdict,
+    Admitted, Attempt, HeldFacts, Hold, Intent, MAX_ASKED_AGAIN, MAX_OVERDUE, State, Verdict,
     grounds_columns, judge_hold, judge_verdict,
 };
 use crate::{LedgerError, LedgerSettings, report};
@@ -58,7 +58,7 @@ pub(super) async fn hold(
             )
             .await?;
             unit.tell(report::held(intent, row, hold.until));
-            Ok(Admitted::Yes(row))
+            Ok(Admitted::Yes(Attempt::first(row)))
         }
         other => enrolment::refuse(unit, intent, other, settings).await,
     }
@@ -100,7 +100,11 @@ pub(super) async fn asked_again(
 }
 
 /// The CA is to be asked, by this gateway, for what a person has approved. Who asked first still polls.
-pub(super) async fn resume(unit: &mut Unit, row: i64, intent: &Intent) -> Result<(), LedgerError> {
+pub(super) async fn resume(
+    unit: &mut Unit,
+    row: i64,
+    intent: &Intent,
+) -> Result<Attempt, LedgerError> {
     unit.query(
         "INSERT INTO asked_again (transaction_id, signer, enrolment) \
          SELECT transaction_id, signer, id FROM enrolment WHERE id = $1 AND state = 6 \
@@ -115,7 +119,7 @@ pub(super) async fn resume(unit: &mut Unit, row: i64, intent: &Intent) -> Result
             "UPDATE enrolment SET state = 0, owner = $12, signer = $2, transaction_id = $3, \
              serial = $4, expected = $5, admitted_at = $6, authority = $7, grounds = $8, \
              predecessor = $9, generation = $10, renewable_by = $11 \
-             WHERE id = $1 AND state = 6 RETURNING id",
+             WHERE id = $1 AND state = 6 RETURNING failures",
             &[
                 &row,
                 &intent.signer.as_bytes().as_slice(),
@@ -132,7 +136,8 @@ pub(super) async fn resume(unit: &mut Unit, row: i64, intent: &Intent) -> Result
             ],
         )
         .await?;
-    if rows.len() == 1 { Ok(()) } else { Err(LedgerError::NotHeld) }
+    let resumed = rows.first().ok_or(LedgerError::NotHeld)?;
+    Ok(Attempt { row, failures: number(resumed, 0, "enrolment.failures")?, seen: None })
 }
 
 pub(super) async fn page(
@@ -239,7 +244,7 @@ pub(super) async fn refuse_overdue(unit: &mut Unit, now: Timestamp) -> Result<u6
              WHERE state = 6 AND id IN (SELECT id FROM overdue) RETURNING *) \
              SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
              audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, \
-             authority, grounds, predecessor, generation, renewable_by FROM refused ORDER BY id",
+             authority, grounds, predecessor, generation, renewable_by, failures FROM refused ORDER BY id",
             &[&now.seconds(), &reason.code(), &i64::from(MAX_OVERDUE)],
         )
         .await?;

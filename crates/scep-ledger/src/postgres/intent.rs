@@ -27,7 +27,7 @@ pub(super) async fn claim(unit: &mut Unit) -> Result<Vec<OpenIntent>, LedgerErro
         .query(
             "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
              audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, authority, \
-             grounds, predecessor, generation, renewable_by FROM enrolment \
+             grounds, predecessor, generation, renewable_by, failures FROM enrolment \
              WHERE state IN (0, 1, 7) AND owner = $1 ORDER BY id",
             &[&instance.octets()],
         )
@@ -44,7 +44,7 @@ pub(super) async fn intent_of(
         .query(
             "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user_id, \
              audience, info_hash, spki, signer, transaction_id, serial, expected, admitted_at, authority, \
-             grounds, predecessor, generation, renewable_by FROM enrolment WHERE id = $1",
+             grounds, predecessor, generation, renewable_by, failures FROM enrolment WHERE id = $1",
             &[&row],
         )
         .await?;
@@ -56,6 +56,7 @@ pub(super) fn open_intent(row: &Row) -> Result<OpenIntent, LedgerError> {
     Ok(OpenIntent {
         row: get(row, 0, "enrolment.id")?,
         state: state(row, 1)?,
+        failures: number(row, 22, "enrolment.failures")?,
         intent: Intent {
             tenant: id(row, 2, "enrolment.tenant", TenantId::new)?,
             challenge: octets(row, 3, "enrolment.challenge").map(ChallengeId::from_bytes)?,

@@ -6,8 +6,8 @@ use crate::held::HeldVerdict;
 use crate::inventory::Standing;
 use crate::settings::MAX_SKEW;
 use crate::store::{
-    AdmitFacts, Admitted, BRAKE_SLOT, BRAKE_WINDOW, Intent, Mismatch, OpenIntent, PriorUse,
-    Remembered, RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
+    AdmitFacts, Admitted, Attempt, BRAKE_SLOT, BRAKE_WINDOW, Intent, MAX_PRUNED, Mismatch,
+    OpenIntent, PriorUse, Pruned, Remembered, RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
     grounds_columns, grounds_from, judge_admission,
 };
 use crate::{LedgerError, LedgerSettings, report};
@@ -115,12 +115,11 @@ pub(super) fn admit(
     match judge_admission(intent, terms, &facts, settings) {
         Verdict::Admit => {
             count_admission(conn, intent.at)?;
-            insert(conn, intent, State::Open).map(Admitted::Yes)
+            insert(conn, intent, State::Open).map(Attempt::first).map(Admitted::Yes)
         }
         Verdict::Resume { row } => {
             count_admission(conn, intent.at)?;
-            held::resume(conn, row, intent)?;
-            Ok(Admitted::Yes(row))
+            held::resume(conn, row, intent).map(Admitted::Yes)
         }
         Verdict::Brake => {
             let quiet_since = intent.at.minus(BRAKE_WINDOW);
@@ -290,11 +289,12 @@ pub(super) fn insert(conn: &Connection, intent: &Intent, state: State) -> Result
 pub(super) fn settle(
     conn: &Connection,
     tally: &mut Tally,
-    row: i64,
+    attempt: Attempt,
     intent: &Intent,
     settlement: &Settlement,
     now: Timestamp,
 ) -> Result<(), LedgerError> {
+    let row = attempt.row;
     let (state, certificate, event) = match settlement {
         Settlement::Recorded(der, found) => {
             Tally::add(&mut tally.issued);
@@ -304,24 +304,20 @@ pub(super) fn settle(
         Settlement::Withheld(der, detail) => {
             Tally::add(&mut tally.withheld);
             let certificate = certificate::insert(conn, intent, der, Standing::Withheld, now)?;
-            let event = report::withheld(intent, row, der, detail, now);
+            let event = report::withheld(intent, attempt, der, detail, now);
             (State::Withheld, Some(certificate), Some(event))
         }
         Settlement::Freed(reason, detail) => {
             Tally::add(&mut tally.failed);
             discount_admission(conn, intent.at)?;
-            let failures =
-                first(conn, "SELECT failures FROM enrolment WHERE id = ?1", [row], |of| {
-                    number(of, 0, "enrolment.failures")
-                })?;
-            let before = failures.unwrap_or(0);
-            let event = report::failed(intent, row, before, *reason, detail, now);
+            let event = report::failed(intent, attempt, *reason, detail, now);
             (freed_to(intent.grounds), None, Some(event))
         }
-        Settlement::Unknown => (State::Unknown, None, None),
+        // One process has the ledger: nobody else can have settled it meanwhile.
+        Settlement::Unknown(_) => (State::Unknown, None, None),
         Settlement::Orphan(detail) => {
             Tally::add(&mut tally.withheld);
-            let event = report::possible_orphan(intent, row, detail, now);
+            let event = report::possible_orphan(intent, attempt, detail, now);
             (State::Orphan, None, Some(event))
         }
         Settlement::Pending(csr) => {
@@ -345,8 +341,17 @@ pub(super) fn settle(
         conn,
         "UPDATE enrolment SET state = ?2, certificate = ?3, settled_at = ?4, refusal = ?5, \
          failures = failures + (?2 = 6) \
-         WHERE id = ?1 AND (state IN (0, 1) OR state = 7 AND ?2 IN (2, 3, 4, 8))",
-        params![row, state.code(), certificate, settled_at, refusal],
+         WHERE id = ?1 AND failures = ?6 AND state = coalesce(?7, state) \
+         AND (state IN (0, 1) OR state = 7 AND ?2 IN (2, 3, 4, 8))",
+        params![
+            row,
+            state.code(),
+            certificate,
+            settled_at,
+            refusal,
+            attempt.failures,
+            attempt.only_in(settlement),
+        ],
     )?;
     if changed != 1 {
         // The certificate's row is undone with this job.
@@ -360,7 +365,7 @@ pub(super) fn unsettled(conn: &Connection) -> Result<Vec<OpenIntent>, LedgerErro
         conn,
         "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, info_hash, \
          spki, signer, transaction_id, serial, expected, admitted_at, authority, grounds, predecessor, generation, \
-         renewable_by FROM enrolment WHERE state IN (0, 1, 7) ORDER BY id",
+         renewable_by, failures FROM enrolment WHERE state IN (0, 1, 7) ORDER BY id",
         [],
         open_intent,
     )
@@ -372,7 +377,7 @@ pub(super) fn intent_of(conn: &Connection, row: i64) -> Result<Option<OpenIntent
         conn,
         "SELECT id, state, tenant, challenge, issued_at, expires_at, device, profile, user, audience, info_hash, \
          spki, signer, transaction_id, serial, expected, admitted_at, authority, grounds, predecessor, generation, \
-         renewable_by FROM enrolment WHERE id = ?1",
+         renewable_by, failures FROM enrolment WHERE id = ?1",
         [row],
         open_intent,
     )
@@ -383,6 +388,7 @@ fn open_intent(row: &Row<'_>) -> Result<OpenIntent, LedgerError> {
     Ok(OpenIntent {
         row: get(row, 0, "enrolment.id")?,
         state: state(row, 1)?,
+        failures: number(row, 22, "enrolment.failures")?,
         intent: Intent {
             tenant: id(row, 2, "enrolment.tenant", TenantId::new)?,
             challenge: get(row, 3, "enrolment.challenge").map(ChallengeId::from_bytes)?,
@@ -416,50 +422,67 @@ fn open_intent(row: &Row<'_>) -> Result<OpenIntent, LedgerError> {
     })
 }
 
-/// Forgets what no opener accepts any more and no retry asks for.
+/// Forgets what no opener accepts any more and no retry asks for: what has ended first, and not more than may be in one
+/// transaction.
 pub(super) fn prune(
     conn: &Connection,
     tally: &mut Tally,
     retry_window: Duration,
     now: Timestamp,
-) -> Result<u64, LedgerError> {
+) -> Result<Pruned, LedgerError> {
     let refused = held::refuse_overdue(conn, tally, now)?;
     let horizon = now.minus(MAX_SKEW).minus(retry_window).seconds();
     // Recovery may have recorded a certificate long after the challenge's expiry: its own window counts.
     let settled_by = now.minus(retry_window).seconds();
+    let slot = now.minus(BRAKE_WINDOW).seconds().div_euclid(BRAKE_SLOT);
+    change(conn, "DELETE FROM admission_rate WHERE slot < ?1", [slot])?;
     let latest = first(
         conn,
         "SELECT max(expires_at) FROM (\
-         SELECT expires_at FROM enrolment WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2 \
-         UNION ALL SELECT expires_at FROM mismatch WHERE expires_at < ?1)",
-        params![horizon, settled_by],
+         SELECT expires_at FROM (SELECT expires_at FROM enrolment \
+         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2 \
+         ORDER BY expires_at, id LIMIT ?3) \
+         UNION ALL SELECT expires_at FROM (SELECT expires_at FROM mismatch WHERE expires_at < ?1 \
+         ORDER BY expires_at, tenant, challenge LIMIT ?3))",
+        params![horizon, settled_by, MAX_PRUNED],
         |row| get::<Option<i64>>(row, 0, "enrolment.expires_at"),
     )?
     .flatten();
-    let Some(latest) = latest else { return Ok(refused) };
+    let Some(latest) = latest else { return Ok(Pruned { count: refused, more: false }) };
     change(conn, "UPDATE ledger SET pruned_through = ?1 WHERE pruned_through < ?1", [latest])?;
     change(
         conn,
         "DELETE FROM asked_again WHERE enrolment IN (SELECT id FROM enrolment \
-         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2)",
-        params![horizon, settled_by],
+         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2 \
+         ORDER BY expires_at, id LIMIT ?3)",
+        params![horizon, settled_by, MAX_PRUNED],
     )?;
     change(
         conn,
         "DELETE FROM held WHERE enrolment IN (SELECT id FROM enrolment \
-         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2)",
-        params![horizon, settled_by],
+         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2 \
+         ORDER BY expires_at, id LIMIT ?3)",
+        params![horizon, settled_by, MAX_PRUNED],
     )?;
     let uses = change(
         conn,
-        "DELETE FROM enrolment WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2",
-        params![horizon, settled_by],
+        "DELETE FROM enrolment WHERE id IN (SELECT id FROM enrolment \
+         WHERE expires_at < ?1 AND state IN (3, 4, 5, 8) AND settled_at < ?2 \
+         ORDER BY expires_at, id LIMIT ?3)",
+        params![horizon, settled_by, MAX_PRUNED],
     )?;
-    let mismatches = change(conn, "DELETE FROM mismatch WHERE expires_at < ?1", [horizon])?;
-    let slot = now.minus(BRAKE_WINDOW).seconds().div_euclid(BRAKE_SLOT);
-    change(conn, "DELETE FROM admission_rate WHERE slot < ?1", [slot])?;
+    let mismatches = change(
+        conn,
+        "DELETE FROM mismatch WHERE (tenant, challenge) IN (SELECT tenant, challenge FROM mismatch \
+         WHERE expires_at < ?1 ORDER BY expires_at, tenant, challenge LIMIT ?2)",
+        params![horizon, MAX_PRUNED],
+    )?;
+    let at_most = usize::try_from(MAX_PRUNED).unwrap_or(usize::MAX);
     let forgotten = u64::try_from(uses.saturating_add(mismatches)).unwrap_or(u64::MAX);
-    Ok(refused.saturating_add(forgotten))
+    Ok(Pruned {
+        count: refused.saturating_add(forgotten),
+        more: uses >= at_most || mismatches >= at_most,
+    })
 }
 
 #[cfg(test)]

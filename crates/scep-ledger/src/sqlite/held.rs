@@ -4,7 +4,7 @@ use super::row::{change, first, get, id, list, number, signed, time};
 use super::{Tally, enrolment, outbox, revocation};
 use crate::held::{HeldRequest, HeldRow, HeldState, HeldVerdict};
 use crate::store::{
-    Admitted, HeldFacts, Hold, Intent, MAX_ASKED_AGAIN, MAX_OVERDUE, State, Verdict,
+    Admitted, Attempt, HeldFacts, Hold, Intent, MAX_ASKED_AGAIN, MAX_OVERDUE, State, Verdict,
     grounds_columns, judge_hold, judge_verdict,
 };
 use crate::{LedgerError, LedgerSettings, report};
@@ -60,7 +60,7 @@ pub(super) fn hold(
                 params![row, hold.csr, hold.claims, hold.until.seconds()],
             )?;
             outbox::insert(conn, &report::held(intent, row, hold.until))?;
-            Ok(Admitted::Yes(row))
+            Ok(Admitted::Yes(Attempt::first(row)))
         }
         other => enrolment::refuse(conn, tally, intent, other, settings),
     }
@@ -97,7 +97,11 @@ pub(super) fn asked_again(
 }
 
 /// The CA is to be asked for what a person has approved. Who asked first still polls.
-pub(super) fn resume(conn: &Connection, row: i64, intent: &Intent) -> Result<(), LedgerError> {
+pub(super) fn resume(
+    conn: &Connection,
+    row: i64,
+    intent: &Intent,
+) -> Result<Attempt, LedgerError> {
     change(
         conn,
         "INSERT INTO asked_again (transaction_id, signer, enrolment) \
@@ -106,11 +110,11 @@ pub(super) fn resume(conn: &Connection, row: i64, intent: &Intent) -> Result<(),
         params![row, intent.transaction.as_str(), intent.signer.as_bytes()],
     )?;
     let (grounds, predecessor, generation) = grounds_columns(intent.grounds);
-    let changed = change(
+    let failures = first(
         conn,
         "UPDATE enrolment SET state = 0, signer = ?2, transaction_id = ?3, serial = ?4, expected = ?5, \
          admitted_at = ?6, authority = ?7, grounds = ?8, predecessor = ?9, generation = ?10, renewable_by = ?11 \
-         WHERE id = ?1 AND state = 6",
+         WHERE id = ?1 AND state = 6 RETURNING failures",
         params![
             row,
             intent.signer.as_bytes(),
@@ -124,8 +128,9 @@ pub(super) fn resume(conn: &Connection, row: i64, intent: &Intent) -> Result<(),
             generation,
             intent.renewable_by,
         ],
+        |row| number(row, 0, "enrolment.failures"),
     )?;
-    if changed == 1 { Ok(()) } else { Err(LedgerError::NotHeld) }
+    Ok(Attempt { row, failures: failures.ok_or(LedgerError::NotHeld)?, seen: None })
 }
 
 pub(super) fn page(
