@@ -13,7 +13,7 @@ use openssl::x509::{X509Builder, X509ExtensionRef, X509NameRef, X509Req};
 use scep_cms::{Limits, VerifiedSignedData, ber};
 use scep_pkcs10::{Csr, RequestedExtension};
 use scep_types::tlv::{self, Reader, tag};
-use scep_types::{DistinguishedName, GeneralName, ObjectIdentifier, SpkiDer};
+use scep_types::{CertificateDer, DistinguishedName, GeneralName, ObjectIdentifier, SpkiDer};
 
 const KEY_USAGE: &str = "2.5.29.15";
 const SUBJECT_ALT_NAME: &str = "2.5.29.17";
@@ -225,9 +225,12 @@ pub fn signed(sent: &[u8], der: &[u8], ours: &VerifiedSignedData, signatures: Si
     }
     if let Some(signer) = their_signer(sent) {
         let certificate = ours.signer_certificate().expect("the signer's certificate");
-        // OpenSSL keeps the encoding that came.
-        if let Ok(signer) = ber::normalize(&signer, &Limits::default()) {
-            assert_eq!(signer, certificate.as_der(), "the signer");
+        // OpenSSL keeps the encoding of what is signed as it came, and writes the parameters of the signature's algorithm
+        // anew.
+        let theirs = ber::normalize(&signer, &Limits::default()).ok();
+        let theirs = theirs.and_then(|der| CertificateDer::parse(&der).ok());
+        if let Some(theirs) = theirs {
+            assert_eq!(theirs.tbs_der(), certificate.tbs_der(), "the signer");
         }
     }
     let Ok(mut theirs) = CmsContentInfo::from_der(sent) else { return };
