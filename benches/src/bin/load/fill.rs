@@ -93,7 +93,9 @@ fn sqlite(file: &Path, rows: u64) -> Result<()> {
         unit.commit()?;
         conn.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?;
     }
-    Ok(())
+    drop(conn);
+    // Else the gateway, which syncs the file at its start, would wait for what was written here.
+    Ok(std::fs::File::open(file)?.sync_all()?)
 }
 
 async fn postgres(cluster: &Cluster, rows: u64) -> Result<()> {

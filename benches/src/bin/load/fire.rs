@@ -27,6 +27,8 @@ pub(crate) struct Fired {
     /// Of those that brought a certificate.
     pub(crate) latencies: Latencies,
     pub(crate) issued: usize,
+    /// Octets of their answers' bodies.
+    pub(crate) received: usize,
     /// The rest, by what it was.
     pub(crate) others: BTreeMap<String, usize>,
 }
@@ -34,21 +36,30 @@ pub(crate) struct Fired {
 pub(crate) fn fire(load: Load<'_>, requests: &[Vec<u8>]) -> Fired {
     let next = AtomicUsize::new(0);
     let start = Instant::now();
-    let all: Vec<(Vec<Duration>, BTreeMap<String, usize>)> = std::thread::scope(|scope| {
+    let all: Vec<Share> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..load.connections)
             .map(|_| scope.spawn(|| one_connection(load, requests, &next, start)))
             .collect();
         threads.into_iter().filter_map(|thread| thread.join().ok()).collect()
     });
     let took = start.elapsed();
-    let (mut latencies, mut others) = (Vec::new(), BTreeMap::new());
-    for (some, kinds) in all {
-        latencies.extend(some);
-        for (kind, count) in kinds {
+    let (mut latencies, mut received, mut others) = (Vec::new(), 0_usize, BTreeMap::new());
+    for share in all {
+        latencies.extend(share.latencies);
+        received = received.saturating_add(share.received);
+        for (kind, count) in share.others {
             add(&mut others, kind, count);
         }
     }
-    Fired { took, issued: latencies.len(), latencies: Latencies::new(latencies), others }
+    Fired { took, issued: latencies.len(), received, latencies: Latencies::new(latencies), others }
+}
+
+/// What came of the requests of one connection.
+#[derive(Default)]
+struct Share {
+    latencies: Vec<Duration>,
+    received: usize,
+    others: BTreeMap<String, usize>,
 }
 
 fn add(kinds: &mut BTreeMap<String, usize>, kind: String, count: usize) {
@@ -61,12 +72,12 @@ fn one_connection(
     requests: &[Vec<u8>],
     next: &AtomicUsize,
     start: Instant,
-) -> (Vec<Duration>, BTreeMap<String, usize>) {
+) -> Share {
     let mut connection = Connection::new(load.server, load.keep_alive, load.sources);
-    let (mut latencies, mut others) = (Vec::new(), BTreeMap::new());
+    let mut share = Share::default();
     loop {
         let number = next.fetch_add(1, Ordering::Relaxed);
-        let Some(request) = requests.get(number) else { return (latencies, others) };
+        let Some(request) = requests.get(number) else { return share };
         let due = load.rate.map(|rate| {
             // Numbers of requests are far below what a double counts exactly.
             #[allow(clippy::cast_precision_loss, reason = "below 2^53")]
@@ -78,10 +89,13 @@ fn one_connection(
         }
         let begin = due.unwrap_or_else(Instant::now);
         match connection.exchange(request) {
-            Err(error) => add(&mut others, format!("connection: {}", error.kind()), 1),
+            Err(error) => add(&mut share.others, format!("connection: {}", error.kind()), 1),
             Ok(answer) => match kind(&answer) {
-                None => latencies.push(begin.elapsed()),
-                Some(kind) => add(&mut others, kind, 1),
+                None => {
+                    share.latencies.push(begin.elapsed());
+                    share.received = share.received.saturating_add(answer.body.len());
+                }
+                Some(kind) => add(&mut share.others, kind, 1),
             },
         }
     }

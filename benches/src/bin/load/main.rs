@@ -186,6 +186,9 @@ pub(crate) fn run(options: &Options) -> Result<Report> {
     let warm_up = pool.requests(&target, 0, options.warm_up)?;
     let requests = pool.requests(&target, options.warm_up, options.enrolments)?;
 
+    let octets: usize = requests.iter().map(Vec::len).sum();
+    report.sent = stats::each(precise(u64::try_from(octets)?), requests.len());
+
     let mut speeds = Speeds::measure(servers)?;
     machine::run_on(clients)?;
     let sources = AtomicU32::new(1);

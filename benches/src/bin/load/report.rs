@@ -25,6 +25,8 @@ pub(crate) struct Report {
     pub(crate) octets: f64,
     /// The same for each certificate that was put into it.
     pub(crate) octets_filled: f64,
+    /// Octets of a request, with its head.
+    pub(crate) sent: f64,
     /// Of the machine at the end, the run itself included.
     pub(crate) load_average: f64,
     /// Whether the server had its processors for itself, as far as this load goes.
@@ -38,7 +40,7 @@ pub(crate) const HEAD: &str = "\
 impl Report {
     pub(crate) fn rate(&self) -> f64 {
         let seconds = self.fired.took.as_secs_f64();
-        if seconds > 0.0 { each(1.0, 1) / (seconds / each_of(self.fired.issued)) } else { 0.0 }
+        if seconds > 0.0 { each_of(self.fired.issued) / seconds } else { 0.0 }
     }
 
     fn sum(&self, one: impl Fn(&Speeds, &str) -> f64) -> f64 {
@@ -98,6 +100,8 @@ impl Report {
             self.cpu.as_secs_f64(),
             self.load_average
         );
+        let received = each(each_of(self.fired.received), self.fired.issued);
+        all.push_str(&format!(" Requests of {:.0} octets, answers of {received:.0}.", self.sent));
         if !self.alone {
             all.push_str(" The load itself ran on the server's cores.");
         }
