@@ -136,7 +136,8 @@ async fn attack_59_large_and_deep_messages_cost_little() {
     let chunk = [b"10000\r\n", &zeros[..], b"\r\n"].concat();
     let chunked = (format!("{head}Transfer-Encoding: chunked\r\n\r\n"), chunk);
     let mut sending = JoinSet::new();
-    for (head, piece) in [announced, chunked].iter().cycle().take(16).cloned() {
+    for n in 0..16 {
+        let (head, piece) = if n % 2 == 0 { announced.clone() } else { chunked.clone() };
         sending.spawn(async move {
             let mut stream = connect(address, flooder(0)).await;
             stream.write_all(head.as_bytes()).await.unwrap();

@@ -321,9 +321,9 @@ pub fn client_of(forwarded: &[&[u8]], listed: &[&[u8]]) -> IpAddr {
     let mut headers = HeaderMap::new();
     let lines = forwarded.iter().map(|line| (FORWARDED, *line));
     for (name, line) in lines.chain(listed.iter().map(|line| (X_FORWARDED_FOR, *line))) {
-        if let Ok(line) = HeaderValue::from_bytes(line) {
-            headers.append(name, line);
-        }
+        // With anything else it is no request.
+        let Ok(line) = HeaderValue::from_bytes(line) else { return peer };
+        headers.append(name, line);
     }
     proxies.client(peer, &headers)
 }

@@ -199,6 +199,15 @@ fn main() {
         write("http_operation", name, &[target.as_bytes(), b"\n", body].concat());
     }
 
+    for (name, lines) in [
+        ("forwarded", "for=192.0.2.1;proto=https;by=\"[fd00::1]:80\", for=\"[2001:db8::1]:_p\""),
+        ("forwarded-open-quotation", "for=198.51.100.66;x=\""),
+        ("forwarded-escaped", "for=_hidden, for=\"192.0\\.2.1\""),
+        ("x-forwarded-for", "198.51.100.66, 10.0.0.2:80\n[2001:db8::1]:443"),
+    ] {
+        write("client_address", name, lines.as_bytes());
+    }
+
     let plaintext = |der: &[u8]| InputKind::Plaintext.input(der);
     write("whole_request", "plaintext-rsa", &plaintext(&csr));
     write("whole_request", "plaintext-with-friendly-name", &plaintext(&with_more));
