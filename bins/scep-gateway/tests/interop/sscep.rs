@@ -4,7 +4,7 @@ use crate::support::{
     certificate_must_be, decide_on_the_one, log_has_no_secrets, manual, openssl_verify, profile,
 };
 use libtest_mimic::Trial;
-use scep_testkit::process::peers::{Peer, folder, trial};
+use scep_testkit::process::peers::{Peer, built_by_hand, folder, trial};
 use scep_testkit::process::{Site, SiteOptions, must, run, temporary, text};
 use std::path::PathBuf;
 use std::process::Command;
@@ -12,10 +12,11 @@ use tempfile::TempDir;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let peers = || [Peer::file(folder().join("sscep")), Peer::program("openssl")];
-    vec![
+    let trials = vec![
         trial("quirk_49_sscep_polls_until_a_person_has_approved", &peers(), polls),
         trial("quirk_49_sscep_resumes_what_was_approved_meanwhile", &peers(), resumes),
-    ]
+    ];
+    built_by_hand("sscep", trials)
 }
 
 const DNS: &str = "dev.example.org";

@@ -4,7 +4,7 @@ use crate::support::{
     certificate_must_be, log_has_no_secrets, openssl_verify, renewable, renewing_site,
 };
 use libtest_mimic::Trial;
-use scep_testkit::process::peers::{Peer, folder, trial};
+use scep_testkit::process::peers::{Peer, built_by_hand, folder, trial};
 use scep_testkit::process::{Site, must, run, temporary, text};
 use std::path::PathBuf;
 use std::process::{Command, Output};
@@ -12,10 +12,11 @@ use tempfile::TempDir;
 
 pub(crate) fn trials() -> Vec<Trial> {
     let peers = || [Peer::file(folder().join("sscep")), Peer::program("openssl")];
-    vec![
+    let trials = vec![
         trial("quirk_52_sscep_renews_without_a_challenge_and_with_the_old_one", &peers(), renews),
         trial("quirk_51_sscep_renews_with_the_same_key", &peers(), same_key),
-    ]
+    ];
+    built_by_hand("sscep", trials)
 }
 
 const DNS: &str = "dev.example.org";
