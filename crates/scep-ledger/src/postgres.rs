@@ -36,8 +36,8 @@ use crate::revocation::{
     RevocationStore, RevocationWork,
 };
 use crate::store::{
-    Admitted, Attempt, Hold, Intent, Mismatch, OpenIntent, Pruned, Remembered, RememberedPredecessor, Settlement,
-    Store, Terms,
+    Admitted, Attempt, Hold, Intent, Mismatch, OpenIntent, Pruned, Remembered,
+    RememberedPredecessor, Settlement, Store, Terms,
 };
 use crate::{LedgerError, LedgerSettings};
 use async_trait::async_trait;
@@ -241,7 +241,9 @@ impl Store for PostgresStore {
     ) -> Result<(), LedgerError> {
         let settled = self
             .writer
-            .run(async move |unit| enrolment::settle(unit, attempt, &intent, &settlement, now).await)
+            .run(async move |unit| {
+                enrolment::settle(unit, attempt, &intent, &settlement, now).await
+            })
             .await?;
         match settled {
             Settled::Now => Ok(()),

@@ -24,8 +24,8 @@ use crate::revocation::{
     RevocationStore, RevocationWork,
 };
 use crate::store::{
-    Admitted, Attempt, Hold, Intent, Mismatch, OpenIntent, Pruned, Remembered, RememberedPredecessor, Settlement,
-    Store, Terms,
+    Admitted, Attempt, Hold, Intent, Mismatch, OpenIntent, Pruned, Remembered,
+    RememberedPredecessor, Settlement, Store, Terms,
 };
 use crate::{LedgerError, LedgerSettings};
 use async_trait::async_trait;
@@ -173,10 +173,7 @@ impl Store for SqliteStore {
         signer: SpkiHash,
     ) -> Result<(), LedgerError> {
         self.writer
-            .run(
-                move |conn, _| held::asked_again(conn, info, &transaction, signer),
-                |()| (),
-            )
+            .run(move |conn, _| held::asked_again(conn, info, &transaction, signer), |()| ())
             .await
     }
 
@@ -212,7 +209,9 @@ impl Store for SqliteStore {
     ) -> Result<(), LedgerError> {
         self.writer
             .run(
-                move |conn, tally| enrolment::settle(conn, tally, attempt, &intent, &settlement, now),
+                move |conn, tally| {
+                    enrolment::settle(conn, tally, attempt, &intent, &settlement, now)
+                },
                 |()| (),
             )
             .await

@@ -11,9 +11,8 @@ use crate::report::{self, Draft, Found};
 use crate::settings::MAX_SKEW;
 use crate::store::{
     AdmitFacts, Admitted, Attempt, BRAKE_SLOT, BRAKE_WINDOW, Intent, MAX_PRUNED, Mismatch,
-    PriorUse, Pruned, Remembered,
-    RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
-    grounds_columns, judge_admission,
+    PriorUse, Pruned, Remembered, RememberedCertificate, RememberedHeld, Settlement, State, Terms,
+    Verdict, freed_to, grounds_columns, judge_admission,
 };
 use crate::{LedgerError, LedgerSettings};
 use core::time::Duration;

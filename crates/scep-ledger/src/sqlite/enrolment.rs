@@ -7,8 +7,8 @@ use crate::inventory::Standing;
 use crate::settings::MAX_SKEW;
 use crate::store::{
     AdmitFacts, Admitted, Attempt, BRAKE_SLOT, BRAKE_WINDOW, Intent, MAX_PRUNED, Mismatch,
-    OpenIntent, PriorUse, Pruned, Remembered, RememberedCertificate, RememberedHeld, Settlement, State, Terms, Verdict, freed_to,
-    grounds_columns, grounds_from, judge_admission,
+    OpenIntent, PriorUse, Pruned, Remembered, RememberedCertificate, RememberedHeld, Settlement,
+    State, Terms, Verdict, freed_to, grounds_columns, grounds_from, judge_admission,
 };
 use crate::{LedgerError, LedgerSettings, report};
 use core::time::Duration;
@@ -530,6 +530,36 @@ mod tests {
         assert_eq!(source.code, Some(rusqlite::ffi::SQLITE_CONSTRAINT_UNIQUE));
         change(&conn, "UPDATE enrolment SET state = 5 WHERE id = ?1", [first]).unwrap();
         insert(&conn, &intent(2), State::Open).unwrap();
+    }
+
+    #[test]
+    fn no_transaction_forgets_more_than_others_can_wait_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let conn = open::open(&folder.path().join("ledger")).unwrap().writer;
+        insert(&conn, &intent(1), State::Freed).unwrap();
+        // The oldest have the highest numbers.
+        conn.execute_batch(
+            "UPDATE enrolment SET settled_at = 1, expires_at = 10000; \
+             WITH RECURSIVE n (i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 2500) \
+             INSERT INTO enrolment (state, authority, tenant, challenge, issued_at, expires_at, device, \
+             profile, audience, info_hash, spki, spki_hash, signer, transaction_id, expected, grounds, \
+             generation, admitted_at, settled_at) SELECT state, authority, tenant, challenge, issued_at, \
+             expires_at - i, device, profile, audience, info_hash, spki, spki_hash, signer, \
+             transaction_id, expected, grounds, generation, admitted_at, settled_at FROM enrolment, n; \
+             INSERT INTO mismatch SELECT tenant, randomblob(16), 1, 9000 FROM enrolment LIMIT 1500;",
+        )
+        .unwrap();
+        let mut tally = Tally::default();
+        let now = Timestamp::from_seconds(1_000_000);
+        let mut forget = || {
+            let pruned = prune(&conn, &mut tally, Duration::from_secs(60), now).unwrap();
+            let (through, _) = ledger_row::forgotten(&conn).unwrap();
+            (pruned.count, pruned.more, through.seconds())
+        };
+        assert_eq!(forget(), (2_000, true, 9_000));
+        assert_eq!(forget(), (1_500, true, 9_499));
+        assert_eq!(forget(), (501, false, 10_000));
+        assert_eq!(forget(), (0, false, 10_000));
     }
 
     #[test]

@@ -97,11 +97,7 @@ pub(super) fn asked_again(
 }
 
 /// The CA is to be asked for what a person has approved. Who asked first still polls.
-pub(super) fn resume(
-    conn: &Connection,
-    row: i64,
-    intent: &Intent,
-) -> Result<Attempt, LedgerError> {
+pub(super) fn resume(conn: &Connection, row: i64, intent: &Intent) -> Result<Attempt, LedgerError> {
     change(
         conn,
         "INSERT INTO asked_again (transaction_id, signer, enrolment) \

@@ -17,6 +17,7 @@ macro_rules! every_held {
             attack_07_a_held_challenge_is_used_once
             attack_44_the_key_of_a_held_request_is_its_devices
             attack_52_a_pending_request_is_asked_for_until_its_ca_has_answered
+            attack_53_what_recovery_has_read_settles_no_later_attempt
             quirk_48_a_request_waits_until_a_person_has_approved_it
             quirk_49_a_poll_is_answered_to_its_signer_alone
             quirk_50_what_waits_is_polled_in_each_of_its_transactions
@@ -469,6 +470,34 @@ pub(crate) async fn a_ca_that_fails_leaves_the_approval_standing(backend: &impl 
     keys.sort();
     keys.dedup();
     assert_eq!(keys.len(), told.len());
+}
+
+pub(crate) async fn attack_53_what_recovery_has_read_settles_no_later_attempt(
+    backend: &impl Backend,
+) {
+    let ledger = backend.open();
+    let first = held(&ledger, 1, "device-1", 1).await;
+    approve(&ledger, NOW).await;
+    drop(first.resume(&ledger, NOW).await.unwrap());
+    let mut left = Vec::new();
+    for _ in 0..4 {
+        left.push(ledger.unsettled().await.unwrap().swap_remove(0));
+    }
+    ledger.settle_nothing(left.pop().unwrap(), NOW).await.unwrap();
+    // It waits again, approved, and its device has come for it: the same row, and open as before.
+    let (permit, unsettled) = first.resume(&ledger, after(60)).await.unwrap().redeem();
+    let certificate = issue(permit.contents(), permit.serial().unwrap());
+    let slower = [
+        ledger.settle_nothing(left.pop().unwrap(), after(60)).await,
+        ledger.settle_orphan(left.pop().unwrap(), "cannot tell", after(60)).await,
+        ledger.settle_found(left.pop().unwrap(), certificate.clone(), after(60)).await.map(drop),
+    ];
+    assert_eq!(slower, [const { Err(LedgerError::AlreadySettled) }; 3]);
+    assert_eq!(first.recall(&ledger, after(60)).await, Known::InProgress);
+    let conforming = unsettled.approval().check_certificate(&certificate).unwrap();
+    ledger.record(unsettled, conforming, after(60)).await.unwrap();
+    assert_eq!(first.recall(&ledger, after(60)).await, Known::Certificate(certificate));
+    assert_eq!(kinds(&ledger).await, ["held", "held-decided", "failed", "issued"]);
 }
 
 impl Enrolment {

@@ -134,8 +134,14 @@ impl Played<'_> {
             Step::SettleNothing(_) => self.ledger().settle_nothing(left, self.now).await,
             _ => self.ledger().settle_orphan(left, "cannot tell", self.now).await,
         };
-        let was_settled = before.uses[of].unwrap().state.is_settled();
-        let expected = if was_settled { Err(LedgerError::AlreadySettled) } else { Ok(()) };
+        let Recovery::Looked(_, seen, _) = before.recoveries[0] else { panic!("has not looked") };
+        let state = before.uses[of].unwrap().state;
+        let has_changed = matches!(step, Step::SettleNothing(_)) && state != seen;
+        let expected = if state.is_settled() || has_changed {
+            Err(LedgerError::AlreadySettled)
+        } else {
+            Ok(())
+        };
         assert_eq!(settled, expected);
     }
 

@@ -51,7 +51,6 @@ fn one_gateway(recover: Recover) -> Protocol {
         holds: false,
         pends: false,
         knows_all_on_record: true,
-        minds_late_unknowns: false,
         loses_answers: true,
         broken: None,
     }
@@ -187,12 +186,18 @@ fn limit_a_gateway_that_outlives_its_lease_and_crashes_can_lose_a_certificate() 
 }
 
 #[test]
-fn limit_a_gateway_that_outlives_its_lease_and_loses_the_cas_answer_can_lose_a_certificate() {
+fn attack_53_a_gateway_that_outlives_its_lease_and_loses_the_cas_answer() {
     let protocol = outlived(Recover::BySerial, 0);
-    let steps = violates(&protocol, NOTHING_LOST);
-    assert!(steps.iter().any(|step| matches!(step, Step::CaAnswerLost(_))));
-    // Not so, if recovery and the late outcome looked at each other.
-    holds(&Protocol { minds_late_unknowns: true, ..protocol }, []);
+    holds(&protocol, [a_late_unknown_is_reported(), a_late_certificate_is_withheld()]);
+    breaks(protocol.clone(), Broken::ForgetsLateUnknowns, NOTHING_LOST);
+    breaks(protocol, Broken::FreesWhatHasChanged, NOTHING_LOST);
+}
+
+#[test]
+fn attack_53_a_gateway_that_outlives_its_lease_and_a_ca_that_decides_later() {
+    let requests = same_challenge([1, 0, 1]);
+    let protocol = Protocol { requests, pends: true, ..outlived(Recover::BySerial, 0) };
+    holds(&protocol, [a_late_unknown_is_reported(), what_was_pending_is_released()]);
 }
 
 #[test]

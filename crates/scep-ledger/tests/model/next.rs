@@ -79,15 +79,14 @@ impl Next<'_> {
                 self.renew(at);
                 let frees = self.is(Broken::FreesOnUnknown);
                 let settled = self.settle(of, if frees { S::Freed } else { S::Unknown });
-                if let Some(of) = &mut self.world.uses[of] {
-                    of.suspected |= settled == Settled::No && self.protocol.minds_late_unknowns;
-                }
+                self.late_unknown(of, settled);
                 self.world.phases[request] = Phase::Refused(Refusal::CaOutcomeUnknown);
             }
             Step::LeavePending(request) => {
                 let (at, of) = self.held(request);
                 self.renew(at);
-                self.settle(of, S::Pending);
+                let settled = self.settle(of, S::Pending);
+                self.late_unknown(of, settled);
                 self.world.phases[request] = Phase::Idle;
                 self.world.tries[request] += 1;
             }
@@ -294,6 +293,14 @@ impl Next<'_> {
         Settled::Now
     }
 
+    /// PostgreSQL: an outcome that gets unknown after others have found that nothing was issued is reported.
+    fn late_unknown(&mut self, of: UseId, settled: Settled) {
+        let forgets = self.is(Broken::ForgetsLateUnknowns);
+        let Some(of) = &mut self.world.uses[of] else { return };
+        let found_nothing = matches!(of.state, S::Freed | S::Held | S::Refused);
+        of.suspected |= settled == Settled::No && found_nothing && !forgets;
+    }
+
     /// Settles an intent with a certificate, and reports both in the same commit.
     fn put(&mut self, of: UseId, call: CallId, standing: Standing, by_recovery: bool) -> Settled {
         let row = Row { standing, events: 0, by_recovery, revoked: false, window_over: false };
@@ -379,8 +386,8 @@ impl Next<'_> {
 
     fn settle_nothing(&mut self, at: ReplicaId) {
         let Some((of, seen)) = self.done(at) else { return };
-        let read_before = self.world.uses[of].is_some_and(|of| of.state != seen);
-        if read_before && self.protocol.minds_late_unknowns {
+        let has_changed = self.world.uses[of].is_some_and(|of| of.state != seen);
+        if has_changed && !self.is(Broken::FreesWhatHasChanged) {
             return;
         }
         if self.is(Broken::RecoveryIssues) {

@@ -195,6 +195,12 @@ pub(crate) fn a_late_certificate_is_withheld() -> Property<Protocol> {
     })
 }
 
+pub(crate) fn a_late_unknown_is_reported() -> Property<Protocol> {
+    property("a late unknown is reported", When::Sometimes, |_, world| {
+        uses(world).any(|(at, of)| of.suspected && exists(world, at))
+    })
+}
+
 pub(crate) fn a_loser_gets_the_winners_certificate() -> Property<Protocol> {
     property("two of the same get one certificate", When::Sometimes, |_, world| {
         releases(world)

@@ -43,6 +43,8 @@ pub(crate) enum Broken {
     RecallsWhatIsOver,
     FindsNothingUnderWay,
     LosesWhatIsLate,
+    ForgetsLateUnknowns,
+    FreesWhatHasChanged,
     AsksNobody,
 }
 
@@ -62,9 +64,6 @@ pub(crate) struct Protocol {
     pub(crate) pends: bool,
     /// Recovery knows everything on record when it sees it again, and not just what is live.
     pub(crate) knows_all_on_record: bool,
-    /// An outcome that becomes unknown after recovery has looked is not lost: of an intent that is settled it is
-    /// reported, and recovery does not free what it has read before.
-    pub(crate) minds_late_unknowns: bool,
     /// Answers of the CA may be lost.
     pub(crate) loses_answers: bool,
     pub(crate) broken: Option<Broken>,

@@ -1,12 +1,13 @@
 //! One schema of the run's cluster, and what an opening refuses.
 
-use crate::support::{Backend, NOW, enrolment};
+use crate::support::{Backend, DAY, NOW, after, enrolment};
 use crate::{Deadline, Test, run};
 use core::sync::atomic::{AtomicU32, Ordering};
 use core::time::Duration;
 use scep_ledger::{Ledger, LedgerError, LedgerSettings, PostgresConfig};
 use scep_testkit::postgres::{Cluster, Programs};
 use scep_testkit::programs::available;
+use scep_types::Reason;
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
@@ -88,6 +89,9 @@ pub(crate) const TESTS: &[(&str, Test)] = &[
     }),
     ("attack_03_a_successor_on_record_counts_without_its_use", |cluster| {
         run(attack_03_a_successor_on_record_counts_without_its_use(Database::new(cluster)));
+    }),
+    ("however_much_is_over_one_call_forgets_it", |cluster| {
+        run(however_much_is_over_one_call_forgets_it(Database::new(cluster)));
     }),
     ("what_is_no_ledger_is_refused_and_left_as_it_is", |cluster| {
         run(what_is_no_ledger_is_refused_and_left_as_it_is(Database::new(cluster)));
@@ -177,6 +181,24 @@ async fn a_ledger_of_the_second_schema_goes_on(database: Database) {
         tokio::task::block_in_place(|| tokio::runtime::Handle::current().block_on(down)).unwrap();
     })
     .await;
+}
+
+async fn however_much_is_over_one_call_forgets_it(database: Database) {
+    let ledger = database.gateway().await;
+    let (_permit, unsettled) =
+        enrolment(1, "device-1", 1).admit(&ledger, NOW).await.unwrap().redeem();
+    ledger.hand_back(unsettled, Reason::CaUnavailable, "", NOW).await.unwrap();
+    let more = "INSERT INTO enrolment (state, owner, tenant, challenge, issued_at, expires_at, \
+                device, profile, audience, info_hash, spki, spki_hash, signer, transaction_id, \
+                expected, admitted_at, settled_at, authority, grounds) SELECT state, owner, tenant, \
+                decode(md5(n::text), 'hex'), issued_at, expires_at - n % 7, device, profile, audience, \
+                info_hash, spki, spki_hash, signer, transaction_id, expected, admitted_at, settled_at, \
+                authority, grounds FROM enrolment, generate_series(1, 2500) AS n; \
+                INSERT INTO mismatch SELECT tenant, challenge, 1, expires_at FROM enrolment \
+                ORDER BY id OFFSET 1 LIMIT 1500";
+    database.client().await.batch_execute(more).await.unwrap();
+    assert_eq!(ledger.prune(after(2 * DAY)).await, Ok(2_501 + 1_500));
+    assert_eq!(ledger.prune(after(2 * DAY)).await, Ok(0));
 }
 
 async fn attack_03_a_successor_on_record_counts_without_its_use(database: Database) {

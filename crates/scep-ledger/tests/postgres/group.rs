@@ -6,8 +6,8 @@ use crate::{Deadline, Test, revocation, run};
 use core::time::Duration;
 use scep_keys::SoftwareKey;
 use scep_ledger::{
-    AdmitError, DenialSubject, Denied, Ledger, LedgerError, LedgerSettings, PostgresConfig,
-    RevocationBrake, RevocationState, Standing,
+    AdmitError, DenialSubject, Denied, Ledger, LedgerError, LedgerSettings, LeftBehind,
+    PostgresConfig, RevocationBrake, RevocationState, Standing,
 };
 use scep_types::{
     CertificateDer, ChallengeId, KeyAlgorithm, NameHash, Reason, ReleasedCertificate as _,
@@ -36,6 +36,8 @@ pub(crate) const TESTS: &[(&str, Test)] = tests! {
     attack_52_a_live_gateways_intents_are_left_alone
     attack_52_a_dead_gateways_intents_are_settled_after_its_lease
     attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_withheld
+    attack_53_an_outcome_that_gets_unknown_after_its_lease_is_reported
+    attack_53_recovery_frees_nothing_that_has_changed_since_it_looked
     attack_54_an_order_is_one_gateways_at_a_time
     attack_54_what_a_dead_gateway_has_sent_goes_to_another
     attack_54_no_crl_takes_the_place_of_one_that_it_has_not_seen
@@ -334,6 +336,73 @@ async fn attack_53_a_certificate_that_comes_after_its_lease_is_on_record_and_wit
     assert_eq!((kept.standing, &kept.certificate), (Standing::Withheld, &certificate));
     assert_eq!(kinds(&other).await, ["failed", "withheld"]);
     assert_eq!(first.recall(&other, NOW).await, Known::Nothing);
+}
+
+/// Of the gateway whose intent is the only one.
+pub(crate) async fn lease_is_over(database: &Database) {
+    let over = "UPDATE gateway SET lease_until = '-infinity' WHERE instance = \
+                (SELECT owner FROM enrolment)";
+    database.client().await.batch_execute(over).await.unwrap();
+}
+
+async fn attack_53_an_outcome_that_gets_unknown_after_its_lease_is_reported(database: Database) {
+    let [slow, other] = two(&database).await;
+    let first = enrolment(1, "device-1", 1);
+    // The CA decides later, or its answer is lost.
+    for told in 1..=2 {
+        let (_permit, unsettled) = first.admit(&slow, NOW).await.unwrap().redeem();
+        let over = "UPDATE gateway SET lease_until = '-infinity' WHERE instance = \
+                    (SELECT owner FROM enrolment WHERE state = 0)";
+        database.client().await.batch_execute(over).await.unwrap();
+        let left = other.unsettled().await.unwrap().swap_remove(0);
+        other.settle_nothing(left, NOW).await.unwrap();
+        // The CA may have issued after the other had looked.
+        if told == 1 {
+            slow.leave_pending(unsettled, NOW).await.unwrap();
+        } else {
+            slow.leave_unknown(unsettled, "timeout", NOW).await.unwrap();
+        }
+        assert_eq!(first.recall(&other, NOW).await, Known::Nothing);
+        assert_eq!(other.counters().await.unwrap().withheld, told);
+    }
+    assert!(other.unsettled().await.unwrap().is_empty());
+    let events = events(&other).await;
+    let kinds_told = ["failed", "possible-orphan", "failed", "possible-orphan"];
+    assert_eq!(events.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), kinds_told);
+    assert_ne!(events[1].1["idempotency_key"], events[3].1["idempotency_key"]);
+    assert_eq!(events[3].1["serial"], serial(1).to_string());
+    // Where recovery has found the certificate, nothing is unknown.
+    let (permit, unsettled) = first.admit(&slow, NOW).await.unwrap().redeem();
+    let over = "UPDATE gateway SET lease_until = '-infinity' WHERE instance = \
+                (SELECT owner FROM enrolment WHERE state = 0)";
+    database.client().await.batch_execute(over).await.unwrap();
+    let left = other.unsettled().await.unwrap().swap_remove(0);
+    let certificate = issue(permit.contents(), permit.serial().unwrap());
+    other.settle_found(left, certificate.clone(), NOW).await.unwrap();
+    let result = slow.leave_unknown(unsettled, "timeout", NOW).await;
+    assert_eq!(result, Err(LedgerError::AlreadySettled));
+    assert_eq!(first.recall(&slow, NOW).await, Known::Certificate(certificate));
+    assert_eq!(kinds(&other).await.len(), 5);
+}
+
+async fn attack_53_recovery_frees_nothing_that_has_changed_since_it_looked(database: Database) {
+    let [slow, other] = two(&database).await;
+    let first = enrolment(1, "device-1", 1);
+    let (permit, unsettled) = first.admit(&slow, NOW).await.unwrap().redeem();
+    lease_is_over(&database).await;
+    let left = other.unsettled().await.unwrap().swap_remove(0);
+    // The CA had nothing when it was looked through; then it was asked, and its answer was lost.
+    slow.leave_unknown(unsettled, "timeout", NOW).await.unwrap();
+    let result = other.settle_nothing(left, NOW).await;
+    assert_eq!(result, Err(LedgerError::AlreadySettled));
+    assert_eq!(first.recall(&other, NOW).await, Known::InProgress);
+    // It looks again.
+    let left = other.unsettled().await.unwrap().swap_remove(0);
+    assert_eq!(left.left_behind(), LeftBehind::OutcomeUnknown);
+    let certificate = issue(permit.contents(), permit.serial().unwrap());
+    other.settle_found(left, certificate.clone(), NOW).await.unwrap();
+    assert_eq!(first.recall(&slow, NOW).await, Known::Certificate(certificate));
+    assert_eq!(kinds(&slow).await, ["issued"]);
 }
 
 /// So many certificates of devices of their own, and their issuer.

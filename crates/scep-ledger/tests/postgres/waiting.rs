@@ -1,6 +1,7 @@
 //! Requests that wait, and lines of renewals, at several gateways.
 
 use crate::database::Database;
+use crate::group::lease_is_over;
 use crate::group::{tests, two};
 use crate::support::*;
 use crate::{Test, held, run};
@@ -15,6 +16,7 @@ pub(crate) const TESTS: &[(&str, Test)] = tests! {
     attack_03_a_certificate_has_one_successor_at_two_gateways
     one_persons_word_counts_at_two_gateways
     attack_52_what_a_ca_decides_later_is_asked_for_by_one_gateway
+    attack_53_an_attempt_that_comes_after_its_lease_settles_no_later_one
 };
 
 async fn attack_08_of_64_requests_at_two_gateways_one_is_held(database: Database) {
@@ -145,4 +147,38 @@ async fn attack_52_what_a_ca_decides_later_is_asked_for_by_one_gateway(database:
     let certificate = issue(permit.contents(), permit.serial().unwrap());
     two.settle_found(left, certificate.clone(), NOW).await.unwrap();
     assert_eq!(first.poll(&two, NOW).await.0, Known::Certificate(certificate));
+}
+
+async fn attack_53_an_attempt_that_comes_after_its_lease_settles_no_later_one(database: Database) {
+    let gateways = two(&database).await;
+    let first = approved(&gateways).await;
+    let [slow, other] = &gateways;
+    // Nothing was issued when the other looked, so that it waited again; its device has come for it there.
+    let overtaken = async || {
+        let (_permit, late) = first.resume(slow, NOW).await.unwrap().redeem();
+        lease_is_over(&database).await;
+        let left = other.unsettled().await.unwrap().swap_remove(0);
+        other.settle_nothing(left, NOW).await.unwrap();
+        (late, first.resume(other, NOW).await.unwrap())
+    };
+    let (late, admission) = overtaken().await;
+    let result = slow.hand_back(late, Reason::CaUnavailable, "down", NOW).await;
+    assert_eq!(result, Err(LedgerError::AlreadySettled));
+    assert_eq!(first.recall(slow, NOW).await, Known::InProgress);
+    let (_permit, unsettled) = admission.redeem();
+    other.hand_back(unsettled, Reason::CaUnavailable, "down", NOW).await.unwrap();
+
+    let (late, admission) = overtaken().await;
+    slow.leave_unknown(late, "timeout", NOW).await.unwrap();
+    assert_eq!(first.recall(slow, NOW).await, Known::InProgress);
+    let certificate = finish(other, admission, NOW).await;
+    assert_eq!(first.recall(slow, NOW).await, Known::Certificate(certificate));
+    let events = events(other).await;
+    let told = ["held", "held-decided", "failed", "failed", "failed", "possible-orphan", "issued"];
+    assert_eq!(events.iter().map(|(kind, _)| kind.as_str()).collect::<Vec<_>>(), told);
+    let mut keys: Vec<_> =
+        events.iter().map(|(_, body)| body["idempotency_key"].to_string()).collect();
+    keys.sort();
+    keys.dedup();
+    assert_eq!(keys.len(), told.len());
 }
