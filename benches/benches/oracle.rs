@@ -11,6 +11,7 @@
     reason = "a bench: what does not fit is a failed bench, and its message says what"
 )]
 
+use scep_challenge::ChallengeClaims;
 use scep_cms::{SignerId, ToSign, seal, sign};
 use scep_message::{ContentEncryption, LegacyAlgorithms, Limits, PkiMessage, SignedRequest};
 use scep_server::Gateway;
@@ -18,8 +19,8 @@ use scep_testkit::house::{device_certificate, sign_csr};
 use scep_testkit::{House, keys};
 use scep_types::tlv::{self, tag};
 use scep_types::{
-    CertificateDer, CryptoProvider, EphemeralAgreement, KeyError, ObjectIdentifier, RsaPadding,
-    SignatureInvalid, SignatureScheme, SpkiDer,
+    CertificateDer, ChallengeId, CryptoProvider, EphemeralAgreement, KeyError, ObjectIdentifier,
+    RsaPadding, SignatureInvalid, SignatureScheme, SpkiDer,
 };
 use std::hint::black_box;
 use std::time::Instant;
@@ -134,12 +135,17 @@ impl CryptoProvider for Spoiling<'_> {
 struct Device<'a> {
     house: &'a House,
     certificate: CertificateDer,
+    claims: ChallengeClaims,
 }
 
 impl Device<'_> {
     fn message(&self, kind: Kind) -> Vec<u8> {
         let (provider, key) = (&*self.house.provider, keys::rsa2048(2));
-        let claims = self.house.claims();
+        // Nothing but the challenge's number differs, or some messages would be longer than others.
+        let mut id = [0; 16];
+        provider.random(&mut id).expect("randomness");
+        let claims =
+            ChallengeClaims { challenge_id: ChallengeId::from_bytes(id), ..self.claims.clone() };
         let mut csr = sign_csr(&House::csr(&claims, &self.house.seal(&claims)), &key);
         match kind {
             Kind::Garbage => csr.fill(0x5a),
@@ -302,7 +308,8 @@ fn main() {
     let runs = std::env::var("ORACLE_RUNS").ok().and_then(|runs| runs.parse().ok());
     let runs = if test { 3 } else { runs.unwrap_or(RUNS) };
     let house = House::new();
-    let device = Device { house: &house, certificate: device_certificate(&keys::rsa2048(2)) };
+    let certificate = device_certificate(&keys::rsa2048(2));
+    let device = Device { house: &house, certificate, claims: house.claims() };
     let messages: Vec<Vec<Vec<u8>>> = Kind::ALL
         .iter()
         .map(|kind| (0..MESSAGES).map(|_| device.message(*kind)).collect())
