@@ -326,6 +326,10 @@ pub(super) async fn settle(
                 unit.tell(report::withheld(intent, attempt, der, detail, now));
                 return Ok(Settled::Now);
             }
+            if attempt.seen.is_some() && intent.serial.is_none() {
+                // What is looked for by its key may be of a later intent, or attempt, who will record it.
+                return Ok(Settled::Before);
+            }
             return late(unit, attempt, intent, der, now).await;
         }
         Settlement::Freed(reason, detail) => {

@@ -478,15 +478,28 @@ pub(crate) async fn attack_53_what_recovery_has_read_settles_no_later_attempt(
     let ledger = backend.open();
     let first = held(&ledger, 1, "device-1", 1).await;
     approve(&ledger, NOW).await;
-    drop(first.resume(&ledger, NOW).await.unwrap());
+    // A CA that chooses its serial numbers and is looked through by key.
+    let resume = async |now| {
+        let Recall::Approved(held) = ledger.recall(first.retry_key(), now).await.unwrap() else {
+            panic!("it is not approved");
+        };
+        let asked = Asked {
+            authority: &AuthorityName::main(),
+            serial: None,
+            signer: signer(),
+            transaction: &transaction("T1"),
+        };
+        ledger.admit(first.decided(held.into_parts().0, now), &asked, now).await.unwrap()
+    };
+    drop(resume(NOW).await);
     let mut left = Vec::new();
     for _ in 0..4 {
         left.push(ledger.unsettled().await.unwrap().swap_remove(0));
     }
     ledger.settle_nothing(left.pop().unwrap(), NOW).await.unwrap();
     // It waits again, approved, and its device has come for it: the same row, and open as before.
-    let (permit, unsettled) = first.resume(&ledger, after(60)).await.unwrap().redeem();
-    let certificate = issue(permit.contents(), permit.serial().unwrap());
+    let (permit, unsettled) = resume(after(60)).await.redeem();
+    let certificate = issue(permit.contents(), &serial(9));
     let slower = [
         ledger.settle_nothing(left.pop().unwrap(), after(60)).await,
         ledger.settle_orphan(left.pop().unwrap(), "cannot tell", after(60)).await,
