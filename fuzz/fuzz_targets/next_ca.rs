@@ -28,10 +28,8 @@ fuzz_target!(|data: &[u8]| {
                 assert!(!serial.is_empty());
                 assert!(data.windows(issuer.len()).any(|window| window == issuer));
             }
-            Ok(Request::CertPoll { issuer, subject }) => {
-                assert!(data.ends_with(&subject));
-                assert!(data.windows(issuer.len()).any(|window| window == issuer));
-            }
+            // Nothing of it is read.
+            Ok(Request::CertPoll) => {}
             Ok(Request::Enrol { .. }) => panic!("nobody asked to enrol"),
             Err(_) => {}
         }

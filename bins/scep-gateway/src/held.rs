@@ -207,8 +207,8 @@ fn table(held: &[HeldDocument], out: &mut dyn Write) -> std::io::Result<()> {
     }
     writeln!(
         out,
-        "{:>6}  {:9} {:20}  {:20} {:16} {}",
-        "row", "state", "since", "device", "profile", "subject"
+        "{:>6}  {:9} {:20}  {:20} {:16} subject",
+        "row", "state", "since", "device", "profile"
     )?;
     for one in held {
         writeln!(

@@ -270,6 +270,16 @@ impl EnvelopedData {
         self.find(ours).ok().map(|(_, index, _)| index)
     }
 
+    /// Which of our recipients it names, and how the content key is transported to it: what [`EnvelopedData::open`] would
+    /// use, found without the key.
+    ///
+    /// # Errors
+    /// As for [`EnvelopedData::open`], before the private-key operation.
+    pub fn transport(&self, ours: &[Recipient]) -> Result<(usize, RsaPadding), CmsError> {
+        let (transport, index, _) = self.find(ours)?;
+        Ok((index, transport.padding(&self.der)?))
+    }
+
     /// The encryption algorithm, known before opening.
     #[must_use]
     pub const fn content_encryption(&self) -> ContentEncryption {

@@ -154,8 +154,8 @@ impl SignedRequest {
         FailureContext::new(self.transaction_id, self.sender_nonce, Some(self.signer), self.scheme)
     }
 
-    /// Opens the envelope and reads what the messageType says is in it: one private-key operation.
-    /// The reply context comes back whatever happens, so that every error can be answered.
+    /// Opens the envelope and reads what the messageType says is in it: one private-key operation, and none for
+    /// CertPoll, which is answered by its transactionID and its signer alone. The reply context comes back whatever happens, so that every error can be answered.
     ///
     /// From the private-key operation on there is one error, [`MessageError::DoesNotOpen`], for a
     /// wrong content key, wrong padding and a plaintext of another kind alike. For PKCSReq and
@@ -208,6 +208,14 @@ impl SignedRequest {
             .map_err(MessageError::Envelope)?;
         // Before it is known whether it opens: nothing that depends on this tells.
         *recipient = envelope.recipient(&ra.recipients);
+        if matches!(content, Content::IssuerAndSubject) {
+            let (_, padding) = envelope.transport(&ra.recipients).map_err(|error| match error {
+                CmsError::NotForUs => MessageError::NotForUs,
+                other => MessageError::Envelope(other),
+            })?;
+            let mirror = Mirror { padding, encryption: envelope.content_encryption() };
+            return Ok((Request::CertPoll, mirror));
+        }
         let opened = envelope.open(&ra.recipients, provider).map_err(|error| match error {
             CmsError::NotForUs => MessageError::NotForUs,
             CmsError::DoesNotOpen => MessageError::DoesNotOpen,
@@ -231,14 +239,10 @@ pub enum Request {
         /// The PKCS #10 DER.
         csr: Vec<u8>,
     },
-    /// CertPoll. RFC 8894, 3.3.3: the transactionID decides, the names are redundant and may be
-    /// wrong.
-    CertPoll {
-        /// The issuer Name of IssuerAndSubject, DER.
-        issuer: Vec<u8>,
-        /// The subject Name, DER.
-        subject: Vec<u8>,
-    },
+    /// CertPoll. RFC 8894, 3.3.3: the transactionID decides, the names are redundant and may be wrong. They are not even
+    /// read: whatever depended on the envelope's opening would tell whoever splices a captured one, and signs it anew,
+    /// whether the padding is right.
+    CertPoll,
     /// GetCert.
     GetCert {
         /// Issuer Name DER.
@@ -261,7 +265,7 @@ impl fmt::Debug for Request {
             Self::Enrol { message_type, csr } => {
                 write!(f, "Enrol({message_type}, {} octets)", csr.len())
             }
-            Self::CertPoll { .. } => f.write_str("CertPoll(..)"),
+            Self::CertPoll => f.write_str("CertPoll"),
             Self::GetCert { .. } => f.write_str("GetCert(..)"),
             Self::GetCrl { .. } => f.write_str("GetCrl(..)"),
         }
@@ -306,12 +310,8 @@ impl Content {
             Self::Pkcs10(message_type) => {
                 Ok(Request::Enrol { message_type, csr: plaintext.to_vec() })
             }
-            Self::IssuerAndSubject => {
-                let issuer = fields.expect(tag::SEQUENCE)?.raw.to_vec();
-                let subject = fields.expect(tag::SEQUENCE)?.raw.to_vec();
-                fields.finish()?;
-                Ok(Request::CertPoll { issuer, subject })
-            }
+            // Never opened.
+            Self::IssuerAndSubject => Ok(Request::CertPoll),
             Self::CertificateId => {
                 let (issuer, serial) = issuer_and_serial(fields)?;
                 Ok(Request::GetCert { issuer, serial })
@@ -327,7 +327,8 @@ impl Content {
 fn issuer_and_serial(mut fields: Reader<'_>) -> Result<(Vec<u8>, Vec<u8>), TlvError> {
     let issuer = fields.expect(tag::SEQUENCE)?.raw.to_vec();
     let serial = fields.expect(tag::INTEGER)?;
-    if serial.value.is_empty() {
+    // RFC 5280, 4.1.2.2.
+    if serial.value.is_empty() || serial.value.len() > 20 {
         return Err(serial.invalid("INTEGER"));
     }
     fields.finish()?;

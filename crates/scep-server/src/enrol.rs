@@ -16,7 +16,8 @@ use core::time::Duration;
 use scep_challenge::{ChallengeClaims, VerifiedClaims};
 use scep_ledger::{Admission, AdmitError, Asked, Denied, InventoryEntry, Recall, Releasable};
 use scep_message::{
-    MessageType, PkiMessage, RaIdentity, ReplyContext, Request, SignedRequest, salvage,
+    MessageError, MessageType, PkiMessage, RaIdentity, ReplyContext, Request, SignedRequest,
+    salvage,
 };
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Decision, Denial, InertContent, RetryKey, decide_or_hold};
@@ -165,8 +166,10 @@ impl Gateway {
                     signer: signed.signer().clone(),
                     transaction: signed.transaction_id().clone(),
                 };
+                let is_query = is_query(signed.message_type());
                 let (request, mut context) = signed.decrypt(&ra, provider);
-                let wish = request.map_err(Refusal::from).and_then(|request| {
+                let wish = request.map_err(|error| unopened(error, is_query));
+                let wish = wish.and_then(|request| {
                     seen.stage = Stage::Decrypted;
                     let der = match request {
                         Request::Enrol { csr, .. } => csr,
@@ -565,15 +568,25 @@ fn served(kind: MessageType) -> Result<(), Refusal> {
     }
 }
 
-/// What a message asks for that has no PKCS #10 request in it.
+/// Why a message could not be opened.
 ///
-/// That it could be read at all tells that the envelope opened. Nobody learns anything by that: what is in the envelope of
-/// an enrolment has another form, so that it is refused with everything else that does not open; and what is in the
-/// envelope of these is no secret.
+/// A query that does not open is answered as one for a certificate that is not there: blocks of a captured envelope can be
+/// spliced so that they read as a query when their padding is right, and the answer must not tell whether they did. What is
+/// found is told, but for that the whole name of one of our CAs must be in it, which nobody can put there who does not
+/// have the content key.
+fn unopened(error: MessageError, is_query: bool) -> Refusal {
+    if is_query && error == MessageError::DoesNotOpen {
+        return Refusal::new(Reason::NoSuchCertificate, error);
+    }
+    error.into()
+}
+
+/// What a message asks for that has no PKCS #10 request in it. A poll was not even opened, and [`unopened`] answers the
+/// others alike, opened or not.
 fn query(request: Request, asking: Asking) -> Result<Wish, Refusal> {
     let signer = asking.signer.clone();
     match request {
-        Request::CertPoll { .. } => Ok(Wish::Poll(asking)),
+        Request::CertPoll => Ok(Wish::Poll(asking)),
         Request::GetCert { issuer, serial } => {
             Ok(Wish::Certificate(Query { issuer, serial, signer }))
         }

@@ -19,9 +19,10 @@ use scep_pkcs10::danger::{RawRequest, attribute};
 use scep_policy::{Denials, SiteRules};
 use scep_server::{Authority, CrlSettings, Endpoint, Parts, ServerLimits};
 use scep_types::tlv::{self, tag};
-use scep_types::{AuthorityName, 
-    CertificateDer, ChallengeId, CryptoProvider, EphemeralAgreement, KeyError, ObjectIdentifier,
-    RsaPadding, SignatureInvalid, SignatureScheme, Signer, SpkiDer, TransactionId,
+use scep_types::{
+    AuthorityName, CertificateDer, ChallengeId, CryptoProvider, EphemeralAgreement, KeyError,
+    ObjectIdentifier, RsaPadding, SignatureInvalid, SignatureScheme, Signer, SpkiDer,
+    TransactionId,
 };
 use std::path::Path;
 use std::sync::Arc;

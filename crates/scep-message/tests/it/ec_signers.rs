@@ -113,7 +113,7 @@ fn a_poll_is_answered_with_the_challenge_of_the_request() {
     let (ra, counted) = counted_ra();
     let (request, mut context) = verify(&message).unwrap().decrypt(&ra, &AwsLc);
     request.unwrap();
-    assert_eq!((counted.count(), context.can_encrypt()), (1, false));
+    assert_eq!((counted.count(), context.can_encrypt()), (0, false));
     context.answer_with(secret(CHALLENGE));
     let reply = success(&context).unwrap();
     let granted = Ok(Reply::Success(vec![leaf()]));

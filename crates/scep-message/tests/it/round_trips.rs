@@ -57,8 +57,7 @@ fn a_poll_is_answered_by_pending_then_by_the_certificate() {
     let names = client::issuer_and_subject(&name("CA"), &name("device"));
     let (message, nonce) = request(MessageType::CertPoll, &names);
     let (request, context) = serve(&message, &ra());
-    let Request::CertPoll { issuer, subject } = request else { panic!("{request:?}") };
-    assert_eq!((issuer, subject), (name("CA"), name("device")));
+    assert!(matches!(request, Request::CertPoll), "{request:?}");
     assert_eq!(read(&context.pending(&ra(), &AwsLc).unwrap(), &nonce), Ok(Reply::Pending));
     let reply = context.success(&ra(), &Released(leaf()), ReplyChain::LeafOnly, &AwsLc).unwrap();
     assert_eq!(read(&reply, &nonce), Ok(Reply::Success(vec![leaf()])));

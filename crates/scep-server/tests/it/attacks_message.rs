@@ -442,6 +442,43 @@ async fn attack_09_a_transaction_id_is_worth_nothing() {
     assert_eq!(running.refused(&sent).await, Reason::ChallengePasswordMissing);
 }
 
+/// Who splices the blocks of a captured envelope and signs it anew as another message must not learn by the answer whether
+/// the padding was right: that would read the envelope octet by octet, the challenge with it.
+#[tokio::test]
+async fn attack_22_a_spliced_envelope_tells_nothing_as_a_poll_or_a_query() {
+    let running = Running::start().await;
+    let csr = good_csr(&running);
+    let names = scep_message::client::issuer_and_subject(&[0x30, 0], &[0x30, 0]);
+    let serial = scep_message::client::issuer_and_serial(&[0x30, 0], &[1]);
+    let mut padding = envelope(&running, &names);
+    *padding.last_mut().unwrap() ^= 1;
+    let contents = [
+        envelope(&running, &names),
+        envelope(&running, &serial),
+        envelope(&running, &csr),
+        padding,
+    ];
+    let mut sent = running.house.send(&csr, &device_key());
+    sent.transaction = TransactionId::new("4F8E2AB0").unwrap();
+    sent.nonce = scep_types::Nonce::new([7; 16]).unwrap();
+    for kind in ["20", "21", "22"] {
+        let mut answers = Vec::new();
+        for content in &contents {
+            let message = Message::around(content.clone()).set(MESSAGE_TYPE, &printable(kind));
+            sent.bytes = message.encode();
+            let Reply::Failure { fail_info, text } = running.ask(&sent).await else {
+                panic!("{kind}");
+            };
+            let text = text.unwrap().split(" (ref ").next().unwrap().to_owned();
+            answers.push((fail_info, text));
+        }
+        answers.dedup();
+        assert_eq!(answers.len(), 1, "{kind}: {answers:?}");
+        assert_eq!(answers[0].0, scep_message::FailInfo::BadCertId, "{kind}");
+    }
+    assert_eq!(running.ca.calls().len(), 0);
+}
+
 #[tokio::test]
 async fn attack_11_the_content_is_what_was_signed() {
     let running = Running::start().await;

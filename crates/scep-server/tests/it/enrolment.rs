@@ -145,9 +145,9 @@ async fn attack_02_message_types_that_are_not_served_reach_no_ca() {
         let sent = running.house.send_as(&csr, &device_key(), &signer, kind, RsaPadding::Pkcs1v15);
         match running.ask(&sent).await {
             Reply::Failure { fail_info, .. } => {
-                // A request is not what is in the envelope of a poll or a query: as if it had not opened.
+                // A poll for nothing, and queries for nothing: whatever is in them.
                 let expected = match number {
-                    20..=22 => FailInfo::BadMessageCheck,
+                    20..=22 => FailInfo::BadCertId,
                     _ => FailInfo::BadRequest,
                 };
                 assert_eq!(fail_info, expected, "{number}");

@@ -7,10 +7,10 @@
     reason = "tests: what does not fit is a failed test"
 )]
 
-mod authorities;
 mod attacks_challenge;
 mod attacks_message;
 mod attacks_request;
+mod authorities;
 mod delivery;
 mod ec_signers;
 mod enrolment;

@@ -289,7 +289,6 @@ fn plaintexts(book: &mut Book) {
     bad("request-in-ber", "the request with indefinite lengths", holding(&ber));
     let typed =
         |number: &str| changed(|message| message.set(MESSAGE_TYPE, vec![printable(number)]));
-    bad("request-as-cert-poll", "messageType CertPoll around a request", typed("20"));
     bad("request-as-get-cert", "messageType GetCert around a request", typed("21"));
     bad("request-as-get-crl", "messageType GetCRL around a request", typed("22"));
     let body = {
