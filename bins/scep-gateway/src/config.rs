@@ -46,6 +46,7 @@ use scep_types::{
 };
 use serde::Deserialize;
 use services::{RawCrl, RawOcsp, RawStore, one_service_each};
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -254,6 +255,7 @@ impl Raw {
         )?;
         let names: Vec<AuthorityName> = all.iter().map(|one| one.name.clone()).collect();
         let endpoints = check_endpoints(self.endpoints, &names)?;
+        chosen_by_profile(&endpoints, &all)?;
         let succession: Vec<_> = all.iter().filter_map(RawAuthority::succession).collect();
         let all: Vec<AuthorityConfig> =
             all.into_iter().map(|one| one.check(&mut context)).collect::<Result<_, _>>()?;
@@ -370,6 +372,35 @@ fn duration(key: &str, text: Option<&str>, default: Duration) -> Result<Duration
 }
 
 /// Where a private key is.
+/// A challenge names a profile and no CA, and devices choose the path: where CAs are served that do not follow one another,
+/// every endpoint must say which profiles it is for, or a device could have its certificate from the wrong one.
+fn chosen_by_profile(endpoints: &[Endpoint], all: &[RawAuthority]) -> Result<(), GatewayError> {
+    let first_of_line = |name: &AuthorityName| {
+        let mut first = name;
+        // As often as there are CAs: circles are refused elsewhere.
+        for _ in all {
+            let here = all.iter().find(|one| one.name == *first);
+            match here.and_then(|one| one.follows.as_ref()) {
+                Some(before) => first = before,
+                None => break,
+            }
+        }
+        first.clone()
+    };
+    let lines: BTreeSet<AuthorityName> =
+        endpoints.iter().map(|endpoint| first_of_line(&endpoint.authority)).collect();
+    match endpoints.iter().find(|endpoint| endpoint.profiles.is_none()) {
+        Some(endpoint) if lines.len() > 1 => Err(GatewayError::config(
+            "endpoints.profiles",
+            format!(
+                "{}: must be said where several CAs are served, or a device could choose its CA by the path",
+                endpoint.path
+            ),
+        )),
+        _ => Ok(()),
+    }
+}
+
 fn place(base: &Path, key: &str, text: &str) -> Result<KeyPlace, GatewayError> {
     KeyPlace::parse(base, text).map_err(|error| GatewayError::config(key, error))
 }

@@ -37,9 +37,10 @@ ca = "vpn"
 profiles = ["vpn", "vpn-guests"]
 
 [[endpoints]]
-path = "/any"
+path = "/guests"
 preset = "windows"
 ca = "vpn"
+profiles = ["guests"]
 
 [[authorities]]
 name = "vpn"
@@ -58,7 +59,7 @@ encryption_key = "../vpn/ra-encrypt.key.pem"
 encryption_certificate = "../vpn/ra-encrypt.cert.pem"
 "#;
 
-/// A gateway with the CAs `main` and `vpn`, and the endpoints /wifi, /vpn and /any.
+/// A gateway with the CAs `main` and `vpn`, and the endpoints /wifi, /vpn and /guests.
 fn gateway() -> Gateway {
     let gateway = Gateway::init();
     make(&gateway, "vpn", "O=Example, CN=VPN CA");
@@ -116,7 +117,7 @@ async fn each_endpoint_has_its_ca_and_its_profiles() {
         ("/wifi", "gw", "wifi", &wifi),
         ("/vpn", "vpn", "vpn", &vpn),
         ("/vpn", "vpn", "vpn-guests", &vpn),
-        ("/any", "vpn", "wifi", &vpn),
+        ("/guests", "vpn", "guests", &vpn),
     ] {
         let (client, server) = client(&gateway, path, folder).await;
         let request = gateway.device_of(profile).request();
@@ -183,7 +184,7 @@ async fn everything_that_ends_is_said_with_its_ca() {
         "CA       vpn                            CRL at /crl-vpn, OCSP at /ocsp-vpn",
         "endpoint /wifi                          CA main, profiles wifi, preset windows",
         "endpoint /vpn                           CA vpn, profiles vpn, vpn-guests, preset windows",
-        "endpoint /any                           CA vpn, all profiles, preset windows",
+        "endpoint /guests                        CA vpn, profiles guests, preset windows",
         "RA encryption certificate of vpn",
     ] {
         assert!(said.contains(line), "{line}: {said}");
@@ -234,6 +235,8 @@ fn what_clashes_between_cas_stops_the_start_and_is_named() {
         ("ca = \"vpn\"", "ca = \"guests\"", &["endpoints.ca", "/vpn", "there are main, vpn"]),
         ("profiles = [\"wifi\"]", "profiles = []", &["endpoints.profiles", "/wifi", "none is"]),
         ("profiles = [\"wifi\"]", "profiles = [\"a\", \"a\"]", &["a is there twice"]),
+        // Or a device could choose its CA by the path.
+        ("profiles = [\"guests\"]", "", &["endpoints.profiles", "/guests", "must be said"]),
         ("preset = \"windows\"", "preset = \"solaris\"", &["endpoints.preset", "cisco-ios"]),
         ("name = \"vpn\"", "name = \"vpn\"\nfollows = \"x\"", &["authorities vpn: follows", "x"]),
         ("name = \"vpn\"", "name = \"vpn\"\nfollows = \"vpn\"", &["vpn: follows", "itself"]),

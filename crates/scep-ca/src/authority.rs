@@ -100,6 +100,12 @@ pub trait CertificateAuthority: Send + Sync + core::fmt::Debug {
         CaHealth::Ok
     }
 
+    /// Whether a call waits for somebody elsewhere, rather than working here. Such calls keep no thread, and a slow one
+    /// holds up nobody else. Default: it works here.
+    fn is_elsewhere(&self) -> bool {
+        false
+    }
+
     /// The serial number to put into the intent before [`CertificateAuthority::issue`] is called; `None` where
     /// the CA chooses it.
     ///

@@ -445,6 +445,10 @@ fn serial_text(serial: &SerialNumber) -> String {
 
 #[async_trait]
 impl CertificateAuthority for OpenBao {
+    fn is_elsewhere(&self) -> bool {
+        true
+    }
+
     fn chain(&self) -> &[CertificateDer] {
         &self.chain
     }

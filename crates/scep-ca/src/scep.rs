@@ -268,6 +268,10 @@ impl CertificateAuthority for ScepUpstream {
         }
     }
 
+    fn is_elsewhere(&self) -> bool {
+        true
+    }
+
     /// The server chooses.
     fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError> {
         Ok(None)

@@ -272,6 +272,7 @@ pub(crate) enum Settlement {
     Recorded(CertificateDer, Found),
     Withheld(CertificateDer, String),
     Freed(Reason, String),
+    #[cfg_attr(not(feature = "postgres"), allow(dead_code, reason = "one process settles its own"))]
     Unknown(String),
     Orphan(String),
     /// The CA decides later; with the request's DER.

@@ -305,7 +305,7 @@ impl Content {
 
     fn read(self, plaintext: &[u8]) -> Result<Request, TlvError> {
         let sequence = Reader::new(plaintext).only(tag::SEQUENCE)?;
-        let mut fields = sequence.reader();
+        let fields = sequence.reader();
         match self {
             Self::Pkcs10(message_type) => {
                 Ok(Request::Enrol { message_type, csr: plaintext.to_vec() })

@@ -7,6 +7,7 @@ use scep_ca::{CaError, CanRevoke, CertificateAuthority, OcspIssuer, OcspSigner};
 use scep_message::{RaIdentity, same_name};
 use scep_types::{AuthorityName, CertificateDer, NameHash, SpkiHash};
 use std::sync::Arc;
+use tokio::sync::Semaphore;
 
 /// A CA, and what belongs to it.
 #[derive(Debug)]
@@ -38,7 +39,13 @@ pub(crate) struct Office {
     pub(crate) shelf: crate::revoke::Shelf,
     pub(crate) responder: Slot<Option<crate::ocsp::Responder>>,
     pub(crate) answers: crate::ocsp::Answers,
+    /// Calls of a CA that is elsewhere.
+    pub(crate) calls: Arc<Semaphore>,
 }
+
+/// How many calls of one CA that is elsewhere wait at once: each holds a place in the queue for private-key work, of which
+/// there are more.
+const CALLS: usize = 64;
 
 /// What GetNextCACert answers: made once, by whoever has the present CA's key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,6 +68,7 @@ impl Office {
             shelf: crate::revoke::Shelf::default(),
             responder: Slot::new(None),
             answers: crate::ocsp::Answers::default(),
+            calls: Arc::new(Semaphore::new(CALLS)),
         }
     }
 

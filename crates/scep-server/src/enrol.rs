@@ -22,8 +22,8 @@ use scep_message::{
 use scep_pkcs10::{Csr, Rules, UnprovenCsr, check_key};
 use scep_policy::{Approval, Decision, Denial, InertContent, RetryKey, decide_or_hold};
 use scep_types::{
-    AuthorityName, CertificateDer, CryptoProvider, CsrInfoHash, DeviceId, Fault, Reason,
-    ReleasedCertificate, Secret, SpkiHash, TenantId, Timestamp, TransactionId,
+    AuthorityName, CertificateDer, ChallengeId, CryptoProvider, CsrInfoHash, DeviceId, Fault,
+    Reason, ReleasedCertificate, Secret, SpkiHash, TenantId, Timestamp, TransactionId,
 };
 use std::sync::Arc;
 
@@ -380,16 +380,18 @@ impl Gateway {
                 (csr, claims)
             })
             .await?;
-        // What it costs to find out whose it is, is counted by source; what comes after this is reads and writes.
-        let known = match &opened.1 {
-            Ok(claims) => Some(claims.claims().challenge_id),
-            Err(refusal) => refusal.whose.as_ref().map(|whose| whose.challenge),
-        };
-        if known.is_some_and(|challenge| self.inner.challenges.take(challenge).is_err()) {
-            let detail = "too many requests with one challenge";
-            return Err(Refusal::new(Reason::RateExceeded, detail));
-        }
         Ok(opened)
+    }
+
+    /// Counts what is asked with a challenge, by somebody who may ask with it: what it costs to find that out is counted by
+    /// source, and whoever has only seen a device's message must not use up what the device may ask.
+    pub(crate) fn count_use(&self, challenge: ChallengeId) -> Result<(), Refusal> {
+        match self.inner.challenges.take(challenge) {
+            Ok(()) => Ok(()),
+            Err(_) => {
+                Err(Refusal::new(Reason::RateExceeded, "too many requests with one challenge"))
+            }
+        }
     }
 
     /// Compares the request with its challenge. A mismatch is counted against the challenge.
@@ -408,7 +410,8 @@ impl Gateway {
         site.serves(claims)?;
         self.check_signer(site, csr, signer, &claims.tenant, &claims.device, now)
             .await
-            .map_err(of_them)?;
+            .map_err(&of_them)?;
+        self.count_use(claims.challenge_id).map_err(of_them)?;
         let denials = self.inner.denials.get();
         let inert = InertContent::Discard;
         match decide_or_hold(csr, challenge, &parts.site_rules, &denials, inert, now) {

@@ -237,7 +237,7 @@ impl Gateway {
                     parts.limits.challenge_refill,
                 ),
                 crowd: Crowd::new(parts.limits.source_connections),
-                uploads: Uploads::new(parts.limits.max_bodies),
+                uploads: Uploads::new(parts.limits.max_bodies, parts.limits.max_body),
                 proxies: Slot::new(Proxies::default()),
                 queries: crate::budget::Budget::new(parts.limits.queries),
                 store: Slot::new(None),

@@ -16,7 +16,7 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use scep_message::http::{self as scep, Operation, OperationError};
 use scep_types::Reason;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
@@ -39,7 +39,8 @@ const NOT_SCEP: &str = "This is a SCEP endpoint and it is working, but this was 
 impl Gateway {
     /// Serves SCEP on `listener` until `shutdown` completes, then finishes what was begun.
     ///
-    /// Recovery of what an earlier run left open comes first: nobody is served before it is done.
+    /// Recovery of what an earlier run left open comes first: nobody is served before it is done, or a CA has kept it
+    /// waiting for half a minute.
     ///
     /// # Errors
     /// When the ledger cannot be read at start. Later failures of single connections are logged.
@@ -48,7 +49,7 @@ impl Gateway {
         listener: TcpListener,
         shutdown: impl Future<Output = ()>,
     ) -> Result<(), scep_ledger::LedgerError> {
-        self.recover().await?;
+        self.recover_at_start().await?;
         let limits = self.inner.parts.limits;
         let recovery = self.spawn_recovery();
         let alarms = self.spawn_expiry_alarms();
@@ -134,7 +135,8 @@ impl Gateway {
         peer: SocketAddr,
         receipts: &Receipts,
     ) -> Response<Body> {
-        let request = match self.ocsp_response(request).await {
+        let client = self.inner.proxies.get().client(peer.ip(), request.headers());
+        let request = match self.ocsp_response(request, client).await {
             Ok(response) => return response,
             Err(elsewhere) => elsewhere,
         };
@@ -153,15 +155,19 @@ impl Gateway {
         let Some(site) = self.site(path).cloned() else {
             return plain(StatusCode::NOT_FOUND, "not found\n");
         };
-        let client = self.inner.proxies.get().client(peer.ip(), request.headers());
         let mut trace = Trace::new(self.reference(), &site.endpoint.name, Some(client));
-        let operation = match self.operation(request, &mut trace).await {
+        // Before anything is read of it.
+        let posted = request.method() == Method::POST;
+        if posted && let Err(wait) = self.inner.sources.take(source(client)) {
+            return self.too_many(trace, wait);
+        }
+        let operation = match self.operation(request, client, &mut trace).await {
             Ok(operation) => operation,
             Err(response) => return *response,
         };
         let response = match operation {
             Operation::PkiOperation(message) => {
-                if let Err(wait) = self.inner.sources.take(source(client)) {
+                if !posted && let Err(wait) = self.inner.sources.take(source(client)) {
                     return self.too_many(trace, wait);
                 }
                 return self.pki_response(site, message, trace, receipts).await;
@@ -201,6 +207,7 @@ impl Gateway {
     async fn operation(
         &self,
         request: Request<Incoming>,
+        client: IpAddr,
         trace: &mut Trace,
     ) -> Result<Operation, Box<Response<Body>>> {
         let limits = &self.inner.parts.limits;
@@ -211,7 +218,8 @@ impl Gateway {
                 Some(query) => scep::from_query(query),
             },
             Method::POST => {
-                let body = self.inner.uploads.read(request.into_body(), limits.max_body);
+                let body =
+                    self.inner.uploads.read(source(client), request.into_body(), limits.max_body);
                 match tokio::time::timeout(limits.body_timeout, body).await {
                     Ok(Ok(body)) => scep::from_post(query.as_deref(), body),
                     Ok(Err(UploadError::TooLong)) => {

@@ -72,8 +72,9 @@ impl Gateway {
         Ok(self.inner.parts.ledger.record(unsettled, conforming, now).await?)
     }
 
-    /// The CA's own signature is private-key work, so the call is driven from the pool; a remote CA only waits
-    /// there, and its number of calls at once is bounded by the same pool.
+    /// A CA that signs here does private-key work, so that it is called in the pool. One that is elsewhere is waited for
+    /// outside: while it is slow, or away, the pool is free for everybody else. How many calls of one CA wait at once is
+    /// limited, and one more is refused before it is made.
     async fn call_ca(
         &self,
         place: &Place,
@@ -81,8 +82,22 @@ impl Gateway {
         permit: IssuePermit,
     ) -> Result<CertificateDer, IssueOutcome> {
         let ca = Arc::clone(&office.ca);
-        let runtime = tokio::runtime::Handle::current();
-        let called = place.run(move || runtime.block_on(ca.issue(permit))).await;
+        let called = if ca.is_elsewhere() {
+            let Ok(turn) = Arc::clone(&office.calls).try_acquire_owned() else {
+                let detail = "as many requests as may be are waiting for this CA";
+                return Err(IssueOutcome::Nothing(detail.to_owned()));
+            };
+            let call = tokio::spawn(async move {
+                let issued = ca.issue(permit).await;
+                drop(turn);
+                issued
+            });
+            call.await.map_err(|lost| lost.to_string())
+        } else {
+            let runtime = tokio::runtime::Handle::current();
+            let called = place.run(move || runtime.block_on(ca.issue(permit))).await;
+            called.map_err(|lost| lost.to_string())
+        };
         match called {
             Ok(Ok(certificate)) => Ok(certificate),
             Ok(Err(error @ IssueError::NothingIssued(_))) => {
@@ -92,7 +107,7 @@ impl Gateway {
                 Err(IssueOutcome::Unknown(error.to_string()))
             }
             Ok(Err(IssueError::Pending)) => Err(IssueOutcome::Pending),
-            Err(lost) => Err(IssueOutcome::Unknown(lost.to_string())),
+            Err(lost) => Err(IssueOutcome::Unknown(lost)),
         }
     }
 }

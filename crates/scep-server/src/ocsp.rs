@@ -8,6 +8,7 @@
 use crate::budget::Budget;
 use crate::gateway::Gateway;
 use crate::http::{Body, busy, plain, with_type};
+use crate::source::source;
 use crate::upload::UploadError;
 use core::time::Duration;
 use hyper::body::{Bytes, Incoming};
@@ -20,6 +21,7 @@ use scep_ca::{
 use scep_ledger::CertificateStatus;
 use scep_types::{SpkiHash, Timestamp};
 use std::collections::HashMap;
+use std::net::IpAddr;
 use std::sync::{Mutex, PoisonError};
 
 /// Where OCSP is served, and for how long an answer is valid.
@@ -127,6 +129,7 @@ impl Gateway {
     pub(crate) async fn ocsp_response(
         &self,
         request: Request<Incoming>,
+        client: IpAddr,
     ) -> Result<Response<Body>, Request<Incoming>> {
         let path = request.uri().path();
         let found = self.inner.offices.iter().find_map(|office| {
@@ -140,7 +143,8 @@ impl Gateway {
             Method::GET => from_path(&below),
             Method::POST => {
                 let limits = &self.inner.parts.limits;
-                let body = self.inner.uploads.read(request.into_body(), MAX_OCSP_REQUEST);
+                let body =
+                    self.inner.uploads.read(source(client), request.into_body(), MAX_OCSP_REQUEST);
                 match tokio::time::timeout(limits.body_timeout, body).await {
                     Ok(Ok(body)) => Some(body),
                     Ok(Err(UploadError::NoRoom)) => return Ok(busy()),

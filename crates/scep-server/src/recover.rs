@@ -4,10 +4,12 @@ use crate::gateway::Gateway;
 use core::time::Duration;
 use scep_ca::{Found, Wanted};
 use scep_ledger::{LedgerError, LeftBehind, Recoverable, Standing};
-use scep_types::{CertificateDer, NameHash, Timestamp};
+use scep_types::{AuthorityName, CertificateDer, NameHash, Timestamp};
 
 /// How often intents that a CA's answer has left open are looked up.
 const RECOVERY_PERIOD: Duration = Duration::from_secs(30);
+/// For how long at most nobody is served at the start.
+const START_LIMIT: Duration = Duration::from_secs(30);
 
 impl Gateway {
     /// Settles the intents that a crash, or a CA's unknown outcome, has left. Looks up and records; never
@@ -16,14 +18,41 @@ impl Gateway {
     /// # Errors
     /// When the ledger cannot be read, or the first that could not be written, after all were tried.
     pub async fn recover(&self) -> Result<usize, LedgerError> {
+        self.settle_all(|_| true).await
+    }
+
+    /// What must be settled before anybody is served. What a CA has kept waiting can wait for the first round, and so can
+    /// everything while a CA is slow to answer: its device is told to come again.
+    pub(crate) async fn recover_at_start(&self) -> Result<(), LedgerError> {
+        let round = self.settle_all(|open| open.left_behind() != LeftBehind::Pending);
+        match tokio::time::timeout(START_LIMIT, round).await {
+            Ok(settled) => settled.map(drop),
+            Err(_) => {
+                tracing::error!(target: "scep", "a CA is slow: recovery goes on while requests are served");
+                Ok(())
+            }
+        }
+    }
+
+    async fn settle_all(
+        &self,
+        wanted: impl Fn(&Recoverable) -> bool,
+    ) -> Result<usize, LedgerError> {
         let parts = &self.inner.parts;
         let now = parts.ledger.effective_now(parts.clock.now()).await?.now;
         let mut settled: usize = 0;
         let mut failed = None;
+        let mut away: Vec<AuthorityName> = Vec::new();
         for open in parts.ledger.unsettled().await? {
+            let authority = open.authority().clone();
+            // A CA that could not be asked once is not asked again in this round.
+            if !wanted(&open) || away.contains(&authority) {
+                continue;
+            }
             match self.settle(open, now).await {
                 Ok(Settled::Yes) => settled = settled.saturating_add(1),
                 Ok(Settled::NotYet) => {}
+                Ok(Settled::Away) => away.push(authority),
                 // Another gateway of the group was faster.
                 Err(LedgerError::AlreadySettled) => {}
                 Err(error) => {
@@ -93,7 +122,7 @@ impl Gateway {
             Err(error) => {
                 // It stays open and is looked up again at the next recovery.
                 tracing::error!(target: "scep", %error, "recovery could not ask the CA");
-                return Ok(Settled::NotYet);
+                return Ok(Settled::Away);
             }
         }
         Ok(Settled::Yes)
@@ -118,4 +147,6 @@ impl Gateway {
 enum Settled {
     Yes,
     NotYet,
+    /// Its CA could not be asked.
+    Away,
 }

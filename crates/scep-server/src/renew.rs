@@ -46,6 +46,7 @@ impl Gateway {
         }
         let whose = Box::new(Whose::of(claims));
         let of_them = |refusal| Refusal { whose: Some(whose.clone()), ..refusal };
+        self.count_use(claims.challenge_id).map_err(of_them)?;
         if site.endpoint.profiles.as_ref().is_some_and(|some| !some.contains(&claims.profile)) {
             let detail = "its profile is not served at this endpoint";
             return Err(of_them(Refusal::new(Reason::ChallengeNotServed, detail)));

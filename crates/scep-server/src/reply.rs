@@ -95,7 +95,14 @@ impl Gateway {
             Context::FailureOnly(_) | Context::Nobody => ra,
         };
         let with_ca = site.endpoint.reply == ReplyCertificates::LeafAndCa;
-        let ca = Arc::clone(&site.office.ca);
+        // Of the CA that has issued it, which another may have followed since.
+        let issuer = match &granted {
+            Ok(Grant::Certificate { releasable, .. }) => {
+                self.office_named(releasable.certificate().issuer_der())
+            }
+            _ => None,
+        };
+        let ca = Arc::clone(&issuer.unwrap_or(&site.office).ca);
         let sealed = place
             .run(move || {
                 let parts = &inner.parts;

@@ -45,7 +45,7 @@ pub(super) struct RawAuthority {
     pub(super) crl: RawCrl,
     pub(super) ocsp: Option<RawOcsp>,
     pub(super) ra: RawRa,
-    follows: Option<AuthorityName>,
+    pub(super) follows: Option<AuthorityName>,
     next: Option<AuthorityName>,
     next_answer: Option<PathBuf>,
 }

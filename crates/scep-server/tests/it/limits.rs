@@ -116,18 +116,71 @@ async fn attack_59_one_challenge_is_opened_as_often_as_its_bucket_allows() {
         let reason = running.refused(&running.house.send(&bad, &device_key())).await;
         assert_eq!(reason, Reason::SubjectNameMismatch);
     }
-    // Whatever is asked with it, and without a word to the ledger.
+    // Whatever is asked with it, and before it is compared.
     let good = sign_csr(&House::csr(&claims, &blob), &device_key());
     let reason = running.refused(&running.house.send(&good, &device_key())).await;
     assert_eq!(reason, Reason::RateExceeded);
     let stage = running.traces.last().stage;
-    assert_eq!(stage, Stage::Proven);
+    assert_eq!(stage, Stage::ChallengeOpened);
     // Another challenge is another bucket, and an honest retry opens none.
     let other = running.house.enrolment(&other_key());
     let certificate = running.granted(&other).await;
     for _ in 0..5 {
         assert_eq!(running.granted(&other).await, certificate);
     }
+}
+
+/// Whoever has seen a device's message can sign its envelope anew, as often as he likes: that is his own, and takes nothing
+/// from what the device may ask.
+#[tokio::test]
+async fn attack_10_a_lifted_envelope_uses_up_nothing_of_its_challenge() {
+    let running = Running::start_with(|parts| {
+        parts.limits.challenge_burst = 1;
+        parts.limits.challenge_refill = HOUR;
+    })
+    .await;
+    let claims = running.house.claims();
+    let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &device_key());
+    for _ in 0..3 {
+        let lifted = running.house.send(&csr, &other_key());
+        assert_eq!(running.refused(&lifted).await, Reason::SignerNotAllowed);
+    }
+    running.granted(&running.house.send(&csr, &device_key())).await;
+}
+
+/// One that sends bodies and never ends them has a part of the room for them.
+#[tokio::test]
+async fn attack_59_one_source_has_a_part_of_the_room_for_bodies() {
+    let running = Running::start_with(|parts| parts.limits.max_bodies = 1 << 20).await;
+    running.gateway.set_trusted_proxies(vec!["127.0.0.1".parse().unwrap()]);
+    let head = |source: &str, length: usize| {
+        format!(
+            "POST /?operation=PKIOperation HTTP/1.1\r\nHost: x\r\nX-Forwarded-For: {source}\r\n\
+             Content-Length: {length}\r\nConnection: close\r\n\r\n"
+        )
+    };
+    let mut kept = Vec::new();
+    for _ in 0..8 {
+        let mut stream = TcpStream::connect(running.address).await.unwrap();
+        stream.write_all(head("192.0.2.1", 64 << 10).as_bytes()).await.unwrap();
+        // Some are refused while they are being sent.
+        let _ = stream.write_all(&vec![0x30; (64 << 10) - 1]).await;
+        kept.push(stream);
+    }
+    // Its part is full sooner or later; then it is told so, and another is served as if it were not there.
+    let body = vec![0x30; 64 << 10];
+    let ask = |source: &'static str| {
+        let mut request = head(source, body.len()).into_bytes();
+        request.extend_from_slice(&body);
+        let running = &running;
+        async move { running.raw(&request).await.status }
+    };
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while ask("192.0.2.1").await != 503 {
+        assert!(std::time::Instant::now() < deadline, "it is never full");
+    }
+    assert_eq!(ask("192.0.2.2").await, 400);
+    drop(kept);
 }
 
 #[tokio::test]
@@ -209,6 +262,7 @@ async fn attack_59_a_source_has_its_share_of_connections_and_a_trusted_proxy_nee
 struct Gated {
     inner: LocalCa,
     gate: Arc<Semaphore>,
+    elsewhere: bool,
 }
 
 #[async_trait]
@@ -223,6 +277,10 @@ impl CertificateAuthority for Gated {
 
     fn choose_serial(&self) -> Result<Option<SerialNumber>, CaError> {
         self.inner.choose_serial()
+    }
+
+    fn is_elsewhere(&self) -> bool {
+        self.elsewhere
     }
 
     async fn issue(&self, permit: IssuePermit) -> Result<CertificateDer, IssueError> {
@@ -254,7 +312,7 @@ impl Drop for Gate {
 async fn attack_59_under_overload_what_was_accepted_is_answered_and_what_costs_nothing_is_served() {
     const LATE: usize = 20;
     let (house, gate) = (House::new(), Gate(Arc::new(Semaphore::new(0))));
-    let ca = Gated { inner: house.ca.clone(), gate: Arc::clone(&gate.0) };
+    let ca = Gated { inner: house.ca.clone(), gate: Arc::clone(&gate.0), elsewhere: false };
     let running = Running::start_in(house, tempfile::tempdir().unwrap(), |parts| {
         parts.limits.threads = 2;
         parts.limits.queue = 2;
@@ -297,4 +355,51 @@ async fn attack_59_under_overload_what_was_accepted_is_answered_and_what_costs_n
     assert!(next().await.is_none());
     // And then there is room again.
     running.granted(&running.house.enrolment(&device_key())).await;
+}
+
+/// A CA that is elsewhere and does not answer keeps no thread: others are decrypted, refused and answered meanwhile. Of
+/// calls that wait there are so many, and one more is refused before it is made.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn attack_59_a_ca_that_is_elsewhere_and_slow_holds_up_nobody_else() {
+    const CALLS: usize = 64;
+    let (house, gate) = (House::new(), Gate(Arc::new(Semaphore::new(0))));
+    let ca = Gated { inner: house.ca.clone(), gate: Arc::clone(&gate.0), elsewhere: true };
+    let running = Running::start_in(house, tempfile::tempdir().unwrap(), |parts| {
+        parts.limits.threads = 1;
+        parts.main.ca = Arc::new(ca);
+    })
+    .await;
+    let mut waiting = JoinSet::new();
+    let send = || {
+        let key = SoftwareKey::generate(KeyAlgorithm::P256).unwrap();
+        let claims = running.house.claims();
+        let csr = sign_csr(&House::csr(&claims, &running.house.seal(&claims)), &key);
+        running.house.send(&csr, &device_key())
+    };
+    for _ in 0..CALLS {
+        let (gateway, sent) = (running.gateway.clone(), send());
+        let path = "/certsrv/mscep/mscep.dll";
+        waiting.spawn(async move { (gateway.answer(path, sent.bytes.clone()).await, sent) });
+    }
+    // They have all come as far as the CA.
+    let deadline = std::time::Instant::now() + PATIENCE;
+    while running.gateway.ledger().counters().await.unwrap().unsettled < CALLS as u64 {
+        assert!(std::time::Instant::now() < deadline, "they do not come so far");
+        tokio::task::yield_now().await;
+    }
+    let one_more = send();
+    let path = "/certsrv/mscep/mscep.dll";
+    let reply = running.gateway.answer(path, one_more.bytes.clone()).await.unwrap();
+    assert!(matches!(running.house.read(&one_more, &reply), Reply::Failure { .. }));
+    let trace = running.traces.last();
+    assert_eq!((trace.reason, trace.stage), (Some(Reason::CaUnavailable), Stage::Admitted));
+    // They are answered when it answers, and the one that was refused has its challenge still.
+    gate.0.add_permits(Semaphore::MAX_PERMITS >> 3);
+    while let Some(done) = waiting.join_next().await {
+        let (answer, sent) = done.unwrap();
+        let reply = running.house.read(&sent, &answer.unwrap());
+        assert!(matches!(reply, Reply::Success(_)), "{reply:?}");
+    }
+    let reply = running.gateway.answer(path, one_more.bytes.clone()).await.unwrap();
+    assert!(matches!(running.house.read(&one_more, &reply), Reply::Success(_)));
 }
