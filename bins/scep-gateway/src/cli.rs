@@ -121,7 +121,7 @@ pub(crate) struct RenewRaOptions {
     /// The configuration file.
     #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// The CA whose RA is renewed, by its name in [[authorities]]; by default every CA's.
+    /// The CA whose RA is renewed, by its name in `[[authorities]]`; by default every CA's.
     #[arg(long, value_name = "NAME")]
     pub(crate) ca: Option<String>,
 }
@@ -141,7 +141,7 @@ pub(crate) struct TokenKeyOptions {
     /// The configuration whose CA certifies an RA's key.
     #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
-    /// Which of its CAs, by its name in [[authorities]].
+    /// Which of its CAs, by its name in `[[authorities]]`.
     #[arg(long, default_value = "main", value_name = "NAME")]
     pub(crate) ca: String,
     /// The certificate's name, most significant part first.
@@ -403,7 +403,7 @@ pub(crate) struct PrepareOptions {
     /// The next CA's name in the configuration, and the ledger's for ever: g2, or 2027.
     #[arg(long)]
     pub(crate) name: String,
-    /// The present CA, by its name in [[authorities]]. Its key must be here.
+    /// The present CA, by its name in `[[authorities]]`. Its key must be here.
     #[arg(long, default_value = "main", value_name = "NAME")]
     pub(crate) after: String,
     /// The name in its certificate, most significant part first: another than any CA's here. By default the present CA's,
@@ -440,7 +440,7 @@ pub(crate) struct AnnounceOptions {
     /// The configuration file.
     #[arg(long, env = "SCEP_GATEWAY_CONFIG", value_name = "FILE")]
     pub(crate) config: PathBuf,
-    /// The present CA, by its name in [[authorities]]. Its key must be here.
+    /// The present CA, by its name in `[[authorities]]`. Its key must be here.
     #[arg(long, default_value = "main", value_name = "NAME")]
     pub(crate) after: String,
     /// The next CA's certificate, and those above it after it.
@@ -463,7 +463,7 @@ pub(crate) struct RevokeOptions {
     /// Why: keyCompromise, affiliationChanged, superseded, cessationOfOperation, privilegeWithdrawn or unspecified.
     #[arg(long)]
     pub(crate) reason: String,
-    /// The CA that has issued it, by its name in [[authorities]]; by default whichever has.
+    /// The CA that has issued it, by its name in `[[authorities]]`; by default whichever has.
     #[arg(long, value_name = "NAME")]
     pub(crate) ca: Option<String>,
     /// Who orders this: kept in the audit.
@@ -480,7 +480,7 @@ pub(crate) struct CrlOptions {
     /// Where to write it, DER. What is there is replaced.
     #[arg(long, value_name = "FILE")]
     pub(crate) out: PathBuf,
-    /// Which CA's, by its name in [[authorities]].
+    /// Which CA's, by its name in `[[authorities]]`.
     #[arg(long, default_value = "main", value_name = "NAME")]
     pub(crate) ca: String,
 }

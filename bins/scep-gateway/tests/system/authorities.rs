@@ -60,7 +60,8 @@ async fn attack_54_an_order_to_revoke_reaches_the_ca_that_has_issued() {
             .arg("--dir")
             .arg(gateway.file("vpn")),
     );
-    gateway.edit(|text| text + ANOTHER);
+    let of_wifi = "[[endpoints]]\nprofiles = [\"wifi\"]\n";
+    gateway.edit(|text| text.replace("[[endpoints]]\n", of_wifi) + ANOTHER);
     let gateway = gateway.joined(&issuer, "main").await;
     let vpn = read_certificates(&gateway.file("vpn/ca.cert.pem")).unwrap().remove(0);
 
